@@ -1,0 +1,212 @@
+//! What can go wrong between us and a node, and whether asking again can help.
+
+use std::error::Error;
+use std::time::Duration;
+
+use alloy::transports::{RpcError, TransportError, TransportErrorKind};
+use cryptopay_domain::address::Hash;
+
+/// Why an endpoint gave no answer that can be used. No variant holds a URL beyond its host.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The endpoint's URL or the local TLS set-up cannot be used.
+    #[error("this endpoint cannot be used: {0}")]
+    Endpoint(String),
+    /// The caller asked for something that makes no sense.
+    #[error("the query makes no sense: {0}")]
+    Query(&'static str),
+    /// No connection, or it broke.
+    #[error("the endpoint cannot be reached")]
+    Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// No complete answer in time.
+    #[error("the endpoint gave no complete answer within {} ms", after.as_millis())]
+    TimedOut {
+        /// How long we waited.
+        after: Duration,
+    },
+    /// Too many requests.
+    #[error("the endpoint asks for fewer requests: wait, add another endpoint, or raise the plan")]
+    RateLimited {
+        /// How long the endpoint asks us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The endpoint, or what stands before it, has a fault of its own (HTTP 5xx).
+    #[error("the endpoint answered HTTP {status}")]
+    Unavailable {
+        /// HTTP status.
+        status: u16,
+        /// How long the endpoint asks us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The endpoint will not serve us (HTTP 3xx or 4xx).
+    #[error("the endpoint answered HTTP {status}: check its URL and key (redirects are not followed)")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+    },
+    /// The answer was larger than we read.
+    #[error("the answer is larger than {limit_bytes} bytes")]
+    BodyTooLarge {
+        /// Most bytes that we read.
+        limit_bytes: usize,
+    },
+    /// Not JSON, not JSON-RPC, or not of the method's form.
+    #[error("the answer to {method} cannot be read: {reason}")]
+    Malformed {
+        /// What was asked.
+        method: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A JSON-RPC error that is none of the others.
+    #[error("the node answered {method} with error {code}: {message}")]
+    Node {
+        /// What was asked.
+        method: &'static str,
+        /// JSON-RPC error code.
+        code: i64,
+        /// The node's words, shortened and without the endpoint's secrets.
+        message: String,
+    },
+    /// The node does not offer this method.
+    #[error("the node does not offer {method}")]
+    MethodMissing {
+        /// The method.
+        method: &'static str,
+    },
+    /// Too many blocks at once: ask for fewer.
+    #[error("the range is too large for this endpoint (its limit: {limit:?} blocks)")]
+    RangeTooLarge {
+        /// Most blocks at once, where the endpoint said so.
+        limit: Option<u64>,
+    },
+    /// Too many calls in one batch, even for the smallest batch that is of use.
+    #[error("the endpoint takes no batch of {calls} calls: it needs one that does")]
+    BatchTooLarge {
+        /// How many calls the batch had.
+        calls: usize,
+    },
+    /// A header does not hash to the hash that the node gives it.
+    #[error("the header of block {number} does not hash to {stated}")]
+    HeaderHashMismatch {
+        /// Height.
+        number: u64,
+        /// What the node says.
+        stated: Hash,
+        /// What the header hashes to; `None` where it has a shape that we cannot encode.
+        computed: Option<Hash>,
+    },
+    /// A block whose parent is not the block below it: the chain changed while we read, or the node mixes two.
+    #[error("block {number} does not follow the block below it")]
+    BrokenLink {
+        /// Height of the upper block.
+        number: u64,
+    },
+    /// The node does not have this block.
+    #[error("the node does not have block {number}")]
+    BlockMissing {
+        /// Height.
+        number: u64,
+    },
+    /// The node holds another block at this height than we do, or none.
+    #[error("the node does not hold block {number} as {expected}")]
+    NotOnChain {
+        /// Height.
+        number: u64,
+        /// The block that we hold.
+        expected: Hash,
+        /// What the node holds.
+        found: Option<Hash>,
+    },
+    /// The node told of a transaction's log or value, but does not have its receipt or the transaction.
+    #[error("the node does not have transaction {tx_hash} in a block")]
+    TransactionMissing {
+        /// Hash of the transaction.
+        tx_hash: Hash,
+    },
+    /// The answer contradicts itself, or is not what was asked for.
+    #[error("the node's answer to {method} is untrue: {what}")]
+    Untrue {
+        /// What was asked.
+        method: &'static str,
+        /// What gave it away.
+        what: String,
+    },
+}
+
+impl ChainError {
+    /// Whether asking this endpoint the same again, later, can help. Where this is false, ask for less
+    /// ([`Self::RangeTooLarge`]), ask another endpoint, or mend the configuration.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable(_)
+            | Self::TimedOut { .. }
+            | Self::RateLimited { .. }
+            | Self::Unavailable { .. }
+            | Self::Malformed { .. }
+            | Self::BrokenLink { .. }
+            | Self::BlockMissing { .. }
+            | Self::NotOnChain { .. }
+            | Self::TransactionMissing { .. } => true,
+            Self::Node { code, message, .. } => {
+                matches!(code, -32603 | -32099..=-32000) && !message.to_ascii_lowercase().contains("revert")
+            }
+            Self::Endpoint(_)
+            | Self::Query(_)
+            | Self::Refused { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::MethodMissing { .. }
+            | Self::RangeTooLarge { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::HeaderHashMismatch { .. }
+            | Self::Untrue { .. } => false,
+        }
+    }
+
+    /// How long the endpoint asks us to leave it alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the endpoint said something that cannot be true, which should cost it its standing. A header of a shape
+    /// that we do not know is no lie.
+    pub fn is_lie(&self) -> bool {
+        matches!(self, Self::Untrue { .. } | Self::HeaderHashMismatch { computed: Some(_), .. })
+    }
+}
+
+/// What a transport reports. One that knows better hands a [`ChainError`] as its custom error.
+impl From<TransportError> for ChainError {
+    fn from(error: TransportError) -> Self {
+        let malformed = |reason: String| Self::Malformed { method: "a request", reason };
+        match error {
+            RpcError::Transport(TransportErrorKind::Custom(custom) | TransportErrorKind::NonRetryable(custom)) => {
+                match custom.downcast::<Self>() {
+                    Ok(error) => *error,
+                    Err(other) => Self::Unreachable(other),
+                }
+            }
+            RpcError::Transport(TransportErrorKind::HttpError(error)) => Self::from_status(error.status, None),
+            RpcError::Transport(TransportErrorKind::HttpErrorWithRetryAfter { error, retry_after }) => {
+                Self::from_status(error.status, Some(retry_after))
+            }
+            RpcError::Transport(other) => Self::Unreachable(Box::new(other)),
+            RpcError::DeserError { err, .. } => malformed(err.to_string()),
+            other => malformed(other.to_string()),
+        }
+    }
+}
+
+impl ChainError {
+    /// What an HTTP status other than success means where the body does not say more.
+    pub(crate) fn from_status(status: u16, retry_after: Option<Duration>) -> Self {
+        match status {
+            429 => Self::RateLimited { retry_after },
+            500.. => Self::Unavailable { status, retry_after },
+            _ => Self::Refused { status },
+        }
+    }
+}

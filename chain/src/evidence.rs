@@ -1,0 +1,272 @@
+//! Turns hints into facts: the receipt and the transaction of every hit, checked against each other and against the
+//! block that we hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::consensus::TxEnvelope;
+use alloy::eips::Encodable2718;
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::rpc::types::Log;
+use cryptopay_domain::address::{AccountAddress, Asset, Hash};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, Position};
+use cryptopay_domain::units::Units;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::logs::{TokenTransfer, transfer_of};
+use crate::rpc::{Call, is_null, malformed, parse, untrue};
+use crate::{ChainError, EvmClient, Inclusion};
+
+/// Calls in one batch: a receipt and a transaction for each of 25 hits.
+const MAX_CALLS_PER_BATCH: usize = 50;
+/// Most bytes of input data that are kept; the largest that Ethereum's public pool relays. What lies beyond is cut off:
+/// a reference there is not found, and weaker evidence decides.
+const MAX_INPUT_BYTES: usize = 128 * 1024;
+const RECEIPT: &str = "eth_getTransactionReceipt";
+const TRANSACTION: &str = "eth_getTransactionByHash";
+
+/// A hint that a transaction holds income.
+#[derive(Debug, Clone)]
+pub(crate) struct Hit {
+    pub(crate) tx_hash: B256,
+    pub(crate) block: Block,
+    pub(crate) kind: Kind,
+}
+
+/// Where in the transaction it is.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// A log.
+    Token { transfer: TokenTransfer, log: Box<Log> },
+    /// The transaction's own value.
+    Native { to: Address, value: U256 },
+}
+
+/// A transaction as a node shows it.
+pub(crate) enum Envelope {
+    /// Its fields hash to the hash that the node gives it.
+    Proven(Box<TxEnvelope>),
+    /// Of a type, or without the signature, that would let us tell.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Receipt {
+    transaction_hash: B256,
+    block_hash: Option<B256>,
+    #[serde(default, with = "alloy::serde::quantity::opt")]
+    block_number: Option<u64>,
+    #[serde(default, with = "alloy::serde::quantity::opt")]
+    transaction_index: Option<u64>,
+    #[serde(default, with = "alloy::serde::quantity::opt")]
+    status: Option<u64>,
+    from: Address,
+    #[serde(with = "alloy::serde::quantity")]
+    gas_used: u64,
+    effective_gas_price: Option<U256>,
+    /// What the OP stack charges for the data on its base chain.
+    l1_fee: Option<U256>,
+    logs: Vec<Log>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    hash: B256,
+    block_hash: Option<B256>,
+    from: Address,
+    to: Option<Address>,
+    value: U256,
+    #[serde(with = "alloy::serde::quantity")]
+    nonce: u64,
+    input: Bytes,
+    gas_price: Option<U256>,
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    hash: B256,
+    r: Option<U256>,
+    s: Option<U256>,
+}
+
+/// Fetches and checks the evidence of every hit; the transfers, ordered by block, transaction index and position.
+pub(crate) async fn gather(client: &EvmClient, hits: Vec<Hit>) -> Result<Vec<ObservedTransfer>, ChainError> {
+    let hashes: Vec<B256> = hits.iter().map(|hit| hit.tx_hash).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut calls = Vec::with_capacity(hashes.len().saturating_mul(2));
+    for hash in &hashes {
+        calls.push(Call { method: RECEIPT, params: json!([hash]) });
+        calls.push(Call { method: TRANSACTION, params: json!([hash]) });
+    }
+    let answers = client.rpc.grouped(&calls, 2, MAX_CALLS_PER_BATCH).await?;
+    let mut evidence = BTreeMap::new();
+    for (hash, pair) in hashes.iter().zip(answers.chunks(2)) {
+        let [receipt, transaction] = pair else { return Err(malformed(RECEIPT, "it is missing from the batch")) };
+        evidence.insert(*hash, Evidence::read(*hash, receipt, transaction)?);
+    }
+    let mut found = Vec::with_capacity(hits.len());
+    for hit in &hits {
+        let Some(evidence) = evidence.get(&hit.tx_hash) else {
+            return Err(malformed(RECEIPT, "it is missing from the batch"));
+        };
+        if let Some(transfer) = evidence.transfer(hit)? {
+            found.push((evidence.index, transfer));
+        }
+    }
+    found.sort_by_key(|(index, transfer)| (transfer.block.number, *index, transfer.position));
+    Ok(found.into_iter().map(|(_, transfer)| transfer).collect())
+}
+
+/// Where a transaction stands.
+pub(crate) async fn inclusion(client: &EvmClient, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
+    let answer = client.rpc.one(RECEIPT, json!([tx_hash.0])).await?;
+    if is_null(&answer) {
+        return Ok(None);
+    }
+    let receipt: Receipt = parse(RECEIPT, &answer)?;
+    if receipt.transaction_hash != tx_hash.0 {
+        return Err(untrue(RECEIPT, "it is the receipt of another transaction"));
+    }
+    let succeeded = receipt.succeeded()?;
+    let (Some(block_hash), Some(block_number)) = (receipt.block_hash, receipt.block_number) else { return Ok(None) };
+    if i64::try_from(block_number).is_err() {
+        return Err(malformed(RECEIPT, "its block number has more than 63 bits"));
+    }
+    Ok(Some(Inclusion { block_number, block_hash: Hash(block_hash), succeeded }))
+}
+
+/// Reads a transaction and, if it is of a type that we can encode, holds the node to its hash. A side chain's state-sync
+/// transactions look like old ones but are signed by nobody; their hash has another origin.
+pub(crate) fn envelope(method: &'static str, raw: &RawValue) -> Result<Envelope, ChainError> {
+    let stated: Signature = parse(method, raw)?;
+    let signed = |part: Option<U256>| part.is_some_and(|part| !part.is_zero());
+    if !signed(stated.r) || !signed(stated.s) {
+        return Ok(Envelope::Unknown);
+    }
+    let Ok(envelope) = serde_json::from_str::<TxEnvelope>(raw.get()) else { return Ok(Envelope::Unknown) };
+    if keccak256(envelope.encoded_2718()) != stated.hash {
+        return Err(untrue(method, format!("transaction {} does not hash to its own name", stated.hash)));
+    }
+    Ok(Envelope::Proven(Box::new(envelope)))
+}
+
+/// A transaction and its receipt, which agree with each other.
+struct Evidence {
+    receipt: Receipt,
+    transaction: Transaction,
+    /// Place of the transaction in its block.
+    index: u64,
+    block_hash: B256,
+    succeeded: bool,
+}
+
+impl Evidence {
+    fn read(tx_hash: B256, receipt: &RawValue, transaction: &RawValue) -> Result<Self, ChainError> {
+        let missing = || ChainError::TransactionMissing { tx_hash: Hash(tx_hash) };
+        if is_null(receipt) || is_null(transaction) {
+            return Err(missing());
+        }
+        let mut receipt: Receipt = parse(RECEIPT, receipt)?;
+        let raw = transaction;
+        let transaction: Transaction = parse(TRANSACTION, raw)?;
+        if receipt.transaction_hash != tx_hash || transaction.hash != tx_hash {
+            return Err(untrue(RECEIPT, format!("asked for {tx_hash}, it sent another transaction")));
+        }
+        let block_hash = receipt.block_hash.filter(|hash| transaction.block_hash == Some(*hash)).ok_or_else(missing)?;
+        let index = receipt.transaction_index.ok_or_else(|| malformed(RECEIPT, "it has no transaction index"))?;
+        if receipt.from != transaction.from {
+            return Err(untrue(RECEIPT, "receipt and transaction name different senders"));
+        }
+        if let Envelope::Proven(envelope) = envelope(TRANSACTION, raw)?
+            && envelope
+                .signature()
+                .recover_address_from_prehash(&envelope.signature_hash())
+                .is_ok_and(|signer| signer != transaction.from)
+        {
+            return Err(untrue(TRANSACTION, "its sender is not who signed it"));
+        }
+        let succeeded = receipt.succeeded()?;
+        // The ordinal is the log's identity, so it must not hang on the order in which the node lists them.
+        receipt.logs.sort_by_key(|log| log.log_index);
+        if receipt.logs.windows(2).any(|pair| matches!(pair, [one, next] if one.log_index == next.log_index)) {
+            return Err(untrue(RECEIPT, "two of its logs have one index"));
+        }
+        Ok(Self { receipt, transaction, index, block_hash, succeeded })
+    }
+
+    /// The hit as a fact; `None` where it turns out to be none.
+    fn transfer(&self, hit: &Hit) -> Result<Option<ObservedTransfer>, ChainError> {
+        if self.block_hash != hit.block.hash.0 || self.receipt.block_number != Some(hit.block.number) {
+            return Err(ChainError::NotOnChain {
+                number: hit.block.number,
+                expected: hit.block.hash,
+                found: Some(Hash(self.block_hash)),
+            });
+        }
+        let (position, log_index, from, to, asset, value, sole) = match &hit.kind {
+            Kind::Token { transfer, log } => {
+                if !self.succeeded {
+                    return Err(untrue(RECEIPT, "a failed transaction has no logs, yet one was reported"));
+                }
+                let ordinal = self.ordinal(log)?;
+                let sole = self.count(transfer) == 1;
+                let asset = Asset::Token(AccountAddress(transfer.contract));
+                (Position::Log(ordinal), log.log_index, transfer.from, transfer.to, asset, transfer.value, sole)
+            }
+            Kind::Native { to, value } => {
+                if self.transaction.to != Some(*to) || self.transaction.value != *value {
+                    return Err(untrue(TRANSACTION, "it is not as its block shows it"));
+                }
+                if !self.succeeded {
+                    return Ok(None);
+                }
+                (Position::Native, None, self.transaction.from, *to, Asset::Native, *value, true)
+            }
+        };
+        let gas_price = self.receipt.effective_gas_price.or(self.transaction.gas_price);
+        let input = &self.transaction.input;
+        Ok(Some(ObservedTransfer {
+            tx_hash: Hash(hit.tx_hash),
+            position,
+            log_index,
+            block: hit.block,
+            from: AccountAddress(from),
+            to: AccountAddress(to),
+            asset,
+            units: Units(value),
+            sender: AccountAddress(self.transaction.from),
+            sender_nonce: self.transaction.nonce,
+            gas_used: self.receipt.gas_used,
+            gas_price: Units(gas_price.ok_or_else(|| malformed(RECEIPT, "it has no effective gas price"))?),
+            extra_fee: Units(self.receipt.l1_fee.unwrap_or_default()),
+            input: input.get(..MAX_INPUT_BYTES).unwrap_or(input).to_vec(),
+            sole,
+        }))
+    }
+
+    /// The log's place among the logs of its own transaction.
+    fn ordinal(&self, log: &Log) -> Result<u32, ChainError> {
+        let ordinal = self.receipt.logs.iter().position(|own| own.log_index == log.log_index && own.inner == log.inner);
+        let ordinal = ordinal.ok_or_else(|| untrue(RECEIPT, "it does not hold the log that was reported of it"))?;
+        u32::try_from(ordinal).map_err(|_| malformed(RECEIPT, "it has more logs than a block can hold"))
+    }
+
+    /// How many transfers of this token to this recipient the transaction holds, empty ones included: to call the only
+    /// real one the only one would let a payer point two orders at one transaction.
+    fn count(&self, transfer: &TokenTransfer) -> usize {
+        let same = |other: &TokenTransfer| other.contract == transfer.contract && other.to == transfer.to;
+        self.receipt.logs.iter().filter_map(transfer_of).filter(same).count()
+    }
+}
+
+impl Receipt {
+    fn succeeded(&self) -> Result<bool, ChainError> {
+        match self.status {
+            Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            _ => Err(malformed(RECEIPT, "its status is neither 0 nor 1")),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! JSON-RPC over HTTP: the answer's size is bounded while it streams in, redirects and proxies of the environment are
+//! not followed, and no error holds the URL. Time is bounded by the caller, [`crate::rpc`], for every transport alike.
+
+use std::fmt;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use alloy::rpc::json_rpc::{RequestPacket, ResponsePacket};
+use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use url::Url;
+
+use crate::{ChainError, Limits};
+
+/// Most bytes of an answer with an HTTP error status: enough for a JSON-RPC error.
+const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
+/// Longest wait that an endpoint can ask of us.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// A transport to one URL.
+#[derive(Clone)]
+pub(crate) struct HttpTransport {
+    client: reqwest::Client,
+    url: Url,
+    max_body_bytes: usize,
+}
+
+impl HttpTransport {
+    /// Prepares the connection; nothing is sent yet.
+    pub(crate) fn new(url: &Url, limits: &Limits) -> Result<Self, ChainError> {
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+            return Err(ChainError::Endpoint("enter an http:// or https:// URL with a host".into()));
+        }
+        // reqwest has no TLS cryptography of its own here; the first to install it wins, and any winner is ring.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(limits.timeout)
+            .build()
+            .map_err(|error| {
+                ChainError::Endpoint(format!("TLS cannot be set up ({error}); are root certificates installed?"))
+            })?;
+        Ok(Self { client, url: url.clone(), max_body_bytes: limits.max_body_bytes })
+    }
+
+    async fn post(self, packet: RequestPacket) -> Result<ResponsePacket, ChainError> {
+        let malformed =
+            |error: serde_json::Error| ChainError::Malformed { method: "a request", reason: error.to_string() };
+        let body = serde_json::to_vec(&packet).map_err(malformed)?;
+        let response = self
+            .client
+            .post(self.url)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .send()
+            .await
+            .map_err(broken)?;
+        let status = response.status();
+        if status.is_success() {
+            let body = read(response, self.max_body_bytes).await?;
+            return serde_json::from_slice(&body).map_err(malformed);
+        }
+        let retry_after = retry_after(response.headers());
+        let plain = ChainError::from_status(status.as_u16(), retry_after);
+        if matches!(plain, ChainError::RateLimited { .. }) {
+            return Err(plain);
+        }
+        if status.as_u16() == 413 && packet.len() > 1 {
+            return Err(ChainError::BatchTooLarge { calls: packet.len() });
+        }
+        // Some providers send their JSON-RPC errors with HTTP 400 or 500.
+        match read(response, MAX_ERROR_BODY_BYTES).await.map(|body| serde_json::from_slice::<ResponsePacket>(&body)) {
+            Ok(Ok(packet)) if packet.is_error() => Ok(packet),
+            _ => Err(plain),
+        }
+    }
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HttpTransport").field(&origin(&self.url)).finish()
+    }
+}
+
+impl tower::Service<RequestPacket> for HttpTransport {
+    type Response = ResponsePacket;
+    type Error = TransportError;
+    type Future = TransportFut<'static>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, packet: RequestPacket) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { this.post(packet).await.map_err(TransportErrorKind::custom) })
+    }
+}
+
+/// What of a URL may be shown: scheme, host and port. User, path and query often hold keys.
+pub(crate) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// Parts of a URL that a node might repeat in its errors and that must not be logged.
+pub(crate) fn secrets(url: &Url) -> Vec<String> {
+    let path = url.path_segments().into_iter().flatten().map(str::to_owned);
+    let query = url.query_pairs().map(|(_, value)| value.into_owned());
+    let user = [Some(url.username()), url.password()].into_iter().flatten().map(str::to_owned);
+    // Shorter ones ("v2", "rpc") are no keys, and hiding them would garble every message.
+    path.chain(query).chain(user).filter(|part| part.len() >= 8).collect()
+}
+
+/// Reads a body to its end, but never more than `limit_bytes`.
+async fn read(mut response: reqwest::Response, limit_bytes: usize) -> Result<Vec<u8>, ChainError> {
+    let too_large = || ChainError::BodyTooLarge { limit_bytes };
+    if response.content_length().is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > limit_bytes))
+    {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        if body.len().saturating_add(chunk.len()) > limit_bytes {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn broken(error: reqwest::Error) -> ChainError {
+    ChainError::Unreachable(Box::new(error.without_url()))
+}
+
+/// `Retry-After` in its form of whole seconds, which is what RPC providers send.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}

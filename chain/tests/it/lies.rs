@@ -1,0 +1,252 @@
+//! Every way in which a node is known, or easily thought, to say what is not so.
+
+use cryptopay_chain::{ChainClient, ChainError};
+use cryptopay_domain::transfer::ObservedTransfer;
+use serde_json::{Value, json};
+
+use crate::node::{Node, OTHER_TOKEN, PAYER, Reply, SHOP, TRANSFER, Tx, merge, other_hash};
+
+/// What a lie makes of an answer.
+type Change = fn(&mut Value);
+
+/// Block 2 pays SHOP in tokens, block 3 in coins.
+fn paid() -> Node {
+    Node::with(&[vec![Tx::token(SHOP, 25)], vec![Tx::native(SHOP, 4)]])
+}
+
+/// Asks for both payments while every answer to `method` is changed.
+async fn changed(
+    method: &'static str,
+    mut change: impl FnMut(&mut Value) + Send + 'static,
+) -> Result<Vec<ObservedTransfer>, ChainError> {
+    let node = paid();
+    let query = node.query(1, true);
+    node.lying(move |asked, _, truth| {
+        let mut answer = truth?;
+        if asked == method {
+            change(&mut answer);
+        }
+        Ok(answer)
+    })
+    .transfers(&query)
+    .await
+}
+
+fn is_lie<T: std::fmt::Debug>(result: Result<T, ChainError>) -> bool {
+    let error = result.unwrap_err();
+    error.is_lie() && !error.is_retryable()
+}
+
+fn is_elsewhere<T: std::fmt::Debug>(result: Result<T, ChainError>) -> bool {
+    let error = result.unwrap_err();
+    matches!(error, ChainError::NotOnChain { .. }) && error.is_retryable() && !error.is_lie()
+}
+
+fn is_unreadable<T: std::fmt::Debug>(result: Result<T, ChainError>) -> bool {
+    matches!(result.unwrap_err(), ChainError::Malformed { .. })
+}
+
+#[tokio::test]
+async fn the_unchanged_answers_hold_both_payments() {
+    assert_eq!(changed("none", |_| ()).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_header_must_hash_to_its_own_name() {
+    for field in ["hash", "parentHash", "stateRoot"] {
+        let client = paid().lying(move |_, _, truth| {
+            let mut header = truth?;
+            header[field] = other_hash();
+            Ok(header)
+        });
+        let error = client.head().await.unwrap_err();
+        assert!(
+            matches!(error, ChainError::HeaderHashMismatch { number: 3, computed: Some(_), .. }) && error.is_lie(),
+            "{field}"
+        );
+        assert!(client.blocks(1..=3).await.is_err() && client.block(1).await.is_err(), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_header_shapes_are_taken_on_trust_only_when_told_so() {
+    let client = paid().lying(|_, _, truth| {
+        let mut header = truth?;
+        header.as_object_mut().unwrap().remove("logsBloom");
+        Ok(header)
+    });
+    let error = client.head().await.unwrap_err();
+    assert!(matches!(error, ChainError::HeaderHashMismatch { computed: None, .. }) && !error.is_lie());
+    assert!(client.verifies_header_hashes());
+    client.trust_header_hashes();
+    assert_eq!(client.head().await.unwrap(), paid().block(3));
+    assert!(!client.verifies_header_hashes());
+}
+
+#[tokio::test]
+async fn a_block_must_be_the_child_of_the_one_below() {
+    // Block 2 of another chain: a true header, but not of this family.
+    let other = Node::with(&[vec![Tx::native(PAYER, 1)]]);
+    let client = paid().lying(
+        move |method, params, truth| {
+            if params[0] == json!("0x2") { other.answer(method, params) } else { truth }
+        },
+    );
+    let error = client.blocks(1..=3).await.unwrap_err();
+    assert!(matches!(error, ChainError::BrokenLink { number: 3 }) && error.is_retryable());
+}
+
+#[tokio::test]
+async fn another_block_than_the_one_asked_for_is_refused() {
+    let node = paid();
+    let client = node.lying(|_, _, _| paid().answer("eth_getBlockByNumber", &json!(["0x1", false])));
+    assert!(is_lie(client.block(2).await));
+    assert!(is_lie(client.blocks(1..=2).await));
+}
+
+#[tokio::test]
+async fn an_empty_answer_of_a_node_that_lags_is_no_answer() {
+    fn lag(method: &str, params: &Value, truth: Reply) -> Reply {
+        match method {
+            "eth_getLogs" => Ok(json!([])),
+            "eth_getBlockByNumber" if params[0] == json!("0x3") => Ok(Value::Null),
+            _ => truth,
+        }
+    }
+    let query = paid().query(1, false);
+    assert!(is_elsewhere(paid().lying(lag).transfers(&query).await));
+}
+
+#[tokio::test]
+async fn an_empty_answer_of_a_node_on_another_branch_is_no_answer() {
+    let query = paid().query(1, false);
+    let other = Node::with(&[vec![], vec![Tx::native(PAYER, 1)]]);
+    assert!(is_elsewhere(other.client().transfers(&query).await));
+}
+
+#[tokio::test]
+async fn logs_that_were_not_asked_for_or_do_not_count_are_refused() {
+    let topic = |address: alloy::primitives::Address| json!(address.into_word());
+    let changes: [(&str, Change); 9] = [
+        ("removed", |log| log["removed"] = json!(true)),
+        ("another contract", |log| log["address"] = json!(OTHER_TOKEN)),
+        ("another recipient", |log| log["topics"][2] = json!(PAYER.into_word())),
+        ("another event", |log| log["topics"][0] = other_hash()),
+        ("a missing topic", |log| log["topics"] = json!([TRANSFER])),
+        ("an extra topic", |log| log["topics"].as_array_mut().unwrap().push(other_hash())),
+        ("short data", |log| log["data"] = json!("0x19")),
+        ("a dirty address", |log| log["topics"][1] = other_hash()),
+        ("a block outside the range", |log| log["blockNumber"] = json!("0x9")),
+    ];
+    for (what, change) in changes {
+        assert!(is_lie(changed("eth_getLogs", move |logs| change(&mut logs[0])).await), "{what}");
+    }
+    let elsewhere = changed("eth_getLogs", |logs| logs[0]["blockHash"] = other_hash()).await;
+    assert!(is_elsewhere(elsewhere));
+    let wrong_amount = changed("eth_getLogs", |logs| logs[0]["data"] = other_hash()).await;
+    assert!(is_lie(wrong_amount), "the log is not in its own receipt");
+    let other_sender = changed("eth_getLogs", move |logs| logs[0]["topics"][1] = topic(SHOP)).await;
+    assert!(other_sender.unwrap().iter().all(|transfer| transfer.log_index.is_none()), "a self transfer is no income");
+    assert!(is_unreadable(changed("eth_getLogs", |logs| logs[0]["transactionHash"] = Value::Null).await));
+    assert!(is_unreadable(changed("eth_getLogs", |logs| *logs = json!({})).await));
+}
+
+#[tokio::test]
+async fn a_log_told_twice_counts_once_and_two_logs_in_one_place_are_refused() {
+    let twice = |logs: &mut Value| {
+        let copy = logs[0].clone();
+        logs.as_array_mut().unwrap().push(copy);
+    };
+    assert_eq!(changed("eth_getLogs", twice).await.unwrap().len(), 2);
+    let contradiction = changed("eth_getLogs", move |logs| {
+        twice(logs);
+        logs[1]["data"] = other_hash();
+    });
+    assert!(is_lie(contradiction.await));
+}
+
+#[tokio::test]
+async fn a_receipt_must_be_of_its_transaction_and_block() {
+    let receipt = "eth_getTransactionReceipt";
+    assert!(is_lie(changed(receipt, |receipt| receipt["transactionHash"] = other_hash()).await));
+    assert!(is_lie(changed(receipt, |receipt| receipt["from"] = json!(PAYER)).await));
+    assert!(is_lie(changed(receipt, |receipt| receipt["logs"] = json!([])).await));
+    let failed = changed(receipt, |receipt| receipt["status"] = json!("0x0")).await;
+    assert!(is_lie(failed), "a failed transaction has no logs");
+    assert!(is_unreadable(changed(receipt, |receipt| receipt["status"] = Value::Null).await));
+    let error = changed(receipt, |receipt| *receipt = Value::Null).await.unwrap_err();
+    assert!(matches!(error, ChainError::TransactionMissing { .. }) && error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_transaction_mined_again_elsewhere_is_looked_for_later() {
+    let node = paid();
+    let query = node.query(1, true);
+    let client = node.lying(|method, _, truth| {
+        let mut answer = truth?;
+        if matches!(method, "eth_getTransactionReceipt" | "eth_getTransactionByHash") {
+            merge(&mut answer, &json!({ "blockHash": other_hash(), "blockNumber": "0x4" }));
+        }
+        Ok(answer)
+    });
+    assert!(is_elsewhere(client.transfers(&query).await));
+}
+
+#[tokio::test]
+async fn a_transaction_must_hash_to_its_name_and_be_signed_by_its_sender() {
+    let transaction = "eth_getTransactionByHash";
+    for (field, value) in [("nonce", json!("0x9")), ("input", json!("0x00")), ("value", json!("0x5"))] {
+        assert!(is_lie(changed(transaction, move |tx| tx[field] = value.clone()).await), "{field}");
+    }
+    let node = paid();
+    let query = node.query(1, true);
+    let client = node.lying(|method, _, truth| {
+        let mut answer = truth?;
+        if matches!(method, "eth_getTransactionReceipt" | "eth_getTransactionByHash") {
+            answer["from"] = json!(PAYER);
+        }
+        Ok(answer)
+    });
+    assert!(is_lie(client.transfers(&query).await));
+}
+
+#[tokio::test]
+async fn full_blocks_must_hold_what_their_header_commits_to() {
+    let full = "eth_getBlockByHash";
+    let first = |block: &mut Value, field: &str, value: Value| {
+        if let Some(transaction) = block["transactions"].get_mut(0) {
+            transaction[field] = value;
+        }
+    };
+    assert!(is_lie(changed(full, move |block| first(block, "value", json!("0x5"))).await));
+    assert!(is_lie(changed(full, |block| block["transactions"] = json!([])).await), "a payment cannot be left out");
+    let other = Node::with(&[vec![], vec![Tx::native(PAYER, 4)]])
+        .answer("eth_getBlockByNumber", &json!(["0x3", true]))
+        .unwrap();
+    let swapped = changed(full, move |block| {
+        if block["number"] == json!("0x3") {
+            block["transactions"] = other["transactions"].clone();
+        }
+    });
+    assert!(is_lie(swapped.await), "a true transaction of another block");
+    assert!(is_elsewhere(changed(full, |block| *block = Value::Null).await));
+    assert!(is_unreadable(changed(full, |block| block["transactions"] = json!(["0x00"])).await));
+}
+
+#[tokio::test]
+async fn a_range_error_asks_for_fewer_blocks() {
+    let query = paid().query(1, false);
+    let client = paid().lying(|method, _, truth| {
+        if method == "eth_getLogs" { Err((-32005, "eth_getLogs is limited to 2 block range")) } else { truth }
+    });
+    let error = client.transfers(&query).await.unwrap_err();
+    assert!(matches!(error, ChainError::RangeTooLarge { limit: Some(2) }) && !error.is_retryable());
+}
+
+#[tokio::test]
+async fn decimals_beyond_a_byte_are_refused() {
+    let client = paid().lying(|_, _, _| Ok(other_hash()));
+    assert!(is_unreadable(client.decimals(cryptopay_domain::address::AccountAddress(OTHER_TOKEN)).await));
+    let no_contract = paid().lying(|_, _, _| Ok(json!("0x")));
+    assert!(is_unreadable(no_contract.decimals(cryptopay_domain::address::AccountAddress(OTHER_TOKEN)).await));
+}

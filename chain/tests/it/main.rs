@@ -1,0 +1,8 @@
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on should say so at once")]
+//! The client against nodes that answer well, badly, falsely and not at all.
+
+mod http;
+mod lies;
+mod node;
+mod nonsense;
+mod transfers;

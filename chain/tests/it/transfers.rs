@@ -1,0 +1,197 @@
+//! What an honest node's answers turn into.
+
+use cryptopay_chain::{ChainClient, ChainError};
+use cryptopay_domain::address::{AccountAddress, Asset};
+use cryptopay_domain::registry::FinalityTag;
+use cryptopay_domain::transfer::{ObservedTransfer, Position};
+use cryptopay_domain::units::Units;
+use serde_json::json;
+
+use crate::node::{Node, OTHER_TOKEN, PAYER, SHOP, SHOP_2, TOKEN, Tx, merge};
+
+fn places(found: &[ObservedTransfer]) -> Vec<(u64, Position, u128, bool)> {
+    found
+        .iter()
+        .map(|transfer| (transfer.block.number, transfer.position, transfer.units.0.to(), transfer.sole))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_token_transfer_comes_with_its_receipts_facts() {
+    let node = Node::with(&[vec![Tx::token(PAYER, 1), Tx::token(SHOP, 25)]]);
+    let (query, block) = (node.query(2, false), node.block(2));
+    let found = node.client().transfers(&query).await.unwrap();
+    let [transfer] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((transfer.position, transfer.log_index, transfer.block), (Position::Log(0), Some(1), block));
+    assert_eq!((transfer.from, transfer.to), (AccountAddress(PAYER), AccountAddress(SHOP)));
+    assert_eq!((transfer.asset, transfer.units), (Asset::Token(AccountAddress(TOKEN)), Units::new(25)));
+    assert_eq!((transfer.sender, transfer.sender_nonce), (AccountAddress(Node::signer().address()), 1));
+    assert_eq!((transfer.gas_used, transfer.gas_price, transfer.extra_fee), (21_000, Units::new(6), Units::ZERO));
+    assert_eq!((transfer.input.as_slice(), transfer.sole), ([0xa9, 0x05, 0x9c, 0xbb].as_slice(), true));
+}
+
+#[tokio::test]
+async fn transfers_are_ordered_and_their_place_is_counted_inside_their_own_transaction() {
+    let node = Node::with(&[
+        vec![
+            Tx::token(SHOP_2, 1),
+            Tx::batch(&[(OTHER_TOKEN, PAYER, SHOP, 9), (TOKEN, PAYER, SHOP, 2), (TOKEN, PAYER, SHOP, 3)]),
+        ],
+        vec![Tx::native(SHOP, 4), Tx::token(SHOP, 5)],
+    ]);
+    let query = node.query(0, true);
+    let found = node.client().transfers(&query).await.unwrap();
+    assert_eq!(
+        places(&found),
+        [
+            (2, Position::Log(0), 1, true),
+            (2, Position::Log(1), 2, false),
+            (2, Position::Log(2), 3, false),
+            (3, Position::Native, 4, true),
+            (3, Position::Log(0), 5, true),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_income_is_left_out() {
+    let failed = Tx { succeeds: false, ..Tx::native(SHOP, 7) };
+    let node = Node::with(&[vec![
+        Tx::token(SHOP, 0),
+        Tx::batch(&[(TOKEN, SHOP, SHOP, 5)]),
+        Tx::batch(&[(OTHER_TOKEN, PAYER, SHOP, 5)]),
+        Tx::native(SHOP, 0),
+        Tx::native(PAYER, 3),
+        failed,
+    ]]);
+    let query = node.query(1, true);
+    assert_eq!(node.client().transfers(&query).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn native_coins_are_looked_for_only_where_asked() {
+    let node = Node::with(&[vec![Tx::native(SHOP, 4)]]);
+    let query = node.query(2, false);
+    assert_eq!(node.client().transfers(&query).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn hundreds_of_recipients_and_hits_travel_in_bounded_batches() {
+    let node = Node::with(&[(0..60).map(|value| Tx::token(SHOP, value + 1)).collect()]);
+    let mut query = node.query(0, false);
+    query.recipients.extend(
+        (0..1_200_u64)
+            .map(|n| AccountAddress(alloy::primitives::Address::left_padding_from(&(n + 1_000).to_be_bytes()))),
+    );
+    assert_eq!(node.client().transfers(&query).await.unwrap().len(), 60);
+}
+
+#[tokio::test]
+async fn the_op_stacks_data_fee_is_told_apart() {
+    let node = Node::with(&[vec![Tx::token(SHOP, 1)]]);
+    let query = node.query(2, false);
+    let client = node.lying(|method, _, truth| {
+        let mut truth = truth?;
+        if method == "eth_getTransactionReceipt" {
+            truth["l1Fee"] = json!("0x3e8");
+        }
+        Ok(truth)
+    });
+    assert_eq!(client.transfers(&query).await.unwrap()[0].extra_fee, Units::new(1_000));
+}
+
+#[tokio::test]
+async fn long_input_is_cut() {
+    let node = Node::with(&[vec![Tx { input: vec![7; 140_000], ..Tx::token(SHOP, 1) }]]);
+    let query = node.query(2, false);
+    assert_eq!(node.client().transfers(&query).await.unwrap()[0].input.len(), 128 * 1024);
+}
+
+#[tokio::test]
+async fn a_block_with_a_transaction_of_an_unknown_type_still_shows_its_payments() {
+    let node = Node::with(&[vec![Tx::native(PAYER, 1), Tx::native(SHOP, 4)]]);
+    let query = node.query(2, true);
+    let client = node.lying(|method, _, truth| {
+        let mut truth = truth?;
+        if method == "eth_getBlockByHash" {
+            truth["transactions"][0]["type"] = json!("0x7e");
+        }
+        Ok(truth)
+    });
+    assert_eq!(places(&client.transfers(&query).await.unwrap()), [(2, Position::Native, 4, true)]);
+}
+
+#[tokio::test]
+async fn a_side_chains_state_sync_that_nobody_signed_is_income_too() {
+    let node = Node::with(&[vec![Tx::token(SHOP, 25)]]);
+    let query = node.query(2, false);
+    let client = node.lying(|method, _, truth| {
+        let mut answer = truth?;
+        if method == "eth_getTransactionByHash" {
+            merge(&mut answer, &json!({ "type": "0x0", "r": "0x0", "s": "0x0", "v": "0x0", "gas": "0x0" }));
+        }
+        Ok(answer)
+    });
+    assert_eq!(places(&client.transfers(&query).await.unwrap()), [(2, Position::Log(0), 25, true)]);
+}
+
+#[tokio::test]
+async fn blocks_come_verified_and_exactly_as_asked() {
+    let node = Node::with(&vec![Vec::new(); 120]);
+    let expected: Vec<_> = (1..=121).map(|number| node.block(number)).collect();
+    let client = node.client();
+    assert_eq!(client.blocks(1..=121).await.unwrap(), expected);
+    assert_eq!(client.head().await.unwrap(), expected[120]);
+    assert_eq!(client.block(1).await.unwrap(), Some(expected[0]));
+    assert_eq!(client.block(500).await.unwrap(), None);
+    assert!(matches!(client.blocks(120..=122).await, Err(ChainError::BlockMissing { number: 122 })));
+    assert!(matches!(client.blocks(0..=u64::MAX).await, Err(ChainError::RangeTooLarge { limit: Some(_) })));
+    #[expect(clippy::reversed_empty_ranges, reason = "an empty range is what is asked for")]
+    let nothing = client.blocks(5..=4).await.unwrap();
+    assert_eq!(nothing, []);
+}
+
+#[tokio::test]
+async fn a_tag_that_the_node_does_not_know_is_none() {
+    let node = Node::with(&[]);
+    let first = node.block(0);
+    let client = node.client();
+    assert_eq!(client.tagged(FinalityTag::Safe).await.unwrap(), None);
+    assert_eq!(client.tagged(FinalityTag::Finalized).await.unwrap(), Some(first));
+}
+
+#[tokio::test]
+async fn small_questions_have_small_answers() {
+    let failed = Tx { succeeds: false, ..Tx::native(SHOP, 7) };
+    let node = Node::with(&[vec![failed]]);
+    let block = node.block(2);
+    let tx_hash = node.answer("eth_getBlockByNumber", &json!(["latest", false])).unwrap()["transactions"][0].clone();
+    let client = node.client();
+    assert_eq!(client.chain_id().await.unwrap(), 1);
+    assert_eq!(client.decimals(AccountAddress(TOKEN)).await.unwrap(), 6);
+    let inclusion = client.inclusion(serde_json::from_value(tx_hash).unwrap()).await.unwrap().unwrap();
+    assert_eq!((inclusion.block_number, inclusion.block_hash, inclusion.succeeded), (2, block.hash, false));
+    assert_eq!(client.inclusion(block.hash).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_query_of_blocks_with_a_gap_is_the_callers_mistake() {
+    let node = Node::with(&[Vec::new(), Vec::new()]);
+    let mut query = node.query(0, false);
+    query.blocks.remove(1);
+    assert!(matches!(node.client().transfers(&query).await, Err(ChainError::Query(_))));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_takes_small_batches_only_is_served_with_small_batches() {
+    let node = Node::with(&vec![Vec::new(); 20]);
+    let mut refusals = 2;
+    let client = node.lying(move |_, _, truth| {
+        if refusals > 0 {
+            refusals -= 1;
+            return Err((-32600, "batch size too large, max 5"));
+        }
+        truth
+    });
+    assert_eq!(client.blocks(0..=20).await.unwrap().len(), 21);
+}

@@ -1,0 +1,620 @@
+//! One test for each rule of the derivation.
+
+use super::book::{
+    BLOCK, Book, DEEP, IN_TIME_UNTIL, LATE_UNTIL, SHALLOW, at, closed, history, open, paid, paid_at, terms,
+};
+use crate::event::EventType;
+use crate::order::{
+    AllocationFact, ChainView, Decision, Derived, FailureReason, History, LatePolicy, LateStanding, OrderFlag,
+    OrderStatus, Terms, derive,
+};
+use crate::transfer::TransferState;
+use crate::units::Units;
+
+fn order(facts: &[AllocationFact], chain: ChainView) -> Derived {
+    derive(&terms(), &history(), facts, &chain)
+}
+
+fn with(history: History, facts: &[AllocationFact], chain: ChainView) -> Derived {
+    derive(&terms(), &history, facts, &chain)
+}
+
+fn under(late_policy: LatePolicy, facts: &[AllocationFact], chain: ChainView) -> Derived {
+    derive(&Terms { late_policy, ..terms() }, &history(), facts, &chain)
+}
+
+fn in_state(state: TransferState) -> AllocationFact {
+    AllocationFact { state, ..paid(100) }
+}
+
+fn lone(units: u128) -> AllocationFact {
+    AllocationFact { ships: false, ..paid(units) }
+}
+
+fn canceled() -> History {
+    History { canceled_at: Some(at(400)), ..history() }
+}
+
+fn announced() -> History {
+    History { announced_generation: 1, ..history() }
+}
+
+// Row 1: the operator decided.
+
+#[test]
+fn a_rejection_fails_the_order_whatever_else_holds() {
+    let history = History { decision: Some((Decision::Reject, Units::new(100))), ..announced() };
+    let derived = with(history, &[paid(100)], open(DEEP));
+    assert_eq!((derived.status, derived.failure_reason), (OrderStatus::Failed, Some(FailureReason::Rejected)));
+    assert!(!derived.fulfillable && !derived.payable && !derived.decision_due && derived.has(OrderFlag::Manual));
+}
+
+#[test]
+fn a_rejection_is_named_before_any_other_reason_to_fail() {
+    let history = History {
+        decision: Some((Decision::Reject, Units::ZERO)),
+        failure: Some(FailureReason::AssetDisabled),
+        ..history()
+    };
+    assert_eq!(with(history, &[], open(9)).failure_reason, Some(FailureReason::Rejected));
+}
+
+#[test]
+fn an_accepting_decision_settles_for_what_had_come_once_that_is_deep() {
+    let history = History { decision: Some((Decision::Accept, Units::new(60))), ..history() };
+    assert_eq!(with(history, &[paid(60)], closed(SHALLOW)).status, OrderStatus::Confirming);
+    let derived = with(history, &[paid(60)], closed(DEEP));
+    assert_eq!(derived.status, OrderStatus::Confirmed);
+    assert!(derived.has(OrderFlag::Manual) && !derived.decision_due && !derived.has(OrderFlag::Review));
+    assert_eq!(derived.remaining, Units::new(40), "what the customer owed stays visible");
+}
+
+#[test]
+fn an_accepting_decision_never_asks_for_more_than_is_due() {
+    let history = History { decision: Some((Decision::Accept, Units::new(500))), ..history() };
+    assert_eq!(with(history, &[paid(100)], open(DEEP)).status, OrderStatus::Confirmed);
+}
+
+#[test]
+fn an_accepted_order_is_taken_back_by_a_reorganisation_like_any_other() {
+    let mut book = Book::new(terms());
+    book.pay(60);
+    book.chain = closed(20);
+    book.settle();
+    assert_eq!(book.status(), OrderStatus::Underpaid);
+    book.decide(Decision::Accept);
+    assert_eq!(book.settle(), [EventType::PaymentConfirmed]);
+    book.mark(0, TransferState::Missing);
+    assert_eq!(book.settle(), []);
+    book.mark(0, TransferState::Orphaned);
+    book.settle();
+    assert_eq!(book.status(), OrderStatus::Reorged);
+}
+
+#[test]
+fn accepting_nothing_at_all_confirms_nothing() {
+    for base in [history(), announced(), History { generation: 2, ..announced() }] {
+        let history = History { decision: Some((Decision::Accept, Units::ZERO)), ..base };
+        for facts in [vec![], vec![in_state(TransferState::Orphaned)]] {
+            assert!(!with(history, &facts, closed(DEEP)).fulfillable, "{history:?}");
+        }
+    }
+}
+
+// Row 2: it cannot complete.
+
+#[test]
+fn an_outside_cause_fails_the_order_even_when_it_is_paid() {
+    for reason in [FailureReason::AddressClaimedByOwner, FailureReason::AssetDisabled] {
+        let derived = with(History { failure: Some(reason), ..history() }, &[paid(100)], open(DEEP));
+        assert_eq!((derived.status, derived.failure_reason), (OrderStatus::Failed, Some(reason)));
+        assert!(!derived.fulfillable && !derived.payable);
+    }
+}
+
+#[test]
+fn rejected_late_money_and_nothing_else_fails_the_order() {
+    let derived = under(LatePolicy::Reject, &[paid_at(100, IN_TIME_UNTIL + 1)], closed(DEEP));
+    assert_eq!(derived.status, OrderStatus::Failed);
+    assert_eq!(derived.failure_reason, Some(FailureReason::LatePaymentRejected));
+    assert_eq!(derived.received, Units::ZERO);
+}
+
+#[test]
+fn rejected_late_money_beside_money_in_time_leaves_the_order_underpaid() {
+    let facts = [paid(40), paid_at(60, IN_TIME_UNTIL + 1)];
+    let derived = under(LatePolicy::Reject, &facts, closed(DEEP));
+    assert_eq!((derived.status, derived.received), (OrderStatus::Underpaid, Units::new(40)));
+}
+
+#[test]
+fn late_money_that_waits_for_a_decision_keeps_the_order_from_failing() {
+    let facts = [paid_at(50, IN_TIME_UNTIL + 1), paid_at(50, LATE_UNTIL + 1)];
+    let derived = under(LatePolicy::Reject, &facts, closed(DEEP));
+    assert_eq!(derived.status, OrderStatus::Expired);
+    assert_eq!(derived.late, Some(LateStanding::Review));
+    assert!(derived.decision_due);
+}
+
+#[test]
+fn late_money_that_is_gone_neither_fails_the_order_nor_waits_for_a_decision() {
+    for state in [TransferState::Orphaned, TransferState::Reverted, TransferState::Seen] {
+        for policy in [LatePolicy::Accept, LatePolicy::Review, LatePolicy::Reject] {
+            let gone = AllocationFact { state, ..paid_at(100, IN_TIME_UNTIL + 1) };
+            let derived = under(policy, &[gone], closed(DEEP));
+            assert_eq!(derived.status, OrderStatus::Expired, "{state} {policy}");
+            assert!(derived.flags.is_empty() && !derived.decision_due && derived.late.is_none(), "{state} {policy}");
+        }
+    }
+}
+
+#[test]
+fn rejected_late_money_that_is_only_missing_keeps_the_order_failed() {
+    let blip = AllocationFact { state: TransferState::Missing, ..paid_at(100, IN_TIME_UNTIL + 1) };
+    assert_eq!(under(LatePolicy::Reject, &[blip], closed(DEEP)).status, OrderStatus::Failed);
+}
+
+// Row 3: enough deep money.
+
+#[test]
+fn enough_deep_money_confirms_and_may_be_fulfilled() {
+    let derived = order(&[paid(100)], open(DEEP));
+    assert_eq!(derived.status, OrderStatus::Confirmed);
+    assert!(derived.fulfillable && !derived.payable && derived.flags.is_empty());
+}
+
+#[test]
+fn one_unit_short_is_not_enough() {
+    assert_eq!(order(&[paid(99)], open(DEEP)).status, OrderStatus::Underpaid);
+    assert_eq!(order(&[paid(99), paid(1)], open(DEEP)).status, OrderStatus::Confirmed);
+}
+
+#[test]
+fn one_confirmation_short_is_not_deep() {
+    assert_eq!(order(&[paid(100)], open(SHALLOW)).status, OrderStatus::Confirming);
+}
+
+#[test]
+fn the_whole_amount_has_to_be_deep() {
+    let facts = [paid(60), AllocationFact { block_number: BLOCK + 1, ..paid(40) }];
+    assert_eq!(order(&facts, open(DEEP)).status, OrderStatus::Confirming);
+    assert_eq!(order(&facts, open(DEEP + 1)).status, OrderStatus::Confirmed);
+}
+
+#[test]
+fn the_finality_tag_counts_as_depth_for_the_blocks_it_covers() {
+    let tagged = |final_height| ChainView { final_height: Some(final_height), ..open(BLOCK) };
+    assert_eq!(order(&[paid(100)], tagged(BLOCK)).status, OrderStatus::Confirmed);
+    assert_eq!(order(&[paid(100)], tagged(BLOCK - 1)).status, OrderStatus::Confirming);
+}
+
+#[test]
+fn the_finality_tag_does_not_reach_above_the_verified_height() {
+    let chain = ChainView { final_height: Some(BLOCK + 50), ..open(BLOCK - 1) };
+    assert_eq!(order(&[paid(100)], chain).status, OrderStatus::Confirming);
+}
+
+#[test]
+fn a_block_above_the_verified_height_is_never_deep_even_if_no_confirmations_are_asked_for() {
+    let terms = Terms { required_confirmations: 0, ..terms() };
+    let status = |height| derive(&terms, &history(), &[paid(100)], &open(height)).status;
+    assert_eq!(status(BLOCK - 1), OrderStatus::Confirming);
+    assert_eq!(status(BLOCK), OrderStatus::Confirmed);
+}
+
+#[test]
+fn depth_and_the_tag_count_only_for_a_block_whose_hash_was_named_again() {
+    let unvouched = AllocationFact { vouched: false, ..paid(100) };
+    for chain in [open(DEEP + 100), ChainView { final_height: Some(DEEP), ..open(DEEP) }] {
+        assert_eq!(order(&[unvouched], chain).status, OrderStatus::Confirming);
+        assert_eq!(order(&[paid(100)], chain).status, OrderStatus::Confirmed);
+    }
+    let last = AllocationFact { state: TransferState::Final, ..unvouched };
+    assert_eq!(order(&[last], open(DEEP)).status, OrderStatus::Confirmed);
+}
+
+#[test]
+fn an_announced_payment_does_not_fall_when_its_block_is_no_longer_vouched_for() {
+    let mut book = Book::confirmed(vec![paid(100)]);
+    book.facts[0].vouched = false;
+    assert_eq!(book.settle(), []);
+}
+
+#[test]
+fn a_final_transfer_is_deep_at_any_height() {
+    let derived = order(&[in_state(TransferState::Final)], open(0));
+    assert_eq!(derived.status, OrderStatus::Confirmed);
+    assert!(derived.has(OrderFlag::Finalized));
+}
+
+#[test]
+fn evidence_that_may_not_ship_never_confirms_and_waits_for_a_decision() {
+    let derived = order(&[lone(100)], open(DEEP + 100));
+    assert_eq!(derived.status, OrderStatus::Confirming);
+    assert!(derived.decision_due && derived.has(OrderFlag::Review) && !derived.fulfillable);
+    assert_eq!((derived.received, derived.confirmed), (Units::new(100), Units::ZERO));
+}
+
+#[test]
+fn evidence_that_may_not_ship_does_not_fill_up_evidence_that_may() {
+    assert_eq!(order(&[paid(99), lone(1)], open(DEEP)).status, OrderStatus::Confirming);
+    let derived = order(&[paid(100), lone(1)], open(DEEP));
+    assert_eq!(derived.status, OrderStatus::Confirmed);
+    assert!(!derived.decision_due, "a confirmed order has nothing left to decide");
+}
+
+#[test]
+fn a_deadline_or_a_cancellation_does_not_undo_deep_money() {
+    assert_eq!(order(&[paid(100)], closed(DEEP)).status, OrderStatus::Confirmed);
+    let accepted = AllocationFact { late_accepted: true, ..paid(100) };
+    assert_eq!(with(canceled(), &[accepted], closed(DEEP)).status, OrderStatus::Confirmed);
+}
+
+// Row 4: a confirmation was announced, and the money is short.
+
+#[test]
+fn a_confirmed_order_stays_confirmed_while_only_missing_is_the_cause() {
+    let mut book = Book::confirmed(vec![paid(100)]);
+    book.mark(0, TransferState::Missing);
+    assert_eq!(book.settle(), []);
+    assert!(book.derived().fulfillable);
+    assert_eq!(book.derived().confirmed, Units::ZERO, "but what is missing is not deep in any block");
+}
+
+#[test]
+fn a_confirmed_order_is_reorged_when_its_money_is_gone() {
+    for state in [TransferState::Orphaned, TransferState::Reverted] {
+        let mut book = Book::confirmed(vec![paid(100)]);
+        book.mark(0, state);
+        assert_eq!(book.settle(), [EventType::PaymentReorged]);
+        let derived = book.derived();
+        assert_eq!(derived.status, OrderStatus::Reorged);
+        assert!(!derived.fulfillable && !derived.payable && derived.decision_due && derived.has(OrderFlag::Review));
+    }
+}
+
+#[test]
+fn missing_money_does_not_excuse_orphaned_money() {
+    let mut book = Book::confirmed(vec![paid(60), paid(60)]);
+    book.mark(0, TransferState::Missing);
+    book.mark(1, TransferState::Orphaned);
+    assert_eq!(book.settle(), [EventType::PaymentReorged]);
+}
+
+#[test]
+fn a_reorged_order_is_not_confirmed_by_money_that_is_missing() {
+    let mut book = Book::confirmed(vec![paid(60), paid(60)]);
+    book.mark(0, TransferState::Missing);
+    book.mark(1, TransferState::Orphaned);
+    book.settle();
+    book.include_elsewhere(1, BLOCK + 1);
+    book.chain = open(DEEP + 10);
+    book.settle();
+    assert_eq!(book.status(), OrderStatus::Reorged, "60 of 100 are deep, the rest is missing");
+    book.mark(0, TransferState::Included);
+    assert_eq!(book.settle(), [EventType::PaymentConfirmed]);
+}
+
+#[test]
+fn a_short_reorganisation_above_a_confirmed_payment_changes_nothing() {
+    let mut book = Book::confirmed(vec![paid(100)]);
+    for height in [SHALLOW, BLOCK, BLOCK - 1] {
+        book.chain = open(height);
+        assert_eq!(book.settle(), [], "{height}");
+        assert_eq!(book.status(), OrderStatus::Confirmed);
+    }
+}
+
+#[test]
+fn a_short_reorganisation_above_an_unannounced_payment_takes_its_depth() {
+    let facts = [paid(100)];
+    assert_eq!(order(&facts, open(DEEP)).status, OrderStatus::Confirmed);
+    assert_eq!(order(&facts, open(SHALLOW)).status, OrderStatus::Confirming);
+}
+
+#[test]
+fn an_extra_payment_does_not_inherit_the_depth_of_an_announced_one() {
+    let mut book = Book::confirmed(vec![paid(100)]);
+    book.pay(100);
+    book.settle();
+    book.mark(0, TransferState::Orphaned);
+    book.settle();
+    assert_eq!(book.status(), OrderStatus::Reorged, "the other 100 are not deep yet");
+    book.chain.height += 2;
+    assert_eq!(book.settle(), [EventType::PaymentConfirmed]);
+}
+
+#[test]
+fn money_found_again_in_its_own_block_while_missing_needs_no_second_count() {
+    let mut book = Book::confirmed(vec![paid(100)]);
+    book.mark(0, TransferState::Missing);
+    book.settle();
+    book.mark(0, TransferState::Included);
+    book.chain = open(BLOCK);
+    assert_eq!(book.settle(), []);
+}
+
+#[test]
+fn money_found_again_in_its_own_block_after_it_was_taken_back_counts_anew() {
+    let mut book = Book::confirmed(vec![paid(100)]);
+    book.mark(0, TransferState::Orphaned);
+    book.settle();
+    book.mark(0, TransferState::Included);
+    book.chain = open(BLOCK);
+    book.settle();
+    assert_eq!(book.status(), OrderStatus::Reorged, "one confirmation on a chain that has just turned around twice");
+    book.chain = open(DEEP);
+    assert_eq!(book.settle(), [EventType::PaymentConfirmed]);
+}
+
+#[test]
+fn money_mined_again_in_another_block_is_reorged_until_it_is_deep_again() {
+    let mut book = Book::confirmed(vec![paid(100)]);
+    book.include_elsewhere(0, 13);
+    book.chain = open(13);
+    assert_eq!(book.settle(), [EventType::PaymentReorged]);
+    assert_eq!((book.status(), book.derived().received), (OrderStatus::Reorged, Units::new(100)));
+    book.chain = open(14);
+    assert_eq!(book.settle(), []);
+    book.chain = open(15);
+    assert_eq!(book.settle(), [EventType::PaymentConfirmed]);
+    assert_eq!((book.history.generation, book.history.announced_generation), (2, 2));
+}
+
+#[test]
+fn a_reorged_order_stays_reorged_after_its_deadline_and_with_part_of_the_money() {
+    let history = History { generation: 2, ..announced() };
+    assert_eq!(with(history, &[], closed(DEEP)).status, OrderStatus::Reorged);
+    assert_eq!(with(history, &[paid(50)], closed(DEEP)).status, OrderStatus::Reorged);
+}
+
+// Rows 5 and 6: enough money, some money.
+
+#[test]
+fn enough_money_that_is_not_deep_is_confirming() {
+    let derived = order(&[paid(100)], open(BLOCK));
+    assert_eq!(derived.status, OrderStatus::Confirming);
+    assert!(!derived.payable && !derived.decision_due && derived.flags.is_empty());
+}
+
+#[test]
+fn money_before_its_inclusion_is_no_money() {
+    let derived = order(&[in_state(TransferState::Seen)], open(DEEP));
+    assert_eq!((derived.status, derived.received), (OrderStatus::Pending, Units::ZERO));
+}
+
+#[test]
+fn money_that_is_gone_is_no_money() {
+    for state in [TransferState::Orphaned, TransferState::Reverted] {
+        let fact = AllocationFact { counted: true, ..in_state(state) };
+        assert_eq!(order(&[fact], open(DEEP)).status, OrderStatus::Pending, "{state}");
+    }
+}
+
+#[test]
+fn missing_money_counts_only_if_it_counted_before_and_is_never_deep() {
+    let missing = |counted| AllocationFact { counted, ..in_state(TransferState::Missing) };
+    assert_eq!(order(&[missing(true)], open(DEEP)).status, OrderStatus::Confirming);
+    assert_eq!(order(&[missing(false)], open(DEEP)).status, OrderStatus::Pending);
+}
+
+#[test]
+fn a_short_payment_is_underpaid_and_payable_while_the_order_is_open() {
+    let derived = order(&[paid(60)], open(DEEP));
+    assert_eq!((derived.status, derived.remaining), (OrderStatus::Underpaid, Units::new(40)));
+    assert!(derived.payable && !derived.decision_due);
+}
+
+#[test]
+fn a_short_payment_needs_a_decision_after_the_order_closed() {
+    let derived = order(&[paid(60)], closed(DEEP));
+    assert_eq!(derived.status, OrderStatus::Underpaid);
+    assert!(!derived.payable && derived.decision_due && derived.has(OrderFlag::Review));
+}
+
+// Rows 7 to 9: no money.
+
+#[test]
+fn a_canceled_order_is_canceled_also_after_its_deadline() {
+    for chain in [open(9), closed(99)] {
+        let derived = with(canceled(), &[], chain);
+        assert_eq!(derived.status, OrderStatus::Canceled);
+        assert!(!derived.payable && !derived.decision_due);
+    }
+}
+
+#[test]
+fn money_on_a_canceled_order_waits_for_a_decision_whatever_the_policy() {
+    for policy in [LatePolicy::Accept, LatePolicy::Review, LatePolicy::Reject] {
+        for secs in [500, IN_TIME_UNTIL + 1, LATE_UNTIL + 1] {
+            let terms = Terms { late_policy: policy, ..terms() };
+            let derived = derive(&terms, &canceled(), &[paid_at(100, secs)], &closed(DEEP));
+            assert_eq!(derived.status, OrderStatus::Canceled, "{policy} {secs}");
+            assert_eq!(derived.late, Some(LateStanding::Review), "{policy} {secs}");
+            assert!(derived.decision_due && derived.has(OrderFlag::Late) && derived.has(OrderFlag::Review));
+        }
+    }
+}
+
+#[test]
+fn a_canceled_order_can_be_accepted_after_all() {
+    let mut book = Book::new(terms());
+    book.history.canceled_at = Some(at(400));
+    book.settle();
+    book.pay(100);
+    book.chain.height += 5;
+    book.settle_with(true);
+    assert_eq!(book.status(), OrderStatus::Canceled);
+    book.decide(Decision::Accept);
+    assert_eq!(book.settle(), [EventType::PaymentPending, EventType::PaymentConfirmed]);
+}
+
+#[test]
+fn a_canceled_order_is_never_payable_even_when_some_of_its_money_was_accepted() {
+    let accepted = AllocationFact { late_accepted: true, ..paid(60) };
+    let derived = with(canceled(), &[accepted], open(DEEP));
+    assert_eq!(derived.status, OrderStatus::Underpaid);
+    assert!(!derived.payable);
+}
+
+#[test]
+fn an_order_without_money_expires_when_a_block_past_the_deadline_is_verified_not_before() {
+    let chain = |secs| ChainView { block_time: at(secs), ..open(9) };
+    assert_eq!(order(&[], chain(IN_TIME_UNTIL)).status, OrderStatus::Pending);
+    assert!(order(&[], chain(IN_TIME_UNTIL)).payable);
+    assert_eq!(order(&[], chain(IN_TIME_UNTIL + 1)).status, OrderStatus::Expired);
+    assert!(!order(&[], chain(IN_TIME_UNTIL + 1)).payable);
+}
+
+#[test]
+fn a_closed_order_stays_closed_when_the_chain_steps_back() {
+    let history = History { closed_at: Some(at(IN_TIME_UNTIL + 1)), ..history() };
+    assert_eq!(with(history, &[], open(9)).status, OrderStatus::Expired);
+}
+
+#[test]
+fn an_order_without_anything_is_pending_and_payable() {
+    let derived = order(&[], open(9));
+    assert_eq!(derived.status, OrderStatus::Pending);
+    assert!(derived.payable && !derived.fulfillable && derived.flags.is_empty() && !derived.decision_due);
+}
+
+// Lateness.
+
+#[test]
+fn a_block_on_the_deadline_is_in_time_and_a_second_later_is_late() {
+    let derived = order(&[paid_at(100, IN_TIME_UNTIL)], closed(DEEP));
+    assert_eq!((derived.late, derived.status), (None, OrderStatus::Confirmed));
+    let derived = order(&[paid_at(100, IN_TIME_UNTIL + 1)], closed(DEEP));
+    assert_eq!((derived.late, derived.status), (Some(LateStanding::Accepted), OrderStatus::Confirmed));
+    assert_eq!(derived.flags, [OrderFlag::Late]);
+}
+
+#[test]
+fn the_policy_decides_up_to_the_end_of_the_late_window_and_the_merchant_after_it() {
+    for (policy, inside) in [
+        (LatePolicy::Accept, LateStanding::Accepted),
+        (LatePolicy::Review, LateStanding::Review),
+        (LatePolicy::Reject, LateStanding::Rejected),
+    ] {
+        for (secs, standing) in
+            [(IN_TIME_UNTIL + 1, inside), (LATE_UNTIL, inside), (LATE_UNTIL + 1, LateStanding::Review)]
+        {
+            let derived = under(policy, &[paid_at(100, secs)], closed(DEEP));
+            assert_eq!(derived.late, Some(standing), "{policy} {secs}");
+            assert_eq!(derived.fulfillable, standing == LateStanding::Accepted, "{policy} {secs}");
+        }
+    }
+}
+
+#[test]
+fn an_accepting_decision_makes_late_money_count_whenever_it_came() {
+    for secs in [IN_TIME_UNTIL + 1, LATE_UNTIL + 1] {
+        let accepted = AllocationFact { late_accepted: true, ..paid_at(100, secs) };
+        let derived = under(LatePolicy::Review, &[accepted], closed(DEEP));
+        assert_eq!((derived.late, derived.status), (Some(LateStanding::Accepted), OrderStatus::Confirmed));
+        assert!(!derived.has(OrderFlag::Review));
+    }
+}
+
+#[test]
+fn late_money_that_comes_after_an_accepting_decision_needs_its_own() {
+    let history = History { decision: Some((Decision::Accept, Units::new(60))), ..history() };
+    let facts = [paid(60), paid_at(40, LATE_UNTIL + 1)];
+    let derived = with(history, &facts, closed(DEEP));
+    assert_eq!((derived.status, derived.received), (OrderStatus::Confirmed, Units::new(60)));
+    assert_eq!(derived.late, Some(LateStanding::Review));
+    assert!(derived.has(OrderFlag::Review));
+}
+
+#[test]
+fn the_worst_standing_of_late_money_is_shown() {
+    let facts = [
+        AllocationFact { late_accepted: true, ..paid_at(10, IN_TIME_UNTIL + 1) },
+        paid_at(10, IN_TIME_UNTIL + 2),
+        paid_at(10, LATE_UNTIL + 1),
+    ];
+    assert_eq!(under(LatePolicy::Reject, &facts, closed(DEEP)).late, Some(LateStanding::Review));
+    assert_eq!(under(LatePolicy::Reject, &facts[..2], closed(DEEP)).late, Some(LateStanding::Rejected));
+    assert_eq!(under(LatePolicy::Reject, &facts[..1], closed(DEEP)).late, Some(LateStanding::Accepted));
+}
+
+// Flags.
+
+#[test]
+fn one_payment_that_is_too_large_is_overpaid_and_nothing_else() {
+    let derived = order(&[paid(101)], open(DEEP));
+    assert_eq!(derived.flags, [OrderFlag::Overpaid]);
+    assert_eq!((derived.excess, derived.remaining), (Units::new(1), Units::ZERO));
+    assert!(derived.overfilled);
+}
+
+#[test]
+fn a_payment_on_a_full_order_is_extra() {
+    let second = AllocationFact { block_number: BLOCK + 1, ..paid(100) };
+    let derived = order(&[second, paid(100)], open(DEEP));
+    assert_eq!(derived.flags, [OrderFlag::Overpaid, OrderFlag::ExtraPayment]);
+    assert!(!derived.overfilled, "the first payment was exact");
+}
+
+#[test]
+fn the_chains_order_decides_which_payment_is_extra_and_the_list_never_does() {
+    let first = AllocationFact { index: 3, ..paid(60) };
+    let second = AllocationFact { index: 7, ..paid(60) };
+    for facts in [[first, second], [second, first]] {
+        let derived = order(&facts, open(DEEP));
+        assert!(derived.overfilled && !derived.has(OrderFlag::ExtraPayment));
+    }
+    let equal = [paid(100), paid(1)];
+    let turned = [paid(1), paid(100)];
+    assert_eq!(order(&equal, open(DEEP)).flags, order(&turned, open(DEEP)).flags);
+}
+
+#[test]
+fn late_money_that_does_not_count_is_no_excess() {
+    let derived = under(LatePolicy::Reject, &[paid(100), paid_at(50, IN_TIME_UNTIL + 1)], closed(DEEP));
+    assert_eq!((derived.status, derived.excess), (OrderStatus::Confirmed, Units::ZERO));
+    assert_eq!(derived.flags, [OrderFlag::Late]);
+}
+
+#[test]
+fn an_order_is_finalized_when_it_is_confirmed_and_all_that_counts_is_final() {
+    let last = in_state(TransferState::Final);
+    assert!(order(&[last], open(DEEP)).has(OrderFlag::Finalized));
+    assert!(!order(&[last, paid(1)], open(DEEP)).has(OrderFlag::Finalized));
+    let part = AllocationFact { units: Units::new(60), ..last };
+    assert!(!order(&[part], open(DEEP)).has(OrderFlag::Finalized), "underpaid for good is not finalized");
+    let gone = in_state(TransferState::Orphaned);
+    assert!(order(&[last, gone], open(DEEP)).has(OrderFlag::Finalized), "what is gone does not count");
+}
+
+#[test]
+fn flags_are_sorted() {
+    let late = AllocationFact { block_number: BLOCK + 1, ..paid_at(100, LATE_UNTIL + 1) };
+    let facts = [paid(100), late, AllocationFact { block_number: BLOCK + 2, ..paid(7) }];
+    let flags = order(&facts, closed(DEEP + 2)).flags;
+    assert!(flags.is_sorted() && flags.len() == 4, "{flags:?}");
+}
+
+// Extremes.
+
+#[test]
+fn amounts_at_the_end_of_all_numbers_neither_wrap_nor_panic() {
+    let most = Units(alloy_primitives::U256::MAX);
+    let all = AllocationFact { units: most, ..paid(0) };
+    let derived = order(&[all, all], open(DEEP));
+    assert_eq!((derived.status, derived.received), (OrderStatus::Confirmed, most));
+    let terms = Terms { due: most, required_confirmations: u32::MAX, ..terms() };
+    let derived = derive(&terms, &history(), &[all], &ChainView { height: u64::MAX, ..open(0) });
+    assert_eq!((derived.status, derived.remaining, derived.excess), (OrderStatus::Confirmed, Units::ZERO, Units::ZERO));
+    let above = AllocationFact { block_number: u64::MAX, ..all };
+    assert_eq!(derive(&terms, &history(), &[above], &open(0)).status, OrderStatus::Confirming);
+}
+
+#[test]
+fn nothing_due_is_never_confirmed() {
+    let terms = Terms { due: Units::ZERO, ..terms() };
+    for history in [history(), announced()] {
+        assert!(!derive(&terms, &history, &[], &closed(DEEP)).fulfillable);
+    }
+}

@@ -1,0 +1,188 @@
+//! Amounts held for one order.
+
+use cryptopay_domain::address::{AccountAddress, Asset};
+use cryptopay_domain::ids::{OrderId, ReservationId};
+use cryptopay_domain::reservation::ReservationKind;
+use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::units::Units;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QueryOrder, QuerySelect, TryInsertResult};
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "amount_reservation")]
+pub struct Model {
+    /// Key.
+    #[sea_orm(primary_key)]
+    pub id: ReservationId,
+    /// For which order.
+    pub order_id: OrderId,
+    /// Slug.
+    pub chain: String,
+    /// Asset.
+    pub asset: Asset,
+    /// Address.
+    pub address: AccountAddress,
+    /// The amount.
+    pub units: Units,
+    /// The price that it stands for.
+    pub plain_units: Units,
+    /// The amount due, or a remainder.
+    pub kind: ReservationKind,
+    /// Held since.
+    pub created_at: Timestamp,
+    /// Held until a block after this is verified.
+    pub held_until: Timestamp,
+    /// No longer held since.
+    pub released_at: Option<Timestamp>,
+    /// New orders avoid it until then.
+    pub cools_until: Option<Timestamp>,
+}
+
+/// This table's rows are joined by hand where that is wanted.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Where amounts are told apart: a chain, an asset, an address.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Slug.
+    pub chain: &'a str,
+    /// Asset.
+    pub asset: Asset,
+    /// Address.
+    pub address: AccountAddress,
+}
+
+/// A reservation to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// For which order.
+    pub order: OrderId,
+    /// Where.
+    pub place: Place<'a>,
+    /// The amount.
+    pub units: Units,
+    /// The price that it stands for.
+    pub plain_units: Units,
+    /// The amount due, or a remainder.
+    pub kind: ReservationKind,
+    /// Held until a block after this is verified.
+    pub held_until: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Entity {
+    fn at(place: Place<'_>) -> Condition {
+        Condition::all()
+            .add(Column::Chain.eq(place.chain))
+            .add(Column::Asset.eq(place.asset))
+            .add(Column::Address.eq(place.address))
+    }
+
+    /// Reservations of any of `values` that are held, or cooling at `verified`.
+    pub async fn taken(
+        connection: &impl ConnectionTrait,
+        place: Place<'_>,
+        values: impl IntoIterator<Item = Units>,
+        verified: Timestamp,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Self::at(place))
+            .filter(Column::Units.is_in(values))
+            .filter(Condition::any().add(Column::ReleasedAt.is_null()).add(Column::CoolsUntil.gt(verified)))
+            .all(connection)
+            .await
+    }
+
+    /// Whether a wallet has already had two live orders of one price: then some order holds another value for it.
+    pub async fn price_is_shared(
+        connection: &impl ConnectionTrait,
+        place: Place<'_>,
+        plain_units: Units,
+    ) -> Result<bool, DbErr> {
+        let one = Self::find()
+            .filter(Self::at(place))
+            .filter(Column::PlainUnits.eq(plain_units))
+            .filter(Column::Units.ne(plain_units))
+            .filter(Column::Kind.eq(ReservationKind::Due))
+            .limit(1)
+            .one(connection)
+            .await?;
+        Ok(one.is_some())
+    }
+
+    /// Takes an amount; `false` if somebody else holds it: the constraint decides.
+    pub async fn hold(connection: &impl ConnectionTrait, wanted: Wanted<'_>) -> Result<bool, DbErr> {
+        let row = ActiveModel {
+            id: NotSet,
+            order_id: Set(wanted.order),
+            chain: Set(wanted.place.chain.to_owned()),
+            asset: Set(wanted.place.asset),
+            address: Set(wanted.place.address),
+            units: Set(wanted.units),
+            plain_units: Set(wanted.plain_units),
+            kind: Set(wanted.kind),
+            created_at: Set(wanted.now),
+            held_until: Set(wanted.held_until),
+            released_at: Set(None),
+            cools_until: Set(None),
+        };
+        let inserted = Self::insert(row)
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .try_insert()
+            .exec_without_returning(connection)
+            .await?;
+        Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+    }
+
+    /// The live reservations of an order, oldest first.
+    pub async fn held_by(connection: &impl ConnectionTrait, order: OrderId) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::OrderId.eq(order))
+            .filter(Column::ReleasedAt.is_null())
+            .order_by_asc(Column::Id)
+            .all(connection)
+            .await
+    }
+
+    /// Reservations on `chain` whose time is over at `verified`, at most `limit`.
+    pub async fn due_for_release(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        verified: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::ReleasedAt.is_null())
+            .filter(Column::HeldUntil.lt(verified))
+            .order_by_asc(Column::HeldUntil)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// Lets amounts go. `cools_until` keeps new orders away from them.
+    pub async fn release(
+        connection: &impl ConnectionTrait,
+        ids: Vec<ReservationId>,
+        now: Timestamp,
+        cools_until: Option<Timestamp>,
+    ) -> Result<(), DbErr> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        Self::update_many()
+            .col_expr(Column::ReleasedAt, Expr::value(Some(now)))
+            .col_expr(Column::CoolsUntil, Expr::value(cools_until))
+            .filter(Column::Id.is_in(ids))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! How far each chain is verified, and which process may move it.
+
+use cryptopay_domain::address::Hash;
+use cryptopay_domain::time::Timestamp;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{ExprTrait, OnConflict};
+use sea_orm::{ActiveValue::Set, TryInsertResult};
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "chain_cursor")]
+pub struct Model {
+    /// Slug.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub chain: String,
+    /// Newest verified block.
+    pub height: i64,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its time.
+    pub block_time: Timestamp,
+    /// Newest block that an endpoint has shown.
+    pub head_height: i64,
+    /// Newest block that the finality tag vouches for.
+    pub final_height: Option<i64>,
+    /// Who scans.
+    pub lease_owner: Option<String>,
+    /// Until when (database clock).
+    pub lease_until: Timestamp,
+    /// Raised with every new owner: fences the old one.
+    pub lease_epoch: i64,
+    /// ok, lagging, stalled, frozen or unreachable.
+    pub health: String,
+    /// In words.
+    pub problem: Option<String>,
+    /// Last look at the chain (database clock).
+    pub polled_at: Timestamp,
+    /// Last move.
+    pub updated_at: Timestamp,
+}
+
+/// This table's rows are joined by hand where that is wanted.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// The cursor of a chain.
+    pub async fn of(connection: &impl ConnectionTrait, chain: &str) -> Result<Option<Model>, DbErr> {
+        Self::find_by_id(chain.to_owned()).one(connection).await
+    }
+
+    /// The cursor of a chain, locked.
+    pub async fn lock(connection: &impl ConnectionTrait, chain: &str) -> Result<Option<Model>, DbErr> {
+        use sea_orm::QuerySelect;
+        Self::find_by_id(chain.to_owned()).lock_exclusive().one(connection).await
+    }
+
+    /// Writes a chain's first cursor; nothing if there is one.
+    pub async fn begin(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        height: i64,
+        hash: Hash,
+        block_time: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let row = ActiveModel {
+            chain: Set(chain.to_owned()),
+            height: Set(height),
+            hash: Set(hash),
+            block_time: Set(block_time),
+            head_height: Set(height),
+            final_height: Set(None),
+            lease_owner: Set(None),
+            lease_until: Set(Timestamp::default()),
+            lease_epoch: Set(0),
+            health: Set("ok".to_owned()),
+            problem: Set(None),
+            polled_at: Set(now),
+            updated_at: Set(now),
+        };
+        let inserted = Self::insert(row)
+            .on_conflict(OnConflict::column(Column::Chain).do_nothing().to_owned())
+            .try_insert()
+            .exec_without_returning(connection)
+            .await?;
+        Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+    }
+
+    /// Takes or renews the lease until `until`; gives its epoch, or `None` while another owner holds it. The epoch rises
+    /// whenever the owner changes.
+    pub async fn lease(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<i64>, DbErr> {
+        let renewed = Self::update_many()
+            .col_expr(Column::LeaseUntil, Expr::value(until))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::LeaseOwner.eq(owner))
+            .filter(Column::LeaseUntil.gte(now))
+            .exec(connection)
+            .await?;
+        if renewed.rows_affected == 0 {
+            let taken = Self::update_many()
+                .col_expr(Column::LeaseUntil, Expr::value(until))
+                .col_expr(Column::LeaseOwner, Expr::value(Some(owner.to_owned())))
+                .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
+                .filter(Column::Chain.eq(chain))
+                .filter(Column::LeaseUntil.lt(now))
+                .exec(connection)
+                .await?;
+            if taken.rows_affected == 0 {
+                return Ok(None);
+            }
+        }
+        let cursor = Self::of(connection, chain).await?;
+        Ok(cursor.filter(|cursor| cursor.lease_owner.as_deref() == Some(owner)).map(|cursor| cursor.lease_epoch))
+    }
+
+    /// Gives every lease of an owner back.
+    pub async fn release_all(connection: &impl ConnectionTrait, owner: &str) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::LeaseUntil, Expr::value(Timestamp::default()))
+            .filter(Column::LeaseOwner.eq(owner))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes what the last look at the chain has shown.
+    pub async fn note_poll(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        head_height: Option<i64>,
+        health: &str,
+        problem: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        let mut update = Self::update_many()
+            .col_expr(Column::Health, Expr::value(health))
+            .col_expr(Column::Problem, Expr::value(problem))
+            .col_expr(Column::PolledAt, Expr::value(now))
+            .filter(Column::Chain.eq(chain));
+        if let Some(height) = head_height {
+            update = update.col_expr(Column::HeadHeight, Expr::value(height));
+        }
+        update.exec(connection).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Events: the outbox, and the history of every order.
+
+use cryptopay_domain::event::EventType;
+use cryptopay_domain::ids::{EventId, EventRef, MerchantId, OrderId, TransferId};
+use cryptopay_domain::time::Timestamp;
+use sea_orm::entity::prelude::*;
+use sea_orm::{DatabaseConnection, DbBackend, QueryOrder, QuerySelect};
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "event")]
+pub struct Model {
+    /// Key.
+    #[sea_orm(primary_key)]
+    pub id: EventId,
+    /// Public id.
+    pub event_id: EventRef,
+    /// Whose.
+    pub merchant_id: MerchantId,
+    /// About which order.
+    pub order_id: Option<OrderId>,
+    /// About which transfer.
+    pub transfer_id: Option<TransferId>,
+    /// What happened.
+    pub event_type: EventType,
+    /// Version that it made.
+    pub order_version: Option<i64>,
+    /// What led to it.
+    pub cause: String,
+    /// State afterwards, as JSON.
+    pub snapshot: String,
+    /// Given after commit; order of visibility.
+    pub sequence: Option<i64>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// This table's rows are joined by hand where that is wanted.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Most events that one transaction numbers.
+const PUBLISH_BATCH: u64 = 1_000;
+/// Key of the advisory lock under which events are numbered (PostgreSQL).
+const PUBLISH_LOCK: i64 = 0x43_50_5f_65_76_6e_74;
+
+impl Entity {
+    /// Numbers committed events that have no sequence yet, in the order of their keys, and gives the last number. Drawn
+    /// only after commit and under one lock, numbers have no gaps and never appear out of order.
+    pub async fn publish(database: &DatabaseConnection) -> Result<Option<i64>, DbErr> {
+        let waiting = Self::find().select_only().column(Column::Id).filter(Column::Sequence.is_null()).limit(1);
+        if waiting.into_tuple::<EventId>().one(database).await?.is_none() {
+            return Ok(None);
+        }
+        let txn = crate::txn::begin(database).await?;
+        if txn.get_database_backend() == DbBackend::Postgres {
+            txn.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PUBLISH_LOCK})")).await?;
+        }
+        let ids: Vec<EventId> = Self::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::Sequence.is_null())
+            .order_by_asc(Column::Id)
+            .limit(PUBLISH_BATCH)
+            .into_tuple()
+            .all(&txn)
+            .await?;
+        let mut last = super::event_counter::Entity::last(&txn).await?;
+        for id in &ids {
+            last = last.saturating_add(1);
+            Self::update_many()
+                .col_expr(Column::Sequence, Expr::value(Some(last)))
+                .filter(Column::Id.eq(*id))
+                .exec(&txn)
+                .await?;
+        }
+        super::event_counter::Entity::set_last(&txn, last).await?;
+        txn.commit().await?;
+        Ok((!ids.is_empty()).then_some(last))
+    }
+
+    /// Numbered events after `sequence`, in order, at most `limit`: of every merchant, for the tailer of a process.
+    pub async fn tail(connection: &impl ConnectionTrait, sequence: i64, limit: u64) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::Sequence.gt(sequence))
+            .order_by_asc(Column::Sequence)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// Numbered events of one merchant after `sequence`, in order, at most `limit`.
+    pub async fn after(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        sequence: i64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::Sequence.gt(sequence))
+            .order_by_asc(Column::Sequence)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// The history of one order of a merchant, oldest first.
+    pub async fn of_order(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        order: OrderId,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::OrderId.eq(order))
+            .order_by_asc(Column::OrderVersion)
+            .all(connection)
+            .await
+    }
+
+    /// Published events about one order after `sequence`.
+    pub async fn of_order_after(
+        connection: &impl ConnectionTrait,
+        order: OrderId,
+        sequence: i64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::OrderId.eq(order))
+            .filter(Column::Sequence.gt(sequence))
+            .order_by_asc(Column::Sequence)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+}

@@ -1,0 +1,227 @@
+//! Payment orders: promises, with what was derived of them.
+
+use std::collections::BTreeSet;
+
+use cryptopay_domain::address::{AccountAddress, Asset};
+use cryptopay_domain::ids::{MerchantId, OrderId, OrderRef, WalletId};
+use cryptopay_domain::order::{Decision, FailureReason, LatePolicy, LateStanding, OrderFlag, OrderStatus};
+use cryptopay_domain::reference::Reference;
+use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::units::Units;
+use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder, QuerySelect};
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "payment_order")]
+pub struct Model {
+    /// Key.
+    #[sea_orm(primary_key)]
+    pub id: OrderId,
+    /// Public id.
+    pub order_id: OrderRef,
+    /// Owner.
+    pub merchant_id: MerchantId,
+    /// Merchant's number, unique for the merchant.
+    pub nonce: i64,
+    /// Of the parsed request.
+    pub fingerprint: String,
+    /// Slug.
+    pub chain: String,
+    /// Symbol.
+    pub currency: String,
+    /// What is to be paid in.
+    pub asset: Asset,
+    /// Decimals of the asset.
+    pub decimals: i64,
+    /// Price, as it was sent.
+    pub amount: String,
+    /// What to pay, in base units.
+    pub pay_units: Units,
+    /// Whether those units are held for this order alone.
+    pub exact_amount: bool,
+    /// Wallet.
+    pub wallet_id: WalletId,
+    /// Where to pay.
+    pub receiving_address: AccountAddress,
+    /// What a wallet button adds to the transaction.
+    pub reference: Reference,
+    /// Merchant's JSON, byte for byte.
+    pub order_info: String,
+    /// The order's own webhook.
+    pub webhook_url: Option<String>,
+    /// Where the customer goes afterwards.
+    pub redirect_url: Option<String>,
+    /// Created.
+    pub created_at: Timestamp,
+    /// What the customer is told.
+    pub expires_at: Timestamp,
+    /// With the grace.
+    pub in_time_until: Timestamp,
+    /// End of the late window.
+    pub late_until: Timestamp,
+    /// Nothing is matched after this.
+    pub monitor_until: Timestamp,
+    /// Depth that confirms.
+    pub required_confirmations: i64,
+    /// What happens to late money.
+    pub late_policy: LatePolicy,
+    /// Further policy at creation, as JSON.
+    pub policy: String,
+    /// Verified height at creation.
+    pub scanned_height: i64,
+    /// Derived.
+    pub status: OrderStatus,
+    /// Derived.
+    pub fulfillable: bool,
+    /// Derived; comma-separated.
+    pub flags: String,
+    /// Derived.
+    pub late_decision: Option<LateStanding>,
+    /// Derived: what counts.
+    pub received_units: Units,
+    /// What completes the order after a short payment, held for it.
+    pub remainder_units: Option<Units>,
+    /// Derived, or set by what failed the order.
+    pub failure_reason: Option<FailureReason>,
+    /// The operator's.
+    pub decision: Option<Decision>,
+    /// What an accepting decision settled for.
+    pub decision_units: Option<Units>,
+    /// When.
+    pub decided_at: Option<Timestamp>,
+    /// Confirmations taken back, plus one.
+    pub generation: i64,
+    /// Generation whose confirmation was announced last; 0 for none.
+    pub announced_generation: i64,
+    /// Taken back by the merchant.
+    pub canceled_at: Option<Timestamp>,
+    /// A block past the deadline was verified.
+    pub closed_at: Option<Timestamp>,
+    /// Confirmation of the current generation.
+    pub confirmed_at: Option<Timestamp>,
+    /// Raised by each event.
+    pub version: i64,
+    /// Time of that version.
+    pub updated_at: Timestamp,
+}
+
+/// This table's rows are joined by hand where that is wanted.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// The order of a merchant by its number.
+    pub async fn find_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        id: OrderId,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find_by_id(id).filter(Column::MerchantId.eq(merchant)).one(connection).await
+    }
+
+    /// The order of a merchant by its public id.
+    pub async fn find_owned_by_ref(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        order_id: &OrderRef,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find()
+            .filter(Column::OrderId.eq(order_id.clone()))
+            .filter(Column::MerchantId.eq(merchant))
+            .one(connection)
+            .await
+    }
+
+    /// An order by its public id alone: for its payment page, which is public and shows nothing private.
+    pub async fn find_public(connection: &impl ConnectionTrait, order_id: &OrderRef) -> Result<Option<Model>, DbErr> {
+        Self::find().filter(Column::OrderId.eq(order_id.clone())).one(connection).await
+    }
+
+    /// The order that already carries a merchant's nonce.
+    pub async fn find_by_nonce(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        nonce: i64,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find().filter(Column::MerchantId.eq(merchant)).filter(Column::Nonce.eq(nonce)).one(connection).await
+    }
+
+    /// Locks orders by ascending id, whoever owns them: for what the chain, not a merchant, has caused.
+    pub async fn lock(connection: &impl ConnectionTrait, ids: &BTreeSet<OrderId>) -> Result<Vec<Model>, DbErr> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        Self::find()
+            .filter(Column::Id.is_in(ids.iter().copied()))
+            .order_by_asc(Column::Id)
+            .lock_exclusive()
+            .all(connection)
+            .await
+    }
+
+    /// Orders on `chain` that carry one of these references.
+    pub async fn find_by_references(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        references: &[Reference],
+    ) -> Result<Vec<Model>, DbErr> {
+        if references.is_empty() {
+            return Ok(Vec::new());
+        }
+        Self::find()
+            .filter(Column::Reference.is_in(references.iter().copied()))
+            .filter(Column::Chain.eq(chain))
+            .all(connection)
+            .await
+    }
+
+    /// Ids of open orders on `chain` whose deadline lies before `verified`, at most `limit`.
+    pub async fn due_to_close(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        verified: Timestamp,
+        limit: u64,
+    ) -> Result<BTreeSet<OrderId>, DbErr> {
+        let ids: Vec<OrderId> = Self::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::ClosedAt.is_null())
+            .filter(Column::InTimeUntil.lt(verified))
+            .order_by_asc(Column::InTimeUntil)
+            .limit(limit)
+            .into_tuple()
+            .all(connection)
+            .await?;
+        Ok(ids.into_iter().collect())
+    }
+
+    /// Whether a native order on `chain` is still watched at `verified`.
+    pub async fn native_is_watched(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        verified: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let one = Self::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Asset.eq(Asset::Native))
+            .filter(Column::MonitorUntil.gte(verified))
+            .limit(1)
+            .into_tuple::<OrderId>()
+            .one(connection)
+            .await?;
+        Ok(one.is_some())
+    }
+}
+
+impl Model {
+    /// The order's flags.
+    pub fn flags(&self) -> Vec<OrderFlag> {
+        self.flags.split(',').filter_map(|flag| flag.parse().ok()).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! Claims on addresses: every held one is watched.
+
+use cryptopay_domain::address::AccountAddress;
+use cryptopay_domain::ids::{MerchantId, ReceivingAddressId, WalletId};
+use cryptopay_domain::time::Timestamp;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, QuerySelect, TryInsertResult};
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "receiving_address")]
+pub struct Model {
+    /// Key.
+    #[sea_orm(primary_key)]
+    pub id: ReceivingAddressId,
+    /// Slug.
+    pub chain: String,
+    /// The address.
+    pub address: AccountAddress,
+    /// 0 in live mode; in sandbox mode the merchant, so that test addresses may be shared.
+    pub realm: i64,
+    /// Who claims it.
+    pub merchant_id: MerchantId,
+    /// For which wallet.
+    pub wallet_id: WalletId,
+    /// Since when.
+    pub claimed_at: Timestamp,
+    /// Until when.
+    pub released_at: Option<Timestamp>,
+}
+
+/// This table's rows are joined by hand where that is wanted.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// Claims an address for a wallet; `false` if it is held in this realm already.
+    pub async fn claim(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        address: AccountAddress,
+        realm: i64,
+        merchant: MerchantId,
+        wallet: WalletId,
+        now: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let row = ActiveModel {
+            id: NotSet,
+            chain: Set(chain.to_owned()),
+            address: Set(address),
+            realm: Set(realm),
+            merchant_id: Set(merchant),
+            wallet_id: Set(wallet),
+            claimed_at: Set(now),
+            released_at: Set(None),
+        };
+        let inserted = Self::insert(row)
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .try_insert()
+            .exec_without_returning(connection)
+            .await?;
+        Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+    }
+
+    /// The held claim on an address in a realm.
+    pub async fn held(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        address: AccountAddress,
+        realm: i64,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Address.eq(address))
+            .filter(Column::Realm.eq(realm))
+            .filter(Column::ReleasedAt.is_null())
+            .one(connection)
+            .await
+    }
+
+    /// Moves a held claim of a merchant to another of the merchant's wallets.
+    pub async fn reassign(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        id: ReceivingAddressId,
+        wallet: WalletId,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::WalletId, Expr::value(wallet))
+            .filter(Column::Id.eq(id))
+            .filter(Column::MerchantId.eq(merchant))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Every address that is watched on a chain, each once.
+    pub async fn watched(connection: &impl ConnectionTrait, chain: &str) -> Result<Vec<AccountAddress>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::Address)
+            .distinct()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::ReleasedAt.is_null())
+            .into_tuple()
+            .all(connection)
+            .await
+    }
+
+    /// Whoever holds an address on a chain: one merchant in live mode, several in sandbox mode.
+    pub async fn holders(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        address: AccountAddress,
+    ) -> Result<Vec<MerchantId>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::MerchantId)
+            .distinct()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Address.eq(address))
+            .filter(Column::ReleasedAt.is_null())
+            .into_tuple()
+            .all(connection)
+            .await
+    }
+
+    /// Whether a merchant holds, or ever held, an address on a chain.
+    pub async fn belonged_to(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        chain: &str,
+        address: AccountAddress,
+    ) -> Result<bool, DbErr> {
+        let one = Self::find()
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Address.eq(address))
+            .limit(1)
+            .one(connection)
+            .await?;
+        Ok(one.is_some())
+    }
+}

@@ -1,0 +1,34 @@
+//! Attempts to deliver.
+
+use cryptopay_domain::ids::DeliveryId;
+use cryptopay_domain::time::Timestamp;
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "webhook_attempt")]
+pub struct Model {
+    /// Key.
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    /// Of which delivery.
+    pub delivery_id: DeliveryId,
+    /// From 1.
+    pub attempt: i64,
+    /// When.
+    pub started_at: Timestamp,
+    /// How long, in milliseconds.
+    pub duration_ms: i64,
+    /// HTTP status.
+    pub status: Option<i64>,
+    /// First 4 KiB of the answer.
+    pub response: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+/// This table's rows are joined by hand where that is wanted.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,3 @@
+//! Webhooks: everything that leaves this process as a signed POST.
+
+pub mod client;

@@ -1,0 +1,180 @@
+//! What people decide about an order: cancel it, accept or reject what came, assign a transfer to it.
+
+use std::collections::BTreeSet;
+
+use cryptopay_domain::address::Hash;
+use cryptopay_domain::amount::format_units;
+use cryptopay_domain::ids::{MerchantId, OrderId};
+use cryptopay_domain::matching::Method;
+use cryptopay_domain::order::{Decision, OrderStatus};
+use cryptopay_domain::transfer::{Position, TransferState};
+use cryptopay_domain::units::Units;
+use cryptopay_entity::{allocation, payment_order, receiving_address, transfer};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, SqlErr};
+
+use crate::error::{LedgerError, Refusal};
+use crate::nudges::Nudges;
+use crate::rederive::{Occasion, judge, rederive};
+use crate::view::decimals;
+
+/// Takes an order back, while nothing has been received.
+pub async fn cancel(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    merchant: MerchantId,
+    order: OrderId,
+) -> Result<Nudges, LedgerError> {
+    let order = lock_owned(txn, merchant, order).await?;
+    let refused = Refusal::NotCancelable { status: order.status };
+    if order.status != OrderStatus::Pending || allocation::Entity::exists_for(txn, order.id).await? {
+        return Err(refused.into());
+    }
+    payment_order::Entity::update_many()
+        .col_expr(payment_order::Column::CanceledAt, Expr::value(Some(occasion.now)))
+        .filter(payment_order::Column::Id.eq(order.id))
+        .exec(txn)
+        .await?;
+    rederive(txn, occasion, &BTreeSet::from([order.id]), &BTreeSet::new()).await
+}
+
+/// Decides about an order that needs a decision.
+pub async fn resolve(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    merchant: MerchantId,
+    order: OrderId,
+    decision: Decision,
+) -> Result<Nudges, LedgerError> {
+    let order = lock_owned(txn, merchant, order).await?;
+    let (derived, facts) = judge(txn, &order).await?;
+    if !derived.decision_due {
+        return Err(Refusal::NoDecisionDue { status: order.status }.into());
+    }
+    let present = |state: TransferState| state.is_in_block() || state == TransferState::Missing;
+    let came: Units = facts.iter().filter(|(fact, _)| present(fact.state)).map(|(fact, _)| fact.units).sum();
+    if decision == Decision::Accept {
+        if came.is_zero() {
+            return Err(Refusal::NothingToAccept.into());
+        }
+        allocation::Entity::update_many()
+            .col_expr(allocation::Column::LateAccepted, Expr::value(true))
+            .filter(allocation::Column::OrderId.eq(order.id))
+            .filter(allocation::Column::ReversedAt.is_null())
+            .exec(txn)
+            .await?;
+    }
+    let row = payment_order::ActiveModel {
+        decision: Set(Some(decision)),
+        decision_units: Set(Some(came)),
+        decided_at: Set(Some(occasion.now)),
+        ..Default::default()
+    };
+    payment_order::Entity::update_many().set(row).filter(payment_order::Column::Id.eq(order.id)).exec(txn).await?;
+    rederive(txn, occasion, &BTreeSet::from([order.id]), &BTreeSet::new()).await
+}
+
+/// Which transfer to assign, and how much of it.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// Transaction.
+    pub tx_hash: Hash,
+    /// Which transfer of it, where there are several.
+    pub position: Option<Position>,
+    /// How much, in base units; all that is left if not said.
+    pub units: Option<Units>,
+    /// Who decides and why, as JSON.
+    pub evidence: String,
+}
+
+/// Assigns (a part of) a transfer to an order by hand.
+pub async fn assign(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    merchant: MerchantId,
+    order: OrderId,
+    assignment: Assignment,
+) -> Result<Nudges, LedgerError> {
+    let target = payment_order::Entity::find_owned(txn, merchant, order).await?.ok_or(Refusal::OrderNotFound)?;
+    // The transfer is locked before the order, as everywhere.
+    let row = find_transfer(txn, merchant, &target, &assignment).await?;
+    let order = lock_owned(txn, merchant, order).await?;
+    if matches!(order.status, OrderStatus::Failed) {
+        return Err(Refusal::OrderOver { status: order.status }.into());
+    }
+    if row.asset != order.asset || row.chain != order.chain {
+        return Err(Refusal::AssetMismatch.into());
+    }
+    if !row.state.is_in_block() {
+        return Err(Refusal::TransferNotIncluded.into());
+    }
+    let left = row.units.saturating_sub(row.allocated_units);
+    let units = assignment.units.unwrap_or(left);
+    if units.is_zero() || units > left {
+        return Err(Refusal::NotEnoughLeft { left: format_units(left, decimals(order.decimals)) }.into());
+    }
+    let allocated = row.allocated_units.checked_add(units).ok_or(LedgerError::LostGuard)?;
+    let taken = transfer::Entity::update_many()
+        .col_expr(transfer::Column::AllocatedUnits, Expr::value(allocated))
+        .col_expr(transfer::Column::Version, Expr::value(row.version.saturating_add(1)))
+        .filter(transfer::Column::Id.eq(row.id))
+        .filter(transfer::Column::Version.eq(row.version))
+        .exec(txn)
+        .await?;
+    if taken.rows_affected != 1 {
+        return Err(LedgerError::LostGuard);
+    }
+    let allocation = allocation::ActiveModel {
+        id: NotSet,
+        transfer_id: Set(row.id),
+        order_id: Set(order.id),
+        merchant_id: Set(merchant),
+        units: Set(units),
+        method: Set(Method::Manual),
+        evidence: Set(assignment.evidence),
+        // Whoever assigns a transfer by hand has seen when it came.
+        late_accepted: Set(true),
+        counted: Set(false),
+        announced_block: Set(None),
+        created_at: Set(occasion.now),
+        reversed_at: Set(None),
+    };
+    let allocation = allocation.insert(txn).await.map_err(|error| match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => LedgerError::from(Refusal::AlreadyAllocated),
+        _ => error.into(),
+    })?;
+    rederive(txn, occasion, &BTreeSet::from([order.id]), &BTreeSet::from([allocation.id])).await
+}
+
+async fn find_transfer(
+    txn: &DatabaseTransaction,
+    merchant: MerchantId,
+    order: &payment_order::Model,
+    assignment: &Assignment,
+) -> Result<transfer::Model, LedgerError> {
+    let mut mine = Vec::new();
+    for row in transfer::Entity::of_transactions(txn, &order.chain, [assignment.tx_hash]).await? {
+        if assignment.position.is_some_and(|position| position != row.position) {
+            continue;
+        }
+        if receiving_address::Entity::belonged_to(txn, merchant, &row.chain, row.to_address).await? {
+            mine.push(row);
+        }
+    }
+    mine.retain(|row| !matches!(row.state, TransferState::Orphaned | TransferState::Reverted));
+    if mine.len() > 1 && assignment.position.is_none() {
+        let positions = mine.iter().map(|row| row.position.to_string()).collect::<Vec<_>>().join(", ");
+        return Err(Refusal::PositionNeeded { positions }.into());
+    }
+    mine.into_iter().max_by_key(|row| row.generation).ok_or_else(|| Refusal::TransferNotFound.into())
+}
+
+async fn lock_owned(
+    txn: &DatabaseTransaction,
+    merchant: MerchantId,
+    order: OrderId,
+) -> Result<payment_order::Model, LedgerError> {
+    let locked = payment_order::Entity::lock(txn, &BTreeSet::from([order])).await?;
+    locked.into_iter().find(|order| order.merchant_id == merchant).ok_or_else(|| Refusal::OrderNotFound.into())
+}

@@ -1,0 +1,97 @@
+//! What can stand in the way of a change.
+
+use cryptopay_domain::order::OrderStatus;
+use cryptopay_entity::txn::Restart;
+use sea_orm::DbErr;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] DbErr),
+    /// The cursor has moved or belongs to somebody else: this scanner woke up too late. Nothing was written.
+    #[error("the chain's cursor was moved by another scanner")]
+    Fenced,
+    /// A row changed between reading and writing; the transaction is tried again.
+    #[error("a row changed in between")]
+    LostGuard,
+    /// A rule says no. Nothing was written.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Stored data contradicts itself.
+    #[error("stored data contradicts itself: {0}")]
+    Corrupt(String),
+}
+
+impl Restart for LedgerError {
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Database(error) => error.is_conflict(),
+            Self::LostGuard => true,
+            Self::Fenced | Self::Refused(_) | Self::Corrupt(_) => false,
+        }
+    }
+}
+
+/// A rule that forbids what was asked. The words go to the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such order of this merchant.
+    #[error("No such payment order.")]
+    OrderNotFound,
+    /// No such transfer that this merchant may allocate.
+    #[error("No transfer of this transaction to one of your addresses is known.")]
+    TransferNotFound,
+    /// The merchant has used this nonce.
+    #[error("This nonce is already used by {order_id}. Every order needs its own.")]
+    NonceUsed {
+        /// The order that has it.
+        order_id: String,
+    },
+    /// The chain has no verified height yet.
+    #[error("The gateway has not seen a block of this chain yet. Try again in a few seconds.")]
+    ChainNotReady,
+    /// Money has come, or the order is over.
+    #[error("An order can be canceled only while nothing has been received; this one is {status}.")]
+    NotCancelable {
+        /// Its status.
+        status: OrderStatus,
+    },
+    /// Nothing to decide.
+    #[error("There is nothing to decide about this order; it is {status}.")]
+    NoDecisionDue {
+        /// Its status.
+        status: OrderStatus,
+    },
+    /// Accepting needs money.
+    #[error("Nothing has been received that could be accepted.")]
+    NothingToAccept,
+    /// The transfer is in another asset or on another chain.
+    #[error("The transfer is not in the order's asset on the order's blockchain.")]
+    AssetMismatch,
+    /// The order has a share of this transfer.
+    #[error("This transfer is already allocated to this order.")]
+    AlreadyAllocated,
+    /// Less is left than was asked for.
+    #[error("Only {left} of this transfer is left to allocate.")]
+    NotEnoughLeft {
+        /// What is left, as people read it.
+        left: String,
+    },
+    /// Which one?
+    #[error("This transaction holds several transfers to you; name one with position: {positions}.")]
+    PositionNeeded {
+        /// The positions to choose from.
+        positions: String,
+    },
+    /// Not in a block.
+    #[error("The transfer is not in a block at the moment; try again when it is.")]
+    TransferNotIncluded,
+    /// The order failed or was rejected.
+    #[error("The order is {status}; money cannot be allocated to it.")]
+    OrderOver {
+        /// Its status.
+        status: OrderStatus,
+    },
+}

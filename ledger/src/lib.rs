@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+
+mod confirm;
+mod create_order;
+mod decisions;
+mod error;
+mod inbox;
+mod matching;
+mod nudges;
+mod outbox;
+mod record;
+mod rederive;
+mod remainder;
+mod reorg;
+mod view;
+mod windows;
+
+pub use confirm::{blocks_to_check, confirm, has_work};
+pub use create_order::{NewOrder, Scanned, create_order, nonce_owner};
+pub use decisions::{Assignment, assign, cancel, resolve};
+pub use error::{LedgerError, Refusal};
+pub use nudges::{DeliveryKey, Nudges};
+pub use record::{Batch, Fence, record_batch, skip_to};
+pub use rederive::Occasion;
+pub use reorg::{orphan, rewind};
+pub use view::{confirmations_of, decimals, newest, snapshot, transfer_snapshot};
+pub use windows::{Passed, pass_deadlines};

@@ -1,0 +1,178 @@
+//! Events and their deliveries, written in the transaction of the change that they tell of.
+
+use std::collections::BTreeMap;
+
+use cryptopay_domain::event::EventType;
+use cryptopay_domain::ids::{DeliveryRef, EventRef, MerchantId, OrderId, TransferId};
+use cryptopay_domain::merchant::{DeliveryState, EndpointScope};
+use cryptopay_domain::order::OrderSnapshot;
+use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::webhook;
+use cryptopay_entity::{event, webhook_delivery, webhook_endpoint};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait};
+use serde_json::{Map, Value};
+
+use crate::error::LedgerError;
+use crate::nudges::{DeliveryKey, Nudges};
+
+/// The endpoints of the merchants that a transaction touches, read once.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints(BTreeMap<MerchantId, Vec<webhook_endpoint::Model>>);
+
+impl Endpoints {
+    /// Reads the endpoints of these merchants.
+    pub(crate) async fn of(
+        connection: &impl ConnectionTrait,
+        merchants: impl IntoIterator<Item = MerchantId>,
+    ) -> Result<Self, LedgerError> {
+        let mut endpoints: BTreeMap<MerchantId, Vec<_>> = BTreeMap::new();
+        for endpoint in webhook_endpoint::Entity::receiving(connection, merchants).await? {
+            endpoints.entry(endpoint.merchant_id).or_default().push(endpoint);
+        }
+        Ok(Self(endpoints))
+    }
+
+    fn get(&self, merchant: MerchantId) -> &[webhook_endpoint::Model] {
+        self.0.get(&merchant).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// What an event is about.
+pub(crate) enum Subject<'a> {
+    /// An order at one version.
+    Order(&'a OrderSnapshot),
+    /// A transfer that fits no order.
+    Transfer(TransferId, &'a Map<String, Value>),
+}
+
+/// An event to record.
+pub(crate) struct NewEvent<'a> {
+    pub(crate) merchant: MerchantId,
+    pub(crate) event_type: EventType,
+    pub(crate) subject: Subject<'a>,
+    pub(crate) cause: &'a str,
+    pub(crate) now: Timestamp,
+}
+
+/// Records an event and a delivery for everyone who wants it.
+pub(crate) async fn record(
+    connection: &impl ConnectionTrait,
+    endpoints: &Endpoints,
+    new: NewEvent<'_>,
+    nudges: &mut Nudges,
+) -> Result<(), LedgerError> {
+    let event_ref = EventRef::from_entropy(rand::random());
+    let (order_id, transfer_id, order_version, snapshot) = match &new.subject {
+        Subject::Order(order) => (Some(order.id), None, Some(order.version), to_json(order)?),
+        Subject::Transfer(transfer, snapshot) => (None, Some(*transfer), None, to_json(snapshot)?),
+    };
+    let row = event::ActiveModel {
+        id: NotSet,
+        event_id: Set(event_ref.clone()),
+        merchant_id: Set(new.merchant),
+        order_id: Set(order_id),
+        transfer_id: Set(transfer_id),
+        event_type: Set(new.event_type),
+        order_version: Set(order_version),
+        cause: Set(new.cause.to_owned()),
+        snapshot: Set(snapshot),
+        sequence: Set(None),
+        created_at: Set(new.now),
+    };
+    let event = row.insert(connection).await?;
+    nudges.events = true;
+
+    let mut deliveries = Vec::new();
+    for target in targets(endpoints.get(new.merchant), &new) {
+        let delivery_ref = DeliveryRef::from_entropy(rand::random());
+        let body = match &new.subject {
+            Subject::Order(order) => webhook::order_body(new.event_type, &event_ref, &delivery_ref, new.now, order),
+            Subject::Transfer(_, snapshot) => {
+                webhook::plain_body(new.event_type, &event_ref, &delivery_ref, new.now, snapshot)
+            }
+        }
+        .map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+        if target.dead_reason.is_none() {
+            nudges.deliveries.insert(DeliveryKey { endpoint: target.endpoint.id, origin: target.origin.clone() });
+        }
+        deliveries.push(delivery_row(&event, target, delivery_ref, body, order_id, order_version, new.now));
+    }
+    if !deliveries.is_empty() {
+        webhook_delivery::Entity::insert_many(deliveries).exec_without_returning(connection).await?;
+    }
+    Ok(())
+}
+
+fn delivery_row(
+    event: &event::Model,
+    target: Target<'_>,
+    delivery_ref: DeliveryRef,
+    body: String,
+    order_id: Option<OrderId>,
+    order_version: Option<i64>,
+    now: Timestamp,
+) -> webhook_delivery::ActiveModel {
+    let state = if target.dead_reason.is_some() { DeliveryState::Dead } else { DeliveryState::Pending };
+    webhook_delivery::ActiveModel {
+        id: NotSet,
+        delivery_id: Set(delivery_ref),
+        merchant_id: Set(event.merchant_id),
+        event_id: Set(event.id),
+        endpoint_id: Set(target.endpoint.id),
+        order_id: Set(order_id),
+        order_version: Set(order_version),
+        event_type: Set(event.event_type),
+        url: Set(target.url),
+        origin: Set(target.origin),
+        body: Set(body),
+        state: Set(state),
+        attempts: Set(0),
+        next_attempt_at: Set(now),
+        lease_token: Set(None),
+        lease_until: Set(None),
+        last_status: Set(None),
+        last_error: Set(None),
+        dead_reason: Set(target.dead_reason),
+        delivered_at: Set(None),
+        created_at: Set(now),
+        updated_at: Set(now),
+    }
+}
+
+/// Where a delivery goes.
+struct Target<'a> {
+    endpoint: &'a webhook_endpoint::Model,
+    url: String,
+    origin: String,
+    dead_reason: Option<String>,
+}
+
+/// Who gets an event: every registered endpoint that wants it, and the order's own url unless such an endpoint has it.
+fn targets<'a>(endpoints: &'a [webhook_endpoint::Model], new: &NewEvent<'_>) -> Vec<Target<'a>> {
+    let wanting = || endpoints.iter().filter(|endpoint| endpoint.filter().wants(new.event_type));
+    let mut targets = Vec::new();
+    for endpoint in wanting().filter(|endpoint| endpoint.scope == EndpointScope::Merchant) {
+        let Some(url) = endpoint.url.clone() else { continue };
+        if endpoint.is_active || endpoint.disabled_reason.is_some() {
+            let dead_reason = endpoint.disabled_reason.clone();
+            targets.push(Target { endpoint, url, origin: String::new(), dead_reason });
+        }
+    }
+    let own_url = match &new.subject {
+        Subject::Order(order) => order.webhook_url.as_ref(),
+        Subject::Transfer(..) => None,
+    };
+    if let Some(url) = own_url
+        && !targets.iter().any(|target| target.dead_reason.is_none() && target.url == *url)
+        && let Some(endpoint) = wanting().find(|endpoint| endpoint.scope == EndpointScope::Order && endpoint.is_active)
+    {
+        let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        targets.push(Target { endpoint, url: url.clone(), origin, dead_reason: None });
+    }
+    targets
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, LedgerError> {
+    serde_json::to_string(value).map_err(|error| LedgerError::Corrupt(error.to_string()))
+}

@@ -1,0 +1,281 @@
+//! What a scan has verified becomes rows: the cursor moves, transfers are stored and matched, orders derived again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cryptopay_domain::address::Hash;
+use cryptopay_domain::ids::{AllocationId, OrderId, TransferId};
+use cryptopay_domain::registry::Chain;
+use cryptopay_domain::transfer::{Block, ObservedTransfer, TransferState};
+use cryptopay_domain::units::Units;
+use cryptopay_entity::{allocation, chain_block, chain_cursor, transfer};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+
+use crate::error::LedgerError;
+use crate::inbox;
+use crate::matching;
+use crate::nudges::Nudges;
+use crate::rederive::{Occasion, rederive};
+use crate::view::signed;
+
+/// The right to move a chain's cursor from one point: whoever holds an older lease, or starts from another point, writes
+/// nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// Epoch of the lease.
+    pub epoch: i64,
+    /// Height that the scan began after.
+    pub height: i64,
+    /// Hash of the block at that height.
+    pub hash: Hash,
+}
+
+/// Verified blocks in a row, with every transfer in them that was looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// The chain.
+    pub chain: &'a Chain,
+    /// Blocks above the fence, ascending and linked.
+    pub blocks: &'a [Block],
+    /// Transfers in them.
+    pub transfers: &'a [ObservedTransfer],
+    /// Newest block that the endpoint has shown.
+    pub head_height: u64,
+    /// Newest block that a fresh finality tag vouches for.
+    pub final_height: Option<u64>,
+}
+
+/// Moves the cursor over a batch and does everything that its transfers lead to.
+pub async fn record_batch(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    fence: &Fence,
+    batch: Batch<'_>,
+) -> Result<Nudges, LedgerError> {
+    let Some(last) = batch.blocks.last() else { return Ok(Nudges::default()) };
+    advance(txn, occasion, fence, &batch, last).await?;
+    let keep_from = signed(last.number).saturating_sub(i64::from(batch.chain.reorg_depth));
+    chain_block::Entity::append(txn, &batch.chain.slug, batch.blocks, keep_from).await?;
+
+    let mut touched = BTreeSet::new();
+    let mut fresh = BTreeSet::new();
+    let mut unmatched = Vec::new();
+    let known = known_transfers(txn, &batch).await?;
+    let mut revived = Vec::new();
+    for observed in batch.transfers {
+        match newest_generation(&known, observed) {
+            Some(row) if is_same(row, observed) => {
+                include(txn, occasion, row, observed).await?;
+                revived.push(row.id);
+            }
+            other => {
+                let generation = other.map_or(0, |row| row.generation.saturating_add(1));
+                let decision = matching::decide(txn, batch.chain, observed).await?;
+                let row = insert(txn, occasion, &batch, observed, generation, &decision).await?;
+                match &decision.order {
+                    Some(matched) => {
+                        let allocation = allocate(txn, occasion, &row, matched, &decision).await?;
+                        fresh.insert(allocation);
+                        touched.insert(matched.order);
+                    }
+                    None => unmatched.push((row, decision.evidence)),
+                }
+            }
+        }
+    }
+    // A transfer that was matched once keeps its orders, wherever it is mined.
+    for allocation in allocations_of(txn, revived).await? {
+        if allocation.reversed_at.is_none() {
+            touched.insert(allocation.order_id);
+        }
+    }
+    let mut nudges = rederive(txn, occasion, &touched, &fresh).await?;
+    nudges.merge(inbox::announce(txn, occasion, batch.chain, unmatched).await?);
+    Ok(nudges)
+}
+
+/// Moves the cursor of a chain on which nothing is watched to a verified head, without the blocks between.
+pub async fn skip_to(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    fence: &Fence,
+    chain: &Chain,
+    head: &Block,
+) -> Result<(), LedgerError> {
+    let batch = Batch {
+        chain,
+        blocks: std::slice::from_ref(head),
+        transfers: &[],
+        head_height: head.number,
+        final_height: None,
+    };
+    advance(txn, occasion, fence, &batch, head).await?;
+    // The window starts anew: what lies between was not read.
+    chain_block::Entity::append(txn, &chain.slug, batch.blocks, signed(head.number)).await?;
+    Ok(())
+}
+
+async fn advance(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    fence: &Fence,
+    batch: &Batch<'_>,
+    last: &Block,
+) -> Result<(), LedgerError> {
+    use chain_cursor::Column;
+    let moved = chain_cursor::Entity::update_many()
+        .col_expr(Column::Height, Expr::value(signed(last.number)))
+        .col_expr(Column::Hash, Expr::value(last.hash))
+        .col_expr(Column::BlockTime, Expr::value(last.time))
+        .col_expr(Column::HeadHeight, Expr::value(signed(batch.head_height)))
+        .col_expr(Column::FinalHeight, Expr::value(batch.final_height.map(signed)))
+        .col_expr(Column::UpdatedAt, Expr::value(occasion.now))
+        .filter(Column::Chain.eq(batch.chain.slug.as_str()))
+        .filter(Column::LeaseEpoch.eq(fence.epoch))
+        .filter(Column::Height.eq(fence.height))
+        .filter(Column::Hash.eq(fence.hash))
+        .exec(txn)
+        .await?;
+    if moved.rows_affected == 1 { Ok(()) } else { Err(LedgerError::Fenced) }
+}
+
+type Known = BTreeMap<(Hash, String), Vec<transfer::Model>>;
+
+async fn known_transfers(txn: &DatabaseTransaction, batch: &Batch<'_>) -> Result<Known, LedgerError> {
+    let mut known: Known = BTreeMap::new();
+    let hashes: BTreeSet<Hash> = batch.transfers.iter().map(|observed| observed.tx_hash).collect();
+    if hashes.is_empty() {
+        return Ok(known);
+    }
+    for row in transfer::Entity::of_transactions(txn, &batch.chain.slug, hashes).await? {
+        known.entry((row.tx_hash, row.position.to_string())).or_default().push(row);
+    }
+    Ok(known)
+}
+
+fn newest_generation<'a>(known: &'a Known, observed: &ObservedTransfer) -> Option<&'a transfer::Model> {
+    known.get(&(observed.tx_hash, observed.position.to_string()))?.iter().max_by_key(|row| row.generation)
+}
+
+/// Whether a stored transfer is the observed one. Its block and log index may have changed; its contents may not.
+fn is_same(row: &transfer::Model, observed: &ObservedTransfer) -> bool {
+    row.asset == observed.asset
+        && row.from_address == observed.from
+        && row.to_address == observed.to
+        && row.units == observed.units
+}
+
+async fn include(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    row: &transfer::Model,
+    observed: &ObservedTransfer,
+) -> Result<(), LedgerError> {
+    if row.state.is_in_block() && row.block_hash == observed.block.hash {
+        return Ok(());
+    }
+    let changed = transfer::ActiveModel {
+        block_number: Set(signed(observed.block.number)),
+        block_hash: Set(observed.block.hash),
+        block_time: Set(observed.block.time),
+        log_index: Set(observed.log_index.map(signed)),
+        gas_used: Set(signed(observed.gas_used)),
+        gas_price: Set(observed.gas_price),
+        extra_fee: Set(observed.extra_fee),
+        state: Set(TransferState::Included),
+        missing_since: Set(None),
+        version: Set(row.version.saturating_add(1)),
+        updated_at: Set(occasion.now),
+        ..Default::default()
+    };
+    let done = transfer::Entity::update_many()
+        .set(changed)
+        .filter(transfer::Column::Id.eq(row.id))
+        .filter(transfer::Column::Version.eq(row.version))
+        .exec(txn)
+        .await?;
+    if done.rows_affected == 1 { Ok(()) } else { Err(LedgerError::LostGuard) }
+}
+
+async fn insert(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    batch: &Batch<'_>,
+    observed: &ObservedTransfer,
+    generation: i64,
+    decision: &matching::Decided,
+) -> Result<transfer::Model, LedgerError> {
+    let allocated = if decision.order.is_some() { observed.units } else { Units::ZERO };
+    let row = transfer::ActiveModel {
+        id: NotSet,
+        chain: Set(batch.chain.slug.clone()),
+        tx_hash: Set(observed.tx_hash),
+        position: Set(observed.position),
+        generation: Set(generation),
+        log_index: Set(observed.log_index.map(signed)),
+        block_number: Set(signed(observed.block.number)),
+        block_hash: Set(observed.block.hash),
+        block_time: Set(observed.block.time),
+        from_address: Set(observed.from),
+        to_address: Set(observed.to),
+        asset: Set(observed.asset),
+        units: Set(observed.units),
+        sender: Set(observed.sender),
+        sender_nonce: Set(signed(observed.sender_nonce)),
+        gas_used: Set(signed(observed.gas_used)),
+        gas_price: Set(observed.gas_price),
+        extra_fee: Set(observed.extra_fee),
+        state: Set(TransferState::Included),
+        missing_since: Set(None),
+        allocated_units: Set(allocated),
+        evidence: Set(decision.evidence_json()?),
+        version: Set(1),
+        created_at: Set(occasion.now),
+        updated_at: Set(occasion.now),
+    };
+    Ok(row.insert(txn).await?)
+}
+
+async fn allocate(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    row: &transfer::Model,
+    matched: &matching::Matched,
+    decision: &matching::Decided,
+) -> Result<AllocationId, LedgerError> {
+    let allocation = allocation::ActiveModel {
+        id: NotSet,
+        transfer_id: Set(row.id),
+        order_id: Set(matched.order),
+        merchant_id: Set(matched.merchant),
+        units: Set(row.units),
+        method: Set(matched.method),
+        evidence: Set(decision.evidence_json()?),
+        late_accepted: Set(false),
+        counted: Set(false),
+        announced_block: Set(None),
+        created_at: Set(occasion.now),
+        reversed_at: Set(None),
+    };
+    Ok(allocation.insert(txn).await?.id)
+}
+
+async fn allocations_of(
+    txn: &DatabaseTransaction,
+    transfers: Vec<TransferId>,
+) -> Result<Vec<allocation::Model>, LedgerError> {
+    if transfers.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(allocation::Entity::of_transfers(txn, transfers).await?)
+}
+
+/// The orders that hold a live share of these transfers.
+pub(crate) async fn orders_of(
+    txn: &DatabaseTransaction,
+    transfers: Vec<TransferId>,
+) -> Result<BTreeSet<OrderId>, LedgerError> {
+    let allocations = allocations_of(txn, transfers).await?;
+    Ok(allocations.iter().filter(|row| row.reversed_at.is_none()).map(|row| row.order_id).collect())
+}

@@ -1,0 +1,331 @@
+//! The one path on which an order changes: lock, read the facts, derive, write the row, its events and deliveries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cryptopay_domain::address::Hash;
+use cryptopay_domain::event::EventType;
+use cryptopay_domain::ids::{AllocationId, OrderId, TransferId};
+use cryptopay_domain::order::{
+    AllocationFact, Announced, ChainView, Derived, History, OrderStatus, Standing, Terms, Windows, change, derive,
+};
+use cryptopay_domain::registry::Registry;
+use cryptopay_domain::time::Timestamp;
+use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transfer};
+use sea_orm::ActiveValue::{Set, Unchanged};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+
+use crate::error::LedgerError;
+use crate::nudges::Nudges;
+use crate::outbox::{self, Endpoints, NewEvent, Subject};
+use crate::remainder;
+use crate::view::{self, unsigned};
+
+/// Why and when orders are derived again.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// Chains and tokens.
+    pub registry: &'a Registry,
+    /// What led to it, for the events.
+    pub cause: &'a str,
+    /// Business time of this transaction.
+    pub now: Timestamp,
+}
+
+/// Derives orders again from the facts in the database. `fresh` are allocations made in this transaction.
+pub async fn rederive(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    orders: &BTreeSet<OrderId>,
+    fresh: &BTreeSet<AllocationId>,
+) -> Result<Nudges, LedgerError> {
+    let mut nudges = Nudges::default();
+    let orders = payment_order::Entity::lock(txn, orders).await?;
+    if orders.is_empty() {
+        return Ok(nudges);
+    }
+    let facts = Facts::load(txn, &orders).await?;
+    let endpoints = Endpoints::of(txn, orders.iter().map(|order| order.merchant_id).collect::<BTreeSet<_>>()).await?;
+    for order in orders {
+        let view = facts.chain(&order.chain)?;
+        let shares = facts.shares(order.id, fresh);
+        rederive_one(txn, occasion, order, view, shares, &endpoints, &mut nudges).await?;
+    }
+    Ok(nudges)
+}
+
+/// An allocation with its transfer and what is known of both.
+struct Share<'a> {
+    allocation: &'a allocation::Model,
+    transfer: &'a transfer::Model,
+    fact: AllocationFact,
+    fresh: bool,
+}
+
+async fn rederive_one(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    mut order: payment_order::Model,
+    chain: &chain_cursor::Model,
+    shares: Vec<Share<'_>>,
+    endpoints: &Endpoints,
+    nudges: &mut Nudges,
+) -> Result<(), LedgerError> {
+    let before = announced(&order);
+    let chain_view = ChainView {
+        height: unsigned(chain.height),
+        block_time: chain.block_time,
+        final_height: chain.final_height.map(unsigned),
+    };
+    if order.closed_at.is_none() && chain.block_time > order.in_time_until {
+        order.closed_at = Some(occasion.now);
+    }
+    let terms = terms(&order);
+    let facts: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
+    let derived = derive(&terms, &history(&order), &facts, &chain_view);
+    let fresh_late =
+        shares.iter().zip(&derived.standings).any(|(share, standing)| share.fresh && standing.late.is_some());
+    let change = change(&before, &derived, terms.due, order.closed_at.is_some(), fresh_late);
+    note_standings(txn, &shares, &derived).await?;
+    if change.events.is_empty() {
+        return Ok(());
+    }
+
+    let guard = order.version;
+    order.version = guard.saturating_add(i64::try_from(change.events.len()).unwrap_or(i64::MAX));
+    order.updated_at = occasion.now;
+    order.generation = i64::from(change.generation);
+    order.announced_generation = i64::from(change.announced_generation);
+    apply(&mut order, &derived, change.events.contains(&EventType::PaymentConfirmed), occasion.now);
+    order.remainder_units = remainder::hold(txn, occasion, &order, &derived, chain.block_time).await?;
+    write(txn, &order, guard).await?;
+
+    let newest = view::newest(
+        shares.iter().zip(&derived.standings).filter(|(_, standing)| standing.counts).map(|(share, _)| share.transfer),
+    );
+    let last = view::snapshot(&order, newest, chain.height);
+    let confirmation = change.events.iter().position(|event| *event == EventType::PaymentConfirmed);
+    for (index, event_type) in change.events.iter().enumerate() {
+        let version = guard.saturating_add(i64::try_from(index).unwrap_or(i64::MAX)).saturating_add(1);
+        let snapshot = match confirmation {
+            Some(at) if index < at => last.before_confirmation(version),
+            _ => last.at_version(version),
+        };
+        let new = NewEvent {
+            merchant: order.merchant_id,
+            event_type: *event_type,
+            subject: Subject::Order(&snapshot),
+            cause: occasion.cause,
+            now: occasion.now,
+        };
+        outbox::record(txn, endpoints, new, nudges).await?;
+    }
+    Ok(())
+}
+
+/// Remembers how allocations stood: whether they counted, and in which block they were deep when that was announced.
+async fn note_standings(txn: &DatabaseTransaction, shares: &[Share<'_>], derived: &Derived) -> Result<(), LedgerError> {
+    for (share, standing) in shares.iter().zip(&derived.standings) {
+        let announced_block = announced_block(share, standing, derived.status);
+        if standing.counts == share.allocation.counted && announced_block == share.allocation.announced_block {
+            continue;
+        }
+        allocation::Entity::update_many()
+            .col_expr(allocation::Column::Counted, Expr::value(standing.counts))
+            .col_expr(allocation::Column::AnnouncedBlock, Expr::value(announced_block))
+            .filter(allocation::Column::Id.eq(share.allocation.id))
+            .exec(txn)
+            .await?;
+    }
+    Ok(())
+}
+
+fn announced_block(share: &Share<'_>, standing: &Standing, status: OrderStatus) -> Option<Hash> {
+    if status == OrderStatus::Confirmed && standing.deep && share.transfer.state.is_in_block() {
+        return Some(share.transfer.block_hash);
+    }
+    share.allocation.announced_block
+}
+
+async fn write(txn: &DatabaseTransaction, order: &payment_order::Model, guard: i64) -> Result<(), LedgerError> {
+    let row = payment_order::ActiveModel {
+        id: Unchanged(order.id),
+        status: Set(order.status),
+        fulfillable: Set(order.fulfillable),
+        flags: Set(order.flags.clone()),
+        late_decision: Set(order.late_decision),
+        received_units: Set(order.received_units),
+        remainder_units: Set(order.remainder_units),
+        failure_reason: Set(order.failure_reason),
+        generation: Set(order.generation),
+        announced_generation: Set(order.announced_generation),
+        closed_at: Set(order.closed_at),
+        confirmed_at: Set(order.confirmed_at),
+        canceled_at: Set(order.canceled_at),
+        decision: Set(order.decision),
+        decision_units: Set(order.decision_units),
+        decided_at: Set(order.decided_at),
+        version: Set(order.version),
+        updated_at: Set(order.updated_at),
+        ..Default::default()
+    };
+    let done = payment_order::Entity::update_many()
+        .set(row)
+        .filter(payment_order::Column::Id.eq(order.id))
+        .filter(payment_order::Column::Version.eq(guard))
+        .exec(txn)
+        .await?;
+    if done.rows_affected == 1 { Ok(()) } else { Err(LedgerError::LostGuard) }
+}
+
+fn apply(order: &mut payment_order::Model, derived: &Derived, confirms: bool, now: Timestamp) {
+    order.status = derived.status;
+    order.fulfillable = derived.fulfillable;
+    order.flags = derived.flags.iter().map(|flag| flag.as_str()).collect::<Vec<_>>().join(",");
+    order.late_decision = derived.late;
+    order.received_units = derived.received;
+    order.failure_reason = derived.failure_reason;
+    if confirms {
+        order.confirmed_at = Some(now);
+    } else if derived.status != OrderStatus::Confirmed {
+        order.confirmed_at = None;
+    }
+}
+
+fn announced(order: &payment_order::Model) -> Announced {
+    Announced {
+        status: order.status,
+        received: order.received_units,
+        flags: order.flags(),
+        late: order.late_decision,
+        failure_reason: order.failure_reason,
+        closed: order.closed_at.is_some(),
+        generation: small(order.generation),
+        announced_generation: small(order.announced_generation),
+    }
+}
+
+/// What an order asks for, from its row.
+pub(crate) fn terms(order: &payment_order::Model) -> Terms {
+    Terms {
+        due: order.pay_units,
+        windows: Windows {
+            expires_at: order.expires_at,
+            in_time_until: order.in_time_until,
+            late_until: order.late_until,
+            monitor_until: order.monitor_until,
+        },
+        required_confirmations: small(order.required_confirmations),
+        late_policy: order.late_policy,
+    }
+}
+
+/// What happened to an order besides money, from its row. A failure by late money is derived, so it is no fact.
+pub(crate) fn history(order: &payment_order::Model) -> History {
+    use cryptopay_domain::order::FailureReason::{AddressClaimedByOwner, AssetDisabled};
+    History {
+        canceled_at: order.canceled_at,
+        closed_at: order.closed_at,
+        decision: order.decision.map(|decision| (decision, order.decision_units.unwrap_or_default())),
+        failure: order.failure_reason.filter(|reason| matches!(reason, AddressClaimedByOwner | AssetDisabled)),
+        generation: small(order.generation),
+        announced_generation: small(order.announced_generation),
+    }
+}
+
+fn small(stored: i64) -> u32 {
+    u32::try_from(stored).unwrap_or(u32::MAX)
+}
+
+/// Everything that deriving some orders needs, read in a fixed number of statements.
+pub(crate) struct Facts {
+    allocations: Vec<allocation::Model>,
+    transfers: BTreeMap<TransferId, transfer::Model>,
+    cursors: BTreeMap<String, chain_cursor::Model>,
+    vouched: BTreeSet<(String, i64, Hash)>,
+}
+
+impl Facts {
+    pub(crate) async fn load(txn: &DatabaseTransaction, orders: &[payment_order::Model]) -> Result<Self, LedgerError> {
+        let allocations = allocation::Entity::live_of_orders(txn, orders.iter().map(|order| order.id)).await?;
+        let mut transfers = BTreeMap::new();
+        let ids: BTreeSet<TransferId> = allocations.iter().map(|allocation| allocation.transfer_id).collect();
+        if !ids.is_empty() {
+            for transfer in transfer::Entity::by_ids(txn, ids).await? {
+                transfers.insert(transfer.id, transfer);
+            }
+        }
+        let mut cursors = BTreeMap::new();
+        let mut vouched = BTreeSet::new();
+        for chain in orders.iter().map(|order| &order.chain).collect::<BTreeSet<_>>() {
+            if let Some(cursor) = chain_cursor::Entity::of(txn, chain).await? {
+                cursors.insert(chain.clone(), cursor);
+            }
+            let numbers: BTreeSet<i64> =
+                transfers.values().filter(|transfer| transfer.chain == *chain).map(|t| t.block_number).collect();
+            if numbers.is_empty() {
+                continue;
+            }
+            for block in chain_block::Entity::numbered(txn, chain, numbers).await? {
+                if block.vouched_by.is_some() {
+                    vouched.insert((chain.clone(), block.number, block.hash));
+                }
+            }
+        }
+        Ok(Self { allocations, transfers, cursors, vouched })
+    }
+
+    fn chain(&self, chain: &str) -> Result<&chain_cursor::Model, LedgerError> {
+        self.cursors.get(chain).ok_or_else(|| LedgerError::Corrupt(format!("chain {chain} has orders but no cursor")))
+    }
+
+    fn shares(&self, order: OrderId, fresh: &BTreeSet<AllocationId>) -> Vec<Share<'_>> {
+        self.allocations
+            .iter()
+            .filter(|allocation| allocation.order_id == order)
+            .filter_map(|allocation| {
+                let transfer = self.transfers.get(&allocation.transfer_id)?;
+                Some(Share {
+                    allocation,
+                    transfer,
+                    fact: self.fact(allocation, transfer),
+                    fresh: fresh.contains(&allocation.id),
+                })
+            })
+            .collect()
+    }
+
+    fn fact(&self, allocation: &allocation::Model, transfer: &transfer::Model) -> AllocationFact {
+        AllocationFact {
+            units: allocation.units,
+            state: transfer.state,
+            block_number: unsigned(transfer.block_number),
+            block_time: transfer.block_time,
+            index: transfer.log_index.map_or(u64::MAX, unsigned),
+            ships: allocation.method.ships(),
+            vouched: self.vouched.contains(&(transfer.chain.clone(), transfer.block_number, transfer.block_hash)),
+            late_accepted: allocation.late_accepted,
+            counted: allocation.counted,
+            announced_here: allocation.announced_block == Some(transfer.block_hash),
+        }
+    }
+}
+
+/// The facts of one order, for callers that judge before they change: its allocations' transfers and the derivation.
+pub(crate) async fn judge(
+    txn: &DatabaseTransaction,
+    order: &payment_order::Model,
+) -> Result<(Derived, Vec<(AllocationFact, allocation::Model)>), LedgerError> {
+    let facts = Facts::load(txn, std::slice::from_ref(order)).await?;
+    let cursor = facts.chain(&order.chain)?;
+    let shares = facts.shares(order.id, &BTreeSet::new());
+    let list: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
+    let view = ChainView {
+        height: unsigned(cursor.height),
+        block_time: cursor.block_time,
+        final_height: cursor.final_height.map(unsigned),
+    };
+    let derived = derive(&terms(order), &history(order), &list, &view);
+    let pairs = shares.iter().map(|share| (share.fact, share.allocation.clone())).collect();
+    Ok((derived, pairs))
+}

@@ -1,0 +1,76 @@
+//! When the chain changes its mind.
+//!
+//! A transfer above the common ancestor becomes `missing` at once and `orphaned` only when a second look agrees; scanning
+//! the new branch includes it again if it is there.
+
+use std::collections::BTreeSet;
+
+use cryptopay_domain::ids::TransferId;
+use cryptopay_domain::registry::Chain;
+use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::transfer::{Block, TransferState};
+use cryptopay_entity::{chain_block, chain_cursor, transfer};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+
+use crate::error::LedgerError;
+use crate::nudges::Nudges;
+use crate::record::{Fence, orders_of};
+use crate::rederive::{Occasion, rederive};
+use crate::view::signed;
+
+/// Moves the cursor back to `ancestor` and puts every transfer above it in doubt. `seen_at` is the database's clock.
+pub async fn rewind(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    fence: &Fence,
+    chain: &Chain,
+    ancestor: &Block,
+    seen_at: Timestamp,
+) -> Result<Nudges, LedgerError> {
+    use chain_cursor::Column;
+    let height = signed(ancestor.number);
+    let moved = chain_cursor::Entity::update_many()
+        .col_expr(Column::Height, Expr::value(height))
+        .col_expr(Column::Hash, Expr::value(ancestor.hash))
+        .col_expr(Column::BlockTime, Expr::value(ancestor.time))
+        .col_expr(Column::UpdatedAt, Expr::value(occasion.now))
+        .filter(Column::Chain.eq(chain.slug.as_str()))
+        .filter(Column::LeaseEpoch.eq(fence.epoch))
+        .filter(Column::Height.eq(fence.height))
+        .filter(Column::Hash.eq(fence.hash))
+        .exec(txn)
+        .await?;
+    if moved.rows_affected != 1 {
+        return Err(LedgerError::Fenced);
+    }
+    chain_block::Entity::drop_above(txn, &chain.slug, height).await?;
+    let doubted: Vec<TransferId> =
+        transfer::Entity::above(txn, &chain.slug, height).await?.into_iter().map(|row| row.id).collect();
+    transfer::Entity::set_state(
+        txn,
+        doubted.clone(),
+        TransferState::Included,
+        TransferState::Missing,
+        Some(seen_at),
+        occasion.now,
+    )
+    .await?;
+    let orders = orders_of(txn, doubted).await?;
+    rederive(txn, occasion, &orders, &BTreeSet::new()).await
+}
+
+/// Gives up transfers that a second look has not found either. Only ones that are still missing, and whose height the
+/// new branch has been scanned past, are touched.
+pub async fn orphan(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    chain: &Chain,
+    gone: Vec<TransferId>,
+) -> Result<Nudges, LedgerError> {
+    chain_cursor::Entity::lock(txn, &chain.slug).await?;
+    transfer::Entity::set_state(txn, gone.clone(), TransferState::Missing, TransferState::Orphaned, None, occasion.now)
+        .await?;
+    let orders = orders_of(txn, gone).await?;
+    rederive(txn, occasion, &orders, &BTreeSet::new()).await
+}

@@ -1,0 +1,99 @@
+//! An order and its transfers as the world sees them, made from rows.
+
+use cryptopay_domain::amount::format_units;
+use cryptopay_domain::order::{OrderSnapshot, TransferSnapshot};
+use cryptopay_domain::transfer::{TransferState, confirmations};
+use cryptopay_entity::{payment_order, transfer};
+
+/// Decimals as a small number; the registry allows at most 36.
+pub fn decimals(stored: i64) -> u8 {
+    u8::try_from(stored).unwrap_or(36)
+}
+
+/// Confirmations of a transfer at the verified `height`.
+pub fn confirmations_of(transfer: &transfer::Model, height: i64) -> u64 {
+    if !transfer.state.is_in_block() {
+        return 0;
+    }
+    confirmations(unsigned(transfer.block_number), unsigned(height))
+}
+
+/// The order at its stored version. `newest` is the newest transfer that counts, `height` the chain's verified height:
+/// confirmations are computed when they are read.
+pub fn snapshot(order: &payment_order::Model, newest: Option<&transfer::Model>, height: i64) -> OrderSnapshot {
+    let decimals = decimals(order.decimals);
+    let required = u32::try_from(order.required_confirmations).unwrap_or(u32::MAX);
+    let transfer = newest.map(|transfer| transfer_snapshot(transfer, &order.currency, decimals, height, required));
+    let remaining = order.remainder_units.unwrap_or_else(|| order.pay_units.saturating_sub(order.received_units));
+    OrderSnapshot {
+        id: order.id,
+        order_id: order.order_id.clone(),
+        amount: order.amount.clone(),
+        currency: order.currency.clone(),
+        blockchain: order.chain.clone(),
+        status: order.status,
+        receiving_address: order.receiving_address,
+        order_info: order.order_info.clone(),
+        nonce: order.nonce,
+        created_at: order.created_at,
+        expires_at: order.expires_at,
+        confirmations: transfer.as_ref().map_or(0, |transfer| transfer.confirmations),
+        transfer,
+        pay_amount: format_units(order.pay_units, decimals),
+        exact_amount: order.exact_amount,
+        amount_received: format_units(order.received_units, decimals),
+        amount_remaining: format_units(remaining, decimals),
+        fulfillable: order.fulfillable,
+        flags: order.flags(),
+        late_decision: order.late_decision,
+        required_confirmations: required,
+        webhook_url: order.webhook_url.clone(),
+        redirect_url: order.redirect_url.clone(),
+        updated_at: order.updated_at,
+        version: order.version,
+        confirmed_at: order.confirmed_at,
+        failure_reason: order.failure_reason,
+    }
+}
+
+/// A transfer of an asset called `currency`, judged by `required` confirmations.
+pub fn transfer_snapshot(
+    transfer: &transfer::Model,
+    currency: &str,
+    decimals: u8,
+    height: i64,
+    required: u32,
+) -> TransferSnapshot {
+    let confirmations = confirmations_of(transfer, height);
+    TransferSnapshot {
+        transaction_hash: transfer.tx_hash,
+        status: transfer.state.status(confirmations >= u64::from(required)),
+        state: transfer.state,
+        amount: format_units(transfer.units, decimals),
+        currency: currency.to_owned(),
+        block_number: unsigned(transfer.block_number),
+        block_timestamp: transfer.block_time,
+        confirmations,
+        from_address: transfer.from_address,
+        to_address: transfer.to_address,
+        created_at: transfer.created_at,
+    }
+}
+
+/// The newest of transfers, by the chain's own order; ones that are gone come last.
+pub fn newest<'a>(transfers: impl IntoIterator<Item = &'a transfer::Model>) -> Option<&'a transfer::Model> {
+    transfers
+        .into_iter()
+        .filter(|transfer| !matches!(transfer.state, TransferState::Orphaned | TransferState::Reverted))
+        .max_by_key(|transfer| (transfer.block_number, transfer.log_index, transfer.id))
+}
+
+/// A stored number that cannot be negative.
+pub(crate) fn unsigned(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0)
+}
+
+/// A number of the chain as the database stores it.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

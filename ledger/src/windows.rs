@@ -1,0 +1,54 @@
+//! Deadlines. Nothing here looks at a wall clock: a deadline has passed when a block after it is verified.
+
+use std::collections::BTreeSet;
+
+use cryptopay_domain::ids::ReservationId;
+use cryptopay_domain::registry::Chain;
+use cryptopay_domain::reservation::COOLING;
+use cryptopay_entity::{amount_reservation, chain_cursor, payment_order};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+
+use crate::error::LedgerError;
+use crate::nudges::Nudges;
+use crate::rederive::{Occasion, rederive};
+
+/// Most rows that one pass handles; the next takes the rest.
+const BATCH: u64 = 200;
+
+/// What a pass over a chain's deadlines has done.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// To be sent after commit.
+    pub nudges: Nudges,
+    /// Whether there may be more to do at once.
+    pub more: bool,
+}
+
+/// Closes orders whose deadline a verified block has passed, and lets go of amounts that are no longer watched.
+pub async fn pass_deadlines(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    chain: &Chain,
+) -> Result<Passed, LedgerError> {
+    let Some(cursor) = chain_cursor::Entity::of(txn, &chain.slug).await? else { return Ok(Passed::default()) };
+    let due = payment_order::Entity::due_to_close(txn, &chain.slug, cursor.block_time, BATCH).await?;
+    let full = |count: usize| u64::try_from(count).unwrap_or(u64::MAX) >= BATCH;
+    let mut more = full(due.len());
+    let nudges = rederive(txn, occasion, &due, &BTreeSet::new()).await?;
+
+    let over = amount_reservation::Entity::due_for_release(txn, &chain.slug, cursor.block_time, BATCH).await?;
+    more |= full(over.len());
+    if !over.is_empty() {
+        let orders: BTreeSet<_> = over.iter().map(|row| row.order_id).collect();
+        let orders = payment_order::Entity::find().filter(payment_order::Column::Id.is_in(orders)).all(txn).await?;
+        let unpaid: BTreeSet<_> =
+            orders.iter().filter(|order| order.received_units.is_zero()).map(|order| order.id).collect();
+        let (cool, free): (Vec<_>, Vec<_>) = over.into_iter().partition(|row| unpaid.contains(&row.order_id));
+        let ids =
+            |rows: Vec<amount_reservation::Model>| rows.into_iter().map(|row| row.id).collect::<Vec<ReservationId>>();
+        let cools_until = cursor.block_time.plus(COOLING);
+        amount_reservation::Entity::release(txn, ids(cool), cursor.block_time, Some(cools_until)).await?;
+        amount_reservation::Entity::release(txn, ids(free), cursor.block_time, None).await?;
+    }
+    Ok(Passed { nudges, more })
+}

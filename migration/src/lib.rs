@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod m20261122_000001_schema;
+
+use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
+pub use sea_orm_migration::{MigratorTrait, SchemaManager};
+
+/// Every migration, oldest first.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261122_000001_schema::Migration)]
+    }
+}

@@ -1,0 +1,127 @@
+//! Up, down, up; and the same tables on both databases.
+
+use cryptopay_migration::{Migrator, MigratorTrait};
+use cryptopay_test_support::{TestDatabase, block_on, on_both_databases};
+use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use std::collections::BTreeSet;
+
+const SCHEMA: &str = include_str!("../../src/schema.sql");
+/// Where SeaORM notes which migrations ran. It stays when they are taken back.
+const HISTORY: &str = "seaql_migrations";
+
+on_both_databases!(a_migrated_database_has_the_tables_of_schema_sql, async |db: TestDatabase| {
+    let declared: BTreeSet<String> = SCHEMA
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("CREATE TABLE "))
+        .map(|rest| rest.trim_end_matches([' ', '(']).to_owned())
+        .collect();
+    assert!(declared.contains("payment_order"));
+    assert_eq!(tables(db.connection()).await, declared);
+});
+
+on_both_databases!(down_leaves_nothing_and_up_again_the_same_schema, async |db: TestDatabase| {
+    let connection = db.connection();
+    let first = definitions(connection).await;
+    Migrator::down(connection, None).await.unwrap();
+    assert_eq!(tables(connection).await, BTreeSet::new());
+    assert_eq!(definitions(connection).await, BTreeSet::new());
+    assert!(Migrator::get_applied_migrations(connection).await.unwrap().is_empty());
+
+    Migrator::up(connection, None).await.unwrap();
+    assert_eq!(definitions(connection).await, first);
+    assert!(Migrator::get_pending_migrations(connection).await.unwrap().is_empty());
+});
+
+on_both_databases!(down_takes_the_rows_along, async |db: TestDatabase| {
+    let connection = db.connection();
+    connection
+        .execute_unprepared("INSERT INTO timer_lease (name, owner, lease_until) VALUES ('a', 'b', 1)")
+        .await
+        .unwrap();
+    Migrator::down(connection, None).await.unwrap();
+    Migrator::up(connection, None).await.unwrap();
+    for table in tables(connection).await {
+        let rows = strings(connection, &format!("SELECT CAST(count(*) AS TEXT) FROM {table}")).await;
+        // The counter of event numbers is one row from the beginning.
+        let expected = if table == "event_counter" { "1" } else { "0" };
+        assert_eq!(rows, BTreeSet::from([expected.to_owned()]), "{table}");
+    }
+});
+
+on_both_databases!(up_on_a_migrated_database_changes_nothing, async |db: TestDatabase| {
+    let before = definitions(db.connection()).await;
+    Migrator::up(db.connection(), None).await.unwrap();
+    assert_eq!(definitions(db.connection()).await, before);
+});
+
+#[test]
+fn both_databases_have_the_same_columns_and_indexes() {
+    block_on(async {
+        let (sqlite, postgres) = (TestDatabase::sqlite().await, TestDatabase::postgres().await);
+        assert_eq!(columns(sqlite.connection()).await, columns(postgres.connection()).await);
+        assert_eq!(named_indexes(sqlite.connection()).await, named_indexes(postgres.connection()).await);
+    });
+}
+
+async fn tables(connection: &DatabaseConnection) -> BTreeSet<String> {
+    let query = match connection.get_database_backend() {
+        DbBackend::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        _ => "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'",
+    };
+    let mut tables = strings(connection, query).await;
+    assert!(tables.remove(HISTORY));
+    tables
+}
+
+/// Every table, column and index in the database's own words, without its history table.
+async fn definitions(connection: &DatabaseConnection) -> BTreeSet<String> {
+    let query = match connection.get_database_backend() {
+        DbBackend::Sqlite => {
+            "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_master
+             WHERE tbl_name <> 'seaql_migrations' AND tbl_name <> 'sqlite_sequence'"
+        }
+        _ => {
+            "SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || is_identity
+             FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'seaql_migrations'
+             UNION ALL SELECT indexdef FROM pg_indexes
+             WHERE schemaname = 'public' AND tablename <> 'seaql_migrations'
+             UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+             WHERE connamespace = 'public'::regnamespace AND conrelid <> 'seaql_migrations'::regclass"
+        }
+    };
+    strings(connection, query).await
+}
+
+/// `table.column` and whether it may be null. SQLite lets primary keys of text be null unless told, so keys count as
+/// not null on both.
+async fn columns(connection: &DatabaseConnection) -> BTreeSet<String> {
+    let query = match connection.get_database_backend() {
+        DbBackend::Sqlite => {
+            "SELECT t.name || '.' || c.name || CASE WHEN c.\"notnull\" OR c.pk > 0 THEN ' NO' ELSE ' YES' END
+             FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'"
+        }
+        _ => {
+            "SELECT table_name || '.' || column_name || ' ' || is_nullable
+             FROM information_schema.columns WHERE table_schema = 'public'"
+        }
+    };
+    strings(connection, query).await
+}
+
+/// The indexes that schema.sql names; each database names those of its keys in its own way.
+async fn named_indexes(connection: &DatabaseConnection) -> BTreeSet<String> {
+    let query = match connection.get_database_backend() {
+        DbBackend::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
+        _ => {
+            "SELECT i.indexname::text FROM pg_indexes i WHERE i.schemaname = 'public'
+             AND i.indexname NOT IN (SELECT conname FROM pg_constraint)"
+        }
+    };
+    strings(connection, query).await
+}
+
+async fn strings(connection: &DatabaseConnection, query: &str) -> BTreeSet<String> {
+    let statement = Statement::from_string(connection.get_database_backend(), query);
+    let rows = connection.query_all_raw(statement).await.unwrap();
+    rows.into_iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}

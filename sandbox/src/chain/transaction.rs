@@ -1,0 +1,184 @@
+//! Builds a payment's transaction: a call of the token's `transfer`, or plain value, signed.
+//!
+//! Who pays has a key that is derived from a name, so that the sender is truly who signed. Nobody has the key of an address
+//! that somebody else names as the payer; such a transaction carries a signature that no key can have made, as
+//! impersonated accounts of development nodes do.
+
+use alloy::consensus::{Header, SignableTransaction, TxEip1559, TxEnvelope};
+use alloy::primitives::{Address, Bytes, Log, Signature, TxKind, U256, keccak256};
+use alloy::signers::SignerSync;
+use alloy::signers::local::PrivateKeySigner;
+use alloy::sol;
+use alloy::sol_types::{SolCall, SolEvent};
+use cryptopay_domain::address::{AccountAddress, Asset, Hash};
+use cryptopay_domain::reference::Reference;
+use cryptopay_domain::units::Units;
+
+use crate::error::SimulationError;
+
+sol! {
+    /// The two pieces of ERC-20 that a payment needs.
+    contract Erc20 {
+        event Transfer(address indexed from, address indexed to, uint256 value);
+        function transfer(address to, uint256 value) external returns (bool);
+    }
+}
+
+/// Base fee of every block: 1 gwei. There is no gas market here.
+pub(crate) const BASE_FEE: u64 = 1_000_000_000;
+/// What payers add to it: 0.1 gwei.
+const PRIORITY_FEE: u128 = 100_000_000;
+/// What payers would pay at most: 3 gwei.
+const MAX_FEE: u128 = 3_000_000_000;
+/// Intrinsic gas of any transaction.
+const PLAIN_GAS: u64 = 21_000;
+/// What a typical token's `transfer` costs beyond that.
+const TOKEN_GAS: u64 = 26_000;
+/// Gas of a byte of input, taking none for zero (EIP-2028).
+const INPUT_BYTE_GAS: u64 = 16;
+/// No point of the curve has this x coordinate, so no key signs with it.
+const IMPOSSIBLE_R: U256 = U256::from_limbs([5, 0, 0, 0]);
+
+/// A payment to be sent.
+pub(crate) struct Transfer {
+    pub(crate) chain_id: u64,
+    pub(crate) nonce: u64,
+    pub(crate) asset: Asset,
+    pub(crate) to: AccountAddress,
+    pub(crate) units: Units,
+    pub(crate) reference: Option<Reference>,
+}
+
+/// Who pays.
+pub(crate) enum Payer {
+    /// Somebody with a key.
+    Known(PrivateKeySigner),
+    /// An address whose key nobody has.
+    Impersonated(AccountAddress),
+}
+
+/// A signed transaction and what it does.
+pub(crate) struct Signed {
+    pub(crate) hash: Hash,
+    pub(crate) envelope: TxEnvelope,
+    pub(crate) gas_used: u64,
+    pub(crate) logs: Vec<Log>,
+}
+
+impl Payer {
+    /// The payer of this name.
+    pub(crate) fn named(name: &str) -> Result<Self, SimulationError> {
+        let key = keccak256(format!("cryptopay sandbox payer {name}"));
+        let signer = PrivateKeySigner::from_bytes(&key).map_err(alloy::signers::Error::other)?;
+        Ok(Self::Known(signer))
+    }
+
+    /// Their account.
+    pub(crate) fn address(&self) -> AccountAddress {
+        match self {
+            Self::Known(signer) => AccountAddress(signer.address()),
+            Self::Impersonated(address) => *address,
+        }
+    }
+}
+
+/// Builds and signs a transaction.
+pub(crate) fn sign(payer: &Payer, transfer: &Transfer) -> Result<Signed, SimulationError> {
+    let from = payer.address().0;
+    let (to, value, mut input, logs) = match transfer.asset {
+        Asset::Native => (transfer.to.0, transfer.units.0, Vec::new(), Vec::new()),
+        Asset::Token(contract) => {
+            let call = Erc20::transferCall { to: transfer.to.0, value: transfer.units.0 };
+            (contract.0, U256::ZERO, call.abi_encode(), vec![transfer_log(contract.0, from, transfer)])
+        }
+    };
+    if let Some(reference) = transfer.reference {
+        input.extend(reference.calldata());
+    }
+    let gas_used = gas(&input, transfer.asset);
+    let unsigned = TxEip1559 {
+        chain_id: transfer.chain_id,
+        nonce: transfer.nonce,
+        // Wallets leave some room.
+        gas_limit: gas_used.saturating_add(gas_used / 5),
+        max_fee_per_gas: MAX_FEE,
+        max_priority_fee_per_gas: PRIORITY_FEE,
+        to: TxKind::Call(to),
+        value,
+        access_list: Default::default(),
+        input: Bytes::from(input),
+    };
+    let signature = match payer {
+        Payer::Known(signer) => signer.sign_hash_sync(&unsigned.signature_hash())?,
+        Payer::Impersonated(address) => impossible_signature(*address),
+    };
+    let signed = unsigned.into_signed(signature);
+    Ok(Signed { hash: Hash(*signed.hash()), envelope: TxEnvelope::Eip1559(signed), gas_used, logs })
+}
+
+/// The price of a unit of gas in a block with this header.
+pub(crate) fn effective_gas_price(envelope: &TxEnvelope, header: &Header) -> u128 {
+    use alloy::consensus::Transaction as _;
+    envelope.effective_gas_price(header.base_fee_per_gas)
+}
+
+fn transfer_log(contract: Address, from: Address, transfer: &Transfer) -> Log {
+    let event = Erc20::Transfer { from, to: transfer.to.0, value: transfer.units.0 };
+    Log { address: contract, data: event.encode_log_data() }
+}
+
+fn gas(input: &[u8], asset: Asset) -> u64 {
+    let paid_bytes = u64::try_from(input.iter().filter(|byte| **byte != 0).count()).unwrap_or(u64::MAX);
+    let execution = if asset == Asset::Native { 0 } else { TOKEN_GAS };
+    PLAIN_GAS.saturating_add(execution).saturating_add(paid_bytes.saturating_mul(INPUT_BYTE_GAS))
+}
+
+/// The address is in it, so that equal payments of two such payers are two transactions.
+fn impossible_signature(address: AccountAddress) -> Signature {
+    let s = U256::from_be_slice(address.0.as_slice()).saturating_add(U256::ONE);
+    Signature::new(IMPOSSIBLE_R, s, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transfer(nonce: u64) -> Transfer {
+        Transfer {
+            chain_id: 1,
+            nonce,
+            asset: Asset::Token(AccountAddress(Address::repeat_byte(9))),
+            to: AccountAddress(Address::repeat_byte(1)),
+            units: Units::new(5),
+            reference: None,
+        }
+    }
+
+    #[test]
+    fn a_named_payer_is_who_signed() {
+        let payer = Payer::named("ORD-1").unwrap();
+        let signed = sign(&payer, &transfer(0)).unwrap();
+        let signature = signed.envelope.signature();
+        let signer = signature.recover_address_from_prehash(&signed.envelope.signature_hash()).unwrap();
+        assert_eq!(signer, payer.address().0);
+    }
+
+    #[test]
+    fn nobody_can_have_signed_for_an_impersonated_payer() {
+        for byte in [0, 1, 0xff] {
+            let payer = Payer::Impersonated(AccountAddress(Address::repeat_byte(byte)));
+            let signed = sign(&payer, &transfer(0)).unwrap();
+            let signature = signed.envelope.signature();
+            assert!(signature.recover_address_from_prehash(&signed.envelope.signature_hash()).is_err());
+        }
+    }
+
+    #[test]
+    fn equal_payments_of_two_impersonated_payers_are_two_transactions() {
+        let hash = |byte| {
+            let payer = Payer::Impersonated(AccountAddress(Address::repeat_byte(byte)));
+            sign(&payer, &transfer(0)).unwrap().hash
+        };
+        assert_ne!(hash(1), hash(2));
+    }
+}
