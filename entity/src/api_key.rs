@@ -36,3 +36,20 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// The key with this digest.
+    pub async fn find_by_digest(connection: &impl ConnectionTrait, digest: &str) -> Result<Option<Model>, DbErr> {
+        Self::find().filter(Column::SecretHash.eq(digest)).one(connection).await
+    }
+
+    /// Remembers that a key was used.
+    pub async fn note_use(connection: &impl ConnectionTrait, id: ApiKeyId, now: Timestamp) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::LastUsedAt, Expr::value(Some(now)))
+            .filter(Column::Id.eq(id))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+}

@@ -2,6 +2,7 @@
 
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::time::Timestamp;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
 
 /// A row.
@@ -30,3 +31,28 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// Writes a line. `details` is JSON.
+    pub async fn append(
+        connection: &impl ConnectionTrait,
+        at: Timestamp,
+        merchant: Option<MerchantId>,
+        actor: &str,
+        action: &str,
+        subject: &str,
+        details: String,
+    ) -> Result<(), DbErr> {
+        let row = ActiveModel {
+            id: NotSet,
+            at: Set(at),
+            merchant_id: Set(merchant),
+            actor: Set(actor.to_owned()),
+            action: Set(action.to_owned()),
+            subject: Set(subject.to_owned()),
+            details: Set(details),
+        };
+        Self::insert(row).exec_without_returning(connection).await?;
+        Ok(())
+    }
+}

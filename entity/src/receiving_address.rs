@@ -5,7 +5,7 @@ use cryptopay_domain::ids::{MerchantId, ReceivingAddressId, WalletId};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, QuerySelect, TryInsertResult};
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QuerySelect, TryInsertResult};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -128,20 +128,54 @@ impl Entity {
             .await
     }
 
-    /// Whether a merchant holds, or ever held, an address on a chain.
+    /// Whether a merchant holds an address on a chain, or still held it at the time `at`: what comes after belongs to
+    /// whoever holds it then.
     pub async fn belonged_to(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         chain: &str,
         address: AccountAddress,
+        at: Timestamp,
     ) -> Result<bool, DbErr> {
         let one = Self::find()
             .filter(Column::MerchantId.eq(merchant))
             .filter(Column::Chain.eq(chain))
             .filter(Column::Address.eq(address))
+            .filter(Condition::any().add(Column::ReleasedAt.is_null()).add(Column::ReleasedAt.gte(at)))
             .limit(1)
             .one(connection)
             .await?;
         Ok(one.is_some())
+    }
+
+    /// Held claims whose wallet is gone or has another address by now.
+    pub async fn unused(connection: &impl ConnectionTrait, chain: &str) -> Result<Vec<Model>, DbErr> {
+        use super::merchant_wallet;
+        let held =
+            Self::find().filter(Column::Chain.eq(chain)).filter(Column::ReleasedAt.is_null()).all(connection).await?;
+        let mut unused = Vec::new();
+        for claim in held {
+            let wallet = merchant_wallet::Entity::find_by_id(claim.wallet_id).one(connection).await?;
+            let used =
+                wallet.is_some_and(|wallet| wallet.deleted_at.is_none() && wallet.address == Some(claim.address));
+            if !used {
+                unused.push(claim);
+            }
+        }
+        Ok(unused)
+    }
+
+    /// Lets a claim go.
+    pub async fn release(
+        connection: &impl ConnectionTrait,
+        id: ReceivingAddressId,
+        at: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::ReleasedAt, Expr::value(Some(at)))
+            .filter(Column::Id.eq(id))
+            .exec(connection)
+            .await?;
+        Ok(())
     }
 }

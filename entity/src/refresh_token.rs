@@ -2,6 +2,7 @@
 
 use cryptopay_domain::ids::{MerchantId, RefreshTokenId};
 use cryptopay_domain::time::Timestamp;
+use sea_orm::QuerySelect;
 use sea_orm::entity::prelude::*;
 
 /// A row.
@@ -32,3 +33,17 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// Whether a login still stands: it has tokens, and none was revoked.
+    pub async fn family_is_live(connection: &impl ConnectionTrait, family: &str) -> Result<bool, DbErr> {
+        let rows: Vec<Option<Timestamp>> = Self::find()
+            .select_only()
+            .column(Column::RevokedAt)
+            .filter(Column::Family.eq(family))
+            .into_tuple()
+            .all(connection)
+            .await?;
+        Ok(!rows.is_empty() && rows.iter().all(Option::is_none))
+    }
+}

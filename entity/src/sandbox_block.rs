@@ -103,7 +103,8 @@ impl Entity {
                 .try_insert()
                 .exec_without_returning(connection)
                 .await?;
-            let complete = matches!(inserted, TryInsertResult::Inserted(count) if usize::try_from(count) == Ok(rows.len()));
+            let complete =
+                matches!(inserted, TryInsertResult::Inserted(count) if usize::try_from(count) == Ok(rows.len()));
             if !complete {
                 return Ok(false);
             }
@@ -113,11 +114,7 @@ impl Entity {
 
     /// Takes away the blocks from a height upwards.
     pub async fn remove_from(connection: &impl ConnectionTrait, chain: &str, number: i64) -> Result<(), DbErr> {
-        Self::delete_many()
-            .filter(Column::Chain.eq(chain))
-            .filter(Column::Number.gte(number))
-            .exec(connection)
-            .await?;
+        Self::delete_many().filter(Column::Chain.eq(chain)).filter(Column::Number.gte(number)).exec(connection).await?;
         Ok(())
     }
 
@@ -134,9 +131,8 @@ impl Entity {
              AND NOT EXISTS (SELECT 1 FROM sandbox_transaction AS held \
              WHERE held.chain = sandbox_block.chain AND held.block_number = sandbox_block.number)"
         );
-        let done = connection
-            .execute_raw(Statement::from_sql_and_values(backend, sql, [chain.into(), number.into()]))
-            .await?;
+        let done =
+            connection.execute_raw(Statement::from_sql_and_values(backend, sql, [chain.into(), number.into()])).await?;
         Ok(done.rows_affected())
     }
 }

@@ -1,7 +1,10 @@
 //! Which process runs which timer.
 
 use cryptopay_domain::time::Timestamp;
+use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{Condition, TryInsertResult};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -21,3 +24,38 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// Takes or renews a timer's lease; `false` while another process holds it. `now` is the database's clock.
+    pub async fn take(
+        connection: &impl ConnectionTrait,
+        name: &str,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let done = Self::update_many()
+            .col_expr(Column::Owner, Expr::value(owner))
+            .col_expr(Column::LeaseUntil, Expr::value(until))
+            .filter(Column::Name.eq(name))
+            .filter(Condition::any().add(Column::Owner.eq(owner)).add(Column::LeaseUntil.lt(now)))
+            .exec(connection)
+            .await?;
+        if done.rows_affected == 1 {
+            return Ok(true);
+        }
+        let row = ActiveModel { name: Set(name.to_owned()), owner: Set(owner.to_owned()), lease_until: Set(until) };
+        let inserted = Self::insert(row)
+            .on_conflict(OnConflict::column(Column::Name).do_nothing().to_owned())
+            .try_insert()
+            .exec_without_returning(connection)
+            .await?;
+        Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+    }
+
+    /// Gives every lease of a process back.
+    pub async fn release_all(connection: &impl ConnectionTrait, owner: &str) -> Result<(), DbErr> {
+        Self::delete_many().filter(Column::Owner.eq(owner)).exec(connection).await?;
+        Ok(())
+    }
+}

@@ -22,38 +22,75 @@ impl Restart for DbErr {
 /// How often a transaction is begun before its conflict becomes the caller's error.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// Runs `work` in a transaction that may write, and commits it. A conflict restarts the whole, at most five times; every
-/// other error rolls back. On SQLite, which has one writer, the transaction takes the write lock at once: upgrading a
-/// read lock later can fail for ever.
+/// Runs a block in a transaction that may write, and commits it: `transact!(&database, |txn| { … Ok(value) })`. Awaits in
+/// place, so it stands in an `async` function. A conflict restarts the whole block, at most five times; every other error
+/// rolls back.
+///
+/// A macro, because a function would take an async closure, whose future the compiler cannot yet prove to be `Send` when
+/// it borrows from its surroundings; every job and every handler has to be.
+#[macro_export]
+macro_rules! transact {
+    ($database:expr, |$txn:ident| $body:block) => {{
+        let mut attempts = $crate::txn::Attempts::default();
+        loop {
+            let outcome = match $crate::txn::begin($database).await {
+                Err(error) => Err(::std::convert::From::from(error)),
+                Ok(txn) => {
+                    let result = {
+                        let $txn = &txn;
+                        async { $body }.await
+                    };
+                    $crate::txn::finish(txn, result).await
+                }
+            };
+            match outcome {
+                Err(error) if attempts.again(&error) => attempts.pause().await,
+                outcome => break outcome,
+            }
+        }
+    }};
+}
+
+/// Counts how often a transaction was begun.
+#[derive(Debug, Default)]
+pub struct Attempts(u32);
+
+impl Attempts {
+    /// Whether to begin again after `error`.
+    pub fn again(&mut self, error: &impl Restart) -> bool {
+        self.0 = self.0.saturating_add(1);
+        error.is_conflict() && self.0 < MAX_ATTEMPTS
+    }
+
+    /// Lets whoever was in the way finish.
+    pub async fn pause(&self) {
+        tokio::time::sleep(Duration::from_millis(u64::from(self.0).saturating_mul(5))).await;
+    }
+}
+
+/// Ends a transaction: commits it after success, rolls it back after an error.
+pub async fn finish<T, E: From<DbErr>>(txn: DatabaseTransaction, result: Result<T, E>) -> Result<T, E> {
+    match result {
+        Ok(value) => txn.commit().await.map(|()| value).map_err(E::from),
+        Err(error) => {
+            // A failed rollback is a lost connection, which rolls back by itself.
+            let _ = txn.rollback().await;
+            Err(error)
+        }
+    }
+}
+
+/// The same as `transact!` for callers whose future need not be `Send`.
 pub async fn transact<T, E, F>(database: &DatabaseConnection, work: F) -> Result<T, E>
 where
     E: Restart + From<DbErr>,
     F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
 {
-    let mut attempt = 1;
-    loop {
-        let outcome = match begin(database).await {
-            Err(error) => Err(E::from(error)),
-            Ok(txn) => match work(&txn).await {
-                Ok(value) => txn.commit().await.map(|()| value).map_err(E::from),
-                Err(error) => {
-                    // A failed rollback is a lost connection, which rolls back by itself.
-                    let _ = txn.rollback().await;
-                    Err(error)
-                }
-            },
-        };
-        match outcome {
-            Err(error) if error.is_conflict() && attempt < MAX_ATTEMPTS => {
-                tokio::time::sleep(Duration::from_millis(u64::from(attempt) * 5)).await;
-                attempt += 1;
-            }
-            outcome => return outcome,
-        }
-    }
+    transact!(database, |txn| { work(txn).await })
 }
 
-/// Begins a transaction that may write.
+/// Begins a transaction that may write. On SQLite, which has one writer, it takes the write lock at once: upgrading a
+/// read lock later can fail for ever.
 pub async fn begin(database: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     database
         .begin_with_options(TransactionOptions {

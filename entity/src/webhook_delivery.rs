@@ -5,6 +5,8 @@ use cryptopay_domain::ids::{DeliveryId, DeliveryRef, EndpointId, EventId, Mercha
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType};
+use sea_orm::{Condition, QueryOrder, QuerySelect};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -62,3 +64,135 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// A queue of deliveries: an endpoint, and the origin for deliveries to an order's own url (else empty).
+#[derive(Debug, Clone, Copy)]
+pub struct Queue<'a> {
+    /// Endpoint.
+    pub endpoint: EndpointId,
+    /// Origin, or empty.
+    pub origin: &'a str,
+}
+
+/// The two clocks that a claim looks at: retries follow business time, leases the database's.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// Business time.
+    pub business: Timestamp,
+    /// Database time.
+    pub database: Timestamp,
+}
+
+impl Entity {
+    fn due(clocks: Clocks) -> Condition {
+        Condition::all()
+            .add(Column::State.eq(DeliveryState::Pending))
+            .add(Column::NextAttemptAt.lte(clocks.business))
+            .add(Condition::any().add(Column::LeaseUntil.is_null()).add(Column::LeaseUntil.lt(clocks.database)))
+    }
+
+    fn in_queue(queue: Queue<'_>) -> Condition {
+        Condition::all().add(Column::EndpointId.eq(queue.endpoint)).add(Column::Origin.eq(queue.origin))
+    }
+
+    /// Claims up to `limit` due deliveries of a queue, oldest first, under `token` until `lease_until`. Attempts are
+    /// counted here, so that a worker that dies while sending has used one.
+    pub async fn claim(
+        txn: &impl ConnectionTrait,
+        queue: Queue<'_>,
+        clocks: Clocks,
+        limit: u64,
+        token: &str,
+        lease_until: Timestamp,
+    ) -> Result<Vec<Model>, DbErr> {
+        let mut due = Self::find()
+            .filter(Self::in_queue(queue))
+            .filter(Self::due(clocks))
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+            .all(txn)
+            .await?;
+        if due.is_empty() {
+            return Ok(due);
+        }
+        Self::update_many()
+            .col_expr(Column::LeaseToken, Expr::value(Some(token.to_owned())))
+            .col_expr(Column::LeaseUntil, Expr::value(Some(lease_until)))
+            .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+            .filter(Column::Id.is_in(due.iter().map(|row| row.id)))
+            .exec(txn)
+            .await?;
+        for row in &mut due {
+            row.attempts = row.attempts.saturating_add(1);
+            row.lease_token = Some(token.to_owned());
+            row.lease_until = Some(lease_until);
+        }
+        Ok(due)
+    }
+
+    /// How many deliveries of a queue are being sent right now.
+    pub async fn in_flight(
+        connection: &impl ConnectionTrait,
+        queue: Queue<'_>,
+        database_now: Timestamp,
+    ) -> Result<u64, DbErr> {
+        use sea_orm::PaginatorTrait;
+        Self::find()
+            .filter(Self::in_queue(queue))
+            .filter(Column::State.eq(DeliveryState::Pending))
+            .filter(Column::LeaseUntil.gte(database_now))
+            .count(connection)
+            .await
+    }
+
+    /// Queues with something due that nobody is sending, at most `limit`.
+    pub async fn due_queues(
+        connection: &impl ConnectionTrait,
+        clocks: Clocks,
+        limit: u64,
+    ) -> Result<Vec<(EndpointId, String)>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::EndpointId)
+            .column(Column::Origin)
+            .distinct()
+            .filter(Self::due(clocks))
+            .limit(limit)
+            .into_tuple()
+            .all(connection)
+            .await
+    }
+
+    /// When the next delivery of a queue is due.
+    pub async fn next_due(connection: &impl ConnectionTrait, queue: Queue<'_>) -> Result<Option<Timestamp>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::NextAttemptAt)
+            .filter(Self::in_queue(queue))
+            .filter(Column::State.eq(DeliveryState::Pending))
+            .order_by_asc(Column::NextAttemptAt)
+            .limit(1)
+            .into_tuple()
+            .one(connection)
+            .await
+    }
+
+    /// Turns everything that still waits for an endpoint into dead rows, with the reason.
+    pub async fn bury(
+        connection: &impl ConnectionTrait,
+        endpoint: EndpointId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::State, Expr::value(DeliveryState::Dead))
+            .col_expr(Column::DeadReason, Expr::value(Some(reason.to_owned())))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::EndpointId.eq(endpoint))
+            .filter(Column::State.eq(DeliveryState::Pending))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+}

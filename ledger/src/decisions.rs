@@ -158,7 +158,7 @@ async fn find_transfer(
         if assignment.position.is_some_and(|position| position != row.position) {
             continue;
         }
-        if receiving_address::Entity::belonged_to(txn, merchant, &row.chain, row.to_address).await? {
+        if receiving_address::Entity::belonged_to(txn, merchant, &row.chain, row.to_address, row.block_time).await? {
             mine.push(row);
         }
     }

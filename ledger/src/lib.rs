@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod audit;
 mod confirm;
 mod create_order;
 mod decisions;
@@ -20,8 +21,9 @@ pub use create_order::{NewOrder, Scanned, create_order, nonce_owner};
 pub use decisions::{Assignment, assign, cancel, resolve};
 pub use error::{LedgerError, Refusal};
 pub use nudges::{DeliveryKey, Nudges};
+pub use outbox::test_delivery;
 pub use record::{Batch, Fence, record_batch, skip_to};
 pub use rederive::Occasion;
 pub use reorg::{orphan, rewind};
 pub use view::{confirmations_of, decimals, newest, snapshot, transfer_snapshot};
-pub use windows::{Passed, pass_deadlines};
+pub use windows::{Passed, deadlines_due, pass_deadlines, release_addresses};

@@ -140,6 +140,47 @@ fn delivery_row(
     }
 }
 
+/// Records a `webhook.test` event with one delivery to `endpoint`, claimed by the caller under `token`.
+///
+/// # Errors
+/// The database fails.
+pub async fn test_delivery(
+    connection: &impl ConnectionTrait,
+    endpoint: &webhook_endpoint::Model,
+    url: &str,
+    token: &str,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> Result<webhook_delivery::Model, LedgerError> {
+    let event_ref = EventRef::from_entropy(rand::random());
+    let delivery_ref = DeliveryRef::from_entropy(rand::random());
+    let mut snapshot = Map::new();
+    snapshot.insert("endpoint_id".into(), endpoint.id.0.into());
+    snapshot.insert("message".into(), "This is a test. Nothing has happened.".into());
+    let event = event::ActiveModel {
+        id: NotSet,
+        event_id: Set(event_ref.clone()),
+        merchant_id: Set(endpoint.merchant_id),
+        order_id: Set(None),
+        transfer_id: Set(None),
+        event_type: Set(EventType::WebhookTest),
+        order_version: Set(None),
+        cause: Set("asked for by the merchant".to_owned()),
+        snapshot: Set(to_json(&snapshot)?),
+        sequence: Set(None),
+        created_at: Set(now),
+    };
+    let event = event.insert(connection).await?;
+    let body = webhook::plain_body(EventType::WebhookTest, &event_ref, &delivery_ref, now, &snapshot)
+        .map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+    let target = Target { endpoint, url: url.to_owned(), origin: String::new(), dead_reason: None };
+    let mut row = delivery_row(&event, target, delivery_ref, body, None, None, now);
+    row.attempts = Set(1);
+    row.lease_token = Set(Some(token.to_owned()));
+    row.lease_until = Set(Some(lease_until));
+    Ok(row.insert(connection).await?)
+}
+
 /// Where a delivery goes.
 struct Target<'a> {
     endpoint: &'a webhook_endpoint::Model,

@@ -46,42 +46,64 @@ pub struct Batch<'a> {
     pub final_height: Option<u64>,
 }
 
-/// Moves the cursor over a batch and does everything that its transfers lead to.
+/// Moves the cursor over a batch and does everything that its transfers lead to, block by block: how many blocks a scan
+/// hands over at once changes nothing about what they lead to.
 pub async fn record_batch(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
     fence: &Fence,
     batch: Batch<'_>,
 ) -> Result<Nudges, LedgerError> {
-    let Some(last) = batch.blocks.last() else { return Ok(Nudges::default()) };
-    advance(txn, occasion, fence, &batch, last).await?;
-    let keep_from = signed(last.number).saturating_sub(i64::from(batch.chain.reorg_depth));
-    chain_block::Entity::append(txn, &batch.chain.slug, batch.blocks, keep_from).await?;
+    let mut nudges = Nudges::default();
+    let Some(last) = batch.blocks.last() else { return Ok(nudges) };
+    let mut fence = fence.clone();
+    let hits: BTreeSet<u64> = batch.transfers.iter().map(|observed| observed.block.number).collect();
+    let mut known = Known::new();
+    for (index, block) in batch.blocks.iter().filter(|block| hits.contains(&block.number) || *block == last).enumerate()
+    {
+        fence = advance(txn, occasion, &fence, &batch, block).await?;
+        if index == 0 {
+            // The first move proves the right to all others: the row stays locked.
+            let keep_from = signed(last.number).saturating_sub(i64::from(batch.chain.reorg_depth));
+            chain_block::Entity::append(txn, &batch.chain.slug, batch.blocks, keep_from).await?;
+            // Transfers are locked before any order.
+            known = known_transfers(txn, &batch).await?;
+        }
+        nudges.merge(record_block(txn, occasion, &batch, &known, block.number).await?);
+    }
+    Ok(nudges)
+}
 
+/// Stores and matches the transfers of one block, and derives the orders that they touch.
+async fn record_block(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    batch: &Batch<'_>,
+    known: &Known,
+    number: u64,
+) -> Result<Nudges, LedgerError> {
     let mut touched = BTreeSet::new();
     let mut fresh = BTreeSet::new();
     let mut unmatched = Vec::new();
-    let known = known_transfers(txn, &batch).await?;
     let mut revived = Vec::new();
-    for observed in batch.transfers {
-        match newest_generation(&known, observed) {
-            Some(row) if is_same(row, observed) => {
-                include(txn, occasion, row, observed).await?;
-                revived.push(row.id);
+    for observed in batch.transfers.iter().filter(|observed| observed.block.number == number) {
+        let generations = known.get(&(observed.tx_hash, observed.position.to_string()));
+        let generations = generations.map(Vec::as_slice).unwrap_or_default();
+        if let Some(row) = generations.iter().find(|row| is_same(row, observed)) {
+            include(txn, occasion, row, observed).await?;
+            revived.push(row.id);
+            continue;
+        }
+        let generation = generations.iter().map(|row| row.generation.saturating_add(1)).max().unwrap_or(0);
+        let decision = matching::decide(txn, batch.chain, observed).await?;
+        let row = insert(txn, occasion, batch.chain, observed, generation, &decision).await?;
+        match &decision.order {
+            Some(matched) => {
+                let allocation = allocate(txn, occasion, &row, matched, &decision).await?;
+                fresh.insert(allocation);
+                touched.insert(matched.order);
             }
-            other => {
-                let generation = other.map_or(0, |row| row.generation.saturating_add(1));
-                let decision = matching::decide(txn, batch.chain, observed).await?;
-                let row = insert(txn, occasion, &batch, observed, generation, &decision).await?;
-                match &decision.order {
-                    Some(matched) => {
-                        let allocation = allocate(txn, occasion, &row, matched, &decision).await?;
-                        fresh.insert(allocation);
-                        touched.insert(matched.order);
-                    }
-                    None => unmatched.push((row, decision.evidence)),
-                }
-            }
+            None => unmatched.push((row, decision.evidence)),
         }
     }
     // A transfer that was matched once keeps its orders, wherever it is mined.
@@ -116,18 +138,20 @@ pub async fn skip_to(
     Ok(())
 }
 
+/// Moves the cursor to a block of the batch; gives the fence for the next move.
 async fn advance(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
     fence: &Fence,
     batch: &Batch<'_>,
-    last: &Block,
-) -> Result<(), LedgerError> {
+    to: &Block,
+) -> Result<Fence, LedgerError> {
     use chain_cursor::Column;
+    let height = signed(to.number);
     let moved = chain_cursor::Entity::update_many()
-        .col_expr(Column::Height, Expr::value(signed(last.number)))
-        .col_expr(Column::Hash, Expr::value(last.hash))
-        .col_expr(Column::BlockTime, Expr::value(last.time))
+        .col_expr(Column::Height, Expr::value(height))
+        .col_expr(Column::Hash, Expr::value(to.hash))
+        .col_expr(Column::BlockTime, Expr::value(to.time))
         .col_expr(Column::HeadHeight, Expr::value(signed(batch.head_height)))
         .col_expr(Column::FinalHeight, Expr::value(batch.final_height.map(signed)))
         .col_expr(Column::UpdatedAt, Expr::value(occasion.now))
@@ -137,13 +161,17 @@ async fn advance(
         .filter(Column::Hash.eq(fence.hash))
         .exec(txn)
         .await?;
-    if moved.rows_affected == 1 { Ok(()) } else { Err(LedgerError::Fenced) }
+    if moved.rows_affected == 1 {
+        Ok(Fence { epoch: fence.epoch, height, hash: to.hash })
+    } else {
+        Err(LedgerError::Fenced)
+    }
 }
 
 type Known = BTreeMap<(Hash, String), Vec<transfer::Model>>;
 
 async fn known_transfers(txn: &DatabaseTransaction, batch: &Batch<'_>) -> Result<Known, LedgerError> {
-    let mut known: Known = BTreeMap::new();
+    let mut known = Known::new();
     let hashes: BTreeSet<Hash> = batch.transfers.iter().map(|observed| observed.tx_hash).collect();
     if hashes.is_empty() {
         return Ok(known);
@@ -152,10 +180,6 @@ async fn known_transfers(txn: &DatabaseTransaction, batch: &Batch<'_>) -> Result
         known.entry((row.tx_hash, row.position.to_string())).or_default().push(row);
     }
     Ok(known)
-}
-
-fn newest_generation<'a>(known: &'a Known, observed: &ObservedTransfer) -> Option<&'a transfer::Model> {
-    known.get(&(observed.tx_hash, observed.position.to_string()))?.iter().max_by_key(|row| row.generation)
 }
 
 /// Whether a stored transfer is the observed one. Its block and log index may have changed; its contents may not.
@@ -201,7 +225,7 @@ async fn include(
 async fn insert(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
-    batch: &Batch<'_>,
+    chain: &Chain,
     observed: &ObservedTransfer,
     generation: i64,
     decision: &matching::Decided,
@@ -209,7 +233,7 @@ async fn insert(
     let allocated = if decision.order.is_some() { observed.units } else { Units::ZERO };
     let row = transfer::ActiveModel {
         id: NotSet,
-        chain: Set(batch.chain.slug.clone()),
+        chain: Set(chain.slug.clone()),
         tx_hash: Set(observed.tx_hash),
         position: Set(observed.position),
         generation: Set(generation),

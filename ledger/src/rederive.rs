@@ -6,7 +6,8 @@ use cryptopay_domain::address::Hash;
 use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::{AllocationId, OrderId, TransferId};
 use cryptopay_domain::order::{
-    AllocationFact, Announced, ChainView, Derived, History, OrderStatus, Standing, Terms, Windows, change, derive,
+    AllocationFact, Announced, ChainView, Change, Derived, History, OrderStatus, Standing, Terms, Windows, change,
+    derive,
 };
 use cryptopay_domain::registry::Registry;
 use cryptopay_domain::time::Timestamp;
@@ -33,7 +34,7 @@ pub struct Occasion<'a> {
 }
 
 /// Derives orders again from the facts in the database. `fresh` are allocations made in this transaction.
-pub async fn rederive(
+pub(crate) async fn rederive(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
     orders: &BTreeSet<OrderId>,
@@ -55,11 +56,11 @@ pub async fn rederive(
 }
 
 /// An allocation with its transfer and what is known of both.
-struct Share<'a> {
-    allocation: &'a allocation::Model,
-    transfer: &'a transfer::Model,
-    fact: AllocationFact,
-    fresh: bool,
+pub(crate) struct Share<'a> {
+    pub(crate) allocation: &'a allocation::Model,
+    pub(crate) transfer: &'a transfer::Model,
+    pub(crate) fact: AllocationFact,
+    pub(crate) fresh: bool,
 }
 
 async fn rederive_one(
@@ -86,7 +87,7 @@ async fn rederive_one(
     let fresh_late =
         shares.iter().zip(&derived.standings).any(|(share, standing)| share.fresh && standing.late.is_some());
     let change = change(&before, &derived, terms.due, order.closed_at.is_some(), fresh_late);
-    note_standings(txn, &shares, &derived).await?;
+    note_standings(txn, &shares, &derived, &change).await?;
     if change.events.is_empty() {
         return Ok(());
     }
@@ -124,9 +125,14 @@ async fn rederive_one(
 }
 
 /// Remembers how allocations stood: whether they counted, and in which block they were deep when that was announced.
-async fn note_standings(txn: &DatabaseTransaction, shares: &[Share<'_>], derived: &Derived) -> Result<(), LedgerError> {
+async fn note_standings(
+    txn: &DatabaseTransaction,
+    shares: &[Share<'_>],
+    derived: &Derived,
+    change: &Change,
+) -> Result<(), LedgerError> {
     for (share, standing) in shares.iter().zip(&derived.standings) {
-        let announced_block = announced_block(share, standing, derived.status);
+        let announced_block = announced_block(share, standing, derived.status, change);
         if standing.counts == share.allocation.counted && announced_block == share.allocation.announced_block {
             continue;
         }
@@ -140,11 +146,12 @@ async fn note_standings(txn: &DatabaseTransaction, shares: &[Share<'_>], derived
     Ok(())
 }
 
-fn announced_block(share: &Share<'_>, standing: &Standing, status: OrderStatus) -> Option<Hash> {
+fn announced_block(share: &Share<'_>, standing: &Standing, status: OrderStatus, change: &Change) -> Option<Hash> {
     if status == OrderStatus::Confirmed && standing.deep && share.transfer.state.is_in_block() {
         return Some(share.transfer.block_hash);
     }
-    share.allocation.announced_block
+    // A new announcement speaks for what is deep now; what an earlier one spoke for has to be counted anew.
+    share.allocation.announced_block.filter(|_| !change.events.contains(&EventType::PaymentConfirmed))
 }
 
 async fn write(txn: &DatabaseTransaction, order: &payment_order::Model, guard: i64) -> Result<(), LedgerError> {
@@ -275,11 +282,11 @@ impl Facts {
         Ok(Self { allocations, transfers, cursors, vouched })
     }
 
-    fn chain(&self, chain: &str) -> Result<&chain_cursor::Model, LedgerError> {
+    pub(crate) fn chain(&self, chain: &str) -> Result<&chain_cursor::Model, LedgerError> {
         self.cursors.get(chain).ok_or_else(|| LedgerError::Corrupt(format!("chain {chain} has orders but no cursor")))
     }
 
-    fn shares(&self, order: OrderId, fresh: &BTreeSet<AllocationId>) -> Vec<Share<'_>> {
+    pub(crate) fn shares(&self, order: OrderId, fresh: &BTreeSet<AllocationId>) -> Vec<Share<'_>> {
         self.allocations
             .iter()
             .filter(|allocation| allocation.order_id == order)

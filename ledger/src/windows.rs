@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use cryptopay_domain::ids::ReservationId;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::reservation::COOLING;
-use cryptopay_entity::{amount_reservation, chain_cursor, payment_order};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use cryptopay_entity::{amount_reservation, chain_cursor, payment_order, receiving_address};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use crate::error::LedgerError;
 use crate::nudges::Nudges;
@@ -24,13 +24,14 @@ pub struct Passed {
     pub more: bool,
 }
 
-/// Closes orders whose deadline a verified block has passed, and lets go of amounts that are no longer watched.
+/// Closes orders whose deadline a verified block has passed, and lets go of amounts that are no longer watched. The cursor
+/// is locked, as by everything that locks several orders: a scan locks them block by block, not by id.
 pub async fn pass_deadlines(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
     chain: &Chain,
 ) -> Result<Passed, LedgerError> {
-    let Some(cursor) = chain_cursor::Entity::of(txn, &chain.slug).await? else { return Ok(Passed::default()) };
+    let Some(cursor) = chain_cursor::Entity::lock(txn, &chain.slug).await? else { return Ok(Passed::default()) };
     let due = payment_order::Entity::due_to_close(txn, &chain.slug, cursor.block_time, BATCH).await?;
     let full = |count: usize| u64::try_from(count).unwrap_or(u64::MAX) >= BATCH;
     let mut more = full(due.len());
@@ -51,4 +52,28 @@ pub async fn pass_deadlines(
         amount_reservation::Entity::release(txn, ids(free), cursor.block_time, None).await?;
     }
     Ok(Passed { nudges, more })
+}
+
+/// Whether `pass_deadlines` has anything to do: two index look-ups, no transaction.
+pub async fn deadlines_due(connection: &impl ConnectionTrait, chain: &Chain) -> Result<bool, LedgerError> {
+    let Some(cursor) = chain_cursor::Entity::of(connection, &chain.slug).await? else { return Ok(false) };
+    let closing = payment_order::Entity::due_to_close(connection, &chain.slug, cursor.block_time, 1).await?;
+    if !closing.is_empty() {
+        return Ok(true);
+    }
+    let over = amount_reservation::Entity::due_for_release(connection, &chain.slug, cursor.block_time, 1).await?;
+    Ok(!over.is_empty())
+}
+
+/// Stops watching addresses that no wallet uses any more, once no order of theirs is watched by scanner time.
+pub async fn release_addresses(txn: &DatabaseTransaction, chain: &Chain) -> Result<(), LedgerError> {
+    let Some(cursor) = chain_cursor::Entity::of(txn, &chain.slug).await? else { return Ok(()) };
+    for claim in receiving_address::Entity::unused(txn, &chain.slug).await? {
+        let watched =
+            payment_order::Entity::address_is_watched(txn, claim.wallet_id, claim.address, cursor.block_time).await?;
+        if !watched {
+            receiving_address::Entity::release(txn, claim.id, cursor.block_time).await?;
+        }
+    }
+    Ok(())
 }

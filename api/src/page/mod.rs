@@ -1,1 +1,274 @@
-//! page
+//! The public payment page of an order, as one HTML document that needs nothing else: no database, no network, no file.
+//!
+//! [`render`] guarantees that every value is escaped, that a link is http or https, and that nothing but the fields of
+//! [`PageView`] is shown: `order_info`, e-mail addresses and other orders cannot be, since they are not handed in. The
+//! page keeps itself up to date by asking `<its own path>/status` every two seconds; without JavaScript it reloads. It is
+//! served with [`security_headers`] of the same nonce.
+//!
+//! It leaves out: taking claims, building transactions in a browser wallet, and paying on a simulated chain.
+//!
+//! `page.html`, `page.css` and `page.js` are the document, `scenes` its words per status, `template` fills it, `qr` draws.
+
+pub mod qr;
+mod scenes;
+mod template;
+
+use cryptopay_domain::address::{AccountAddress, Asset, Hash};
+use cryptopay_domain::amount::Amount;
+use cryptopay_domain::ids::OrderRef;
+use cryptopay_domain::order::OrderStatus;
+use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::units::Units;
+use url::Url;
+
+use scenes::Scene;
+use template::{Slot, fill};
+
+const PAGE: &str = include_str!("page.html");
+const NOT_FOUND: &str = include_str!("not_found.html");
+const CSS: &str = include_str!("page.css");
+const JS: &str = include_str!("page.js");
+
+/// What the page shows of an order. Amounts are decimal numbers as people read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageView {
+    /// Who is paid.
+    pub shop_name: String,
+    /// Public id.
+    pub order_id: OrderRef,
+    /// Status.
+    pub status: OrderStatus,
+    /// Price.
+    pub amount: String,
+    /// Symbol.
+    pub currency: String,
+    /// What to send.
+    pub pay_amount: String,
+    /// Whether `pay_amount` is this order's alone, so that it must be met exactly.
+    pub exact_amount: bool,
+    /// What has come and counts.
+    pub amount_received: String,
+    /// What is still to be sent.
+    pub amount_remaining: String,
+    /// The chain's name.
+    pub network: String,
+    /// What exchanges call the chain.
+    pub exchange_name: String,
+    /// Where to send it.
+    pub receiving_address: AccountAddress,
+    /// What to send.
+    pub asset: Asset,
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Decimals of the asset.
+    pub decimals: u8,
+    /// `pay_amount` in base units.
+    pub due: Units,
+    /// Confirmations of the newest payment.
+    pub confirmations: u64,
+    /// Confirmations that are needed.
+    pub required_confirmations: u32,
+    /// Until when to pay.
+    pub expires_at: Timestamp,
+    /// Whether money may still be sent.
+    pub payable: bool,
+    /// Whether the shop may ship.
+    pub fulfillable: bool,
+    /// Where the customer goes afterwards; left out unless http or https.
+    pub redirect_url: Option<String>,
+    /// Address of a block explorer; left out unless http or https.
+    pub explorer: Option<String>,
+    /// The newest payment.
+    pub transaction_hash: Option<Hash>,
+    /// Whether no real money is meant.
+    pub sandbox: bool,
+}
+
+/// The page of an order, as an HTML document. `nonce` is the one of [`security_headers`]: fresh for every answer, base 64.
+pub fn render(view: &PageView, nonce: &str) -> String {
+    let scene = Scene::of(view.status, view.payable, view.fulfillable);
+    let short = view.status == OrderStatus::Underpaid;
+    let counting = matches!(view.status, OrderStatus::Confirming | OrderStatus::Reorged);
+    let counted = view.confirmations.min(view.required_confirmations.into());
+    let exact_label = if view.exact_amount { "Send exactly" } else { "Send" };
+    let (amount_label, big_amount) = match (view.payable, short) {
+        (true, true) => ("Still to send", &view.amount_remaining),
+        (true, false) => (exact_label, &view.pay_amount),
+        (false, _) => ("Order total", &view.amount),
+    };
+    let go = view.redirect_url.as_deref().and_then(|url| return_url(url, &view.order_id));
+    let explorer = view.explorer.as_deref().and_then(web_url).map(|url| url.as_str().trim_end_matches('/').to_owned());
+    fill(PAGE, |name| {
+        Some(match name {
+            "nonce" => Slot::text(nonce),
+            "css" => Slot::trusted(CSS),
+            "js" => Slot::trusted(JS),
+            "scenes" => Slot::trusted(scenes::json()),
+            "refresh" => Slot::trusted(refresh(view.status, go.as_deref(), nonce)),
+            "sandbox" => Slot::trusted(if view.sandbox { SANDBOX } else { "" }),
+            "shop_name" => Slot::text(&view.shop_name),
+            "order_id" => Slot::text(view.order_id.as_str()),
+            "scene" => Slot::text(scene.as_str()),
+            "title" => Slot::text(scene.title()),
+            "hint" => Slot::text(scene.hint()),
+            "tone" => Slot::text(scene.tone()),
+            "amount_received" => Slot::text(&view.amount_received),
+            "currency" => Slot::text(&view.currency),
+            "exact_label" => Slot::text(exact_label),
+            "amount_label" => Slot::text(amount_label),
+            "big_amount" => Slot::text(big_amount),
+            "price_note" => Slot::trusted(price_note(view)),
+            "network" => Slot::text(&view.network),
+            "exchange_name" => Slot::text(&view.exchange_name),
+            "receiving_address" => Slot::text(view.receiving_address),
+            "expires_at" => Slot::text(view.expires_at),
+            "required_confirmations" => Slot::text(view.required_confirmations),
+            "counted" => Slot::text(counted),
+            "depth" => Slot::text(format!("{counted} of {} confirmations", view.required_confirmations)),
+            "qr" => Slot::trusted(qr::svg(&view.receiving_address.to_string()).unwrap_or_default()),
+            "wallet" => Slot::trusted(wallet_link(view)),
+            "advice" => Slot::text(if view.exact_amount { ADVICE_EXACT } else { ADVICE }),
+            "go" => Slot::text(go.as_deref().unwrap_or_default()),
+            "back" => Slot::trusted(back_link(view, go.as_deref())),
+            "explorer" => Slot::text(explorer.as_deref().unwrap_or_default()),
+            "transaction" => Slot::trusted(transaction(view.transaction_hash, explorer.as_deref())),
+            "pay_hidden" => Slot::hidden_unless(view.payable),
+            "rest_hidden" => Slot::hidden_unless(view.payable && short),
+            "progress_hidden" => Slot::hidden_unless(counting),
+            "tx_hidden" => Slot::hidden_unless(view.transaction_hash.is_some()),
+            _ => return None,
+        })
+    })
+}
+
+/// The page for an order that does not exist.
+pub fn not_found(nonce: &str) -> String {
+    fill(NOT_FOUND, |name| match name {
+        "nonce" => Some(Slot::text(nonce)),
+        "css" => Some(Slot::trusted(CSS)),
+        _ => None,
+    })
+}
+
+/// The headers of both pages: nothing is loaded from elsewhere, nobody frames or indexes or keeps the page, and the next
+/// site does not learn its address. Characters that are not base 64 are left out of `nonce`.
+pub fn security_headers(nonce: &str) -> Vec<(&'static str, String)> {
+    let nonce: String = nonce.chars().filter(|c| c.is_ascii_alphanumeric() || "+/-_=".contains(*c)).collect();
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    vec![
+        ("Content-Security-Policy", policy),
+        ("X-Frame-Options", "DENY".to_owned()),
+        ("X-Content-Type-Options", "nosniff".to_owned()),
+        ("Referrer-Policy", "no-referrer".to_owned()),
+        ("X-Robots-Tag", "noindex, nofollow".to_owned()),
+        ("Cache-Control", "no-store".to_owned()),
+    ]
+}
+
+/// Where the customer goes after paying: the shop's URL with `order_id` appended, never the status, which anybody could
+/// write there. `None` unless it is http or https.
+pub fn return_url(redirect_url: &str, order_id: &OrderRef) -> Option<String> {
+    let mut url = web_url(redirect_url)?;
+    url.query_pairs_mut().append_pair("order_id", order_id.as_str());
+    Some(url.into())
+}
+
+const SANDBOX: &str = r#"<p class="sandbox">Sandbox: this is a test. Do not send real money.</p>"#;
+const ADVICE_EXACT: &str = "The exact amount tells your payment from all others, so do not round it. If you pay from an \
+                            exchange, exactly this amount must arrive after its fees.";
+const ADVICE: &str = "If you pay from an exchange, this amount must arrive after its fees. Keep the transaction hash: the \
+                      shop may ask for it.";
+
+fn web_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// For browsers without JavaScript: reload, or return to the shop.
+fn refresh(status: OrderStatus, go: Option<&str>, nonce: &str) -> String {
+    let content = match (status, go) {
+        (OrderStatus::Confirmed, Some(go)) => format!("5;url={go}"),
+        (OrderStatus::Pending | OrderStatus::Underpaid | OrderStatus::Confirming, _) => "5".to_owned(),
+        _ => "30".to_owned(),
+    };
+    fill(
+        r#"<noscript><meta http-equiv="refresh" content="{{content}}"><style nonce="{{nonce}}">button{display:none}</style></noscript>"#,
+        |name| match name {
+            "content" => Some(Slot::text(&content)),
+            "nonce" => Some(Slot::text(nonce)),
+            _ => None,
+        },
+    )
+}
+
+/// Says why the amount to send is not the price, where it is not.
+fn price_note(view: &PageView) -> String {
+    if Amount::parse(&view.amount).is_ok_and(|price| price.to_units(view.decimals) == Ok(view.due)) {
+        return String::new();
+    }
+    fill(
+        r#"<p id="price" class="small" {{hidden}}>The price is {{amount}} {{currency}}. The amount differs a little, so that your payment can be recognised.</p>"#,
+        |name| match name {
+            "hidden" => Some(Slot::hidden_unless(view.payable)),
+            "amount" => Some(Slot::text(&view.amount)),
+            "currency" => Some(Slot::text(&view.currency)),
+            _ => None,
+        },
+    )
+}
+
+/// A payment request for the wallet on this device. Only for native coins: some wallets take the first address of a
+/// token's request, the token contract, for the receiver.
+fn wallet_link(view: &PageView) -> String {
+    if view.asset != Asset::Native || view.status != OrderStatus::Pending {
+        return String::new();
+    }
+    let uri = qr::content(qr::Content::Uri, view.receiving_address, view.asset, view.chain_id, view.due);
+    fill(r#"<a id="wallet" class="button wide plain" href="{{uri}}">Open in a wallet app</a>"#, |name| {
+        (name == "uri").then(|| Slot::text(&uri))
+    })
+}
+
+fn back_link(view: &PageView, go: Option<&str>) -> String {
+    let Some(go) = go else { return String::new() };
+    let paid = matches!(view.status, OrderStatus::Confirming | OrderStatus::Confirmed | OrderStatus::Reorged);
+    fill(
+        r#"<p id="back" class="back" {{hidden}}><a class="button wide" rel="noreferrer" href="{{go}}">Back to <bdi>{{shop}}</bdi></a></p>"#,
+        |name| match name {
+            "hidden" => Some(Slot::hidden_unless(paid)),
+            "go" => Some(Slot::text(go)),
+            "shop" => Some(Slot::text(&view.shop_name)),
+            _ => None,
+        },
+    )
+}
+
+fn transaction(hash: Option<Hash>, explorer: Option<&str>) -> String {
+    let full = hash.map(|hash| hash.to_string()).unwrap_or_default();
+    let short = match (full.get(..10), full.get(full.len().saturating_sub(8)..)) {
+        (Some(head), Some(tail)) => format!("{head}…{tail}"),
+        _ => String::new(),
+    };
+    let link = match explorer {
+        Some(explorer) if !full.is_empty() => format!("{explorer}/tx/{full}"),
+        _ => String::new(),
+    };
+    fill(
+        if link.is_empty() {
+            r#"<a id="hash" title="{{full}}" target="_blank" rel="noopener noreferrer">{{short}}</a>"#
+        } else {
+            r#"<a id="hash" title="{{full}}" target="_blank" rel="noopener noreferrer" href="{{link}}">{{short}}</a>"#
+        },
+        |name| match name {
+            "full" => Some(Slot::text(&full)),
+            "short" => Some(Slot::text(&short)),
+            "link" => Some(Slot::text(&link)),
+            _ => None,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests;

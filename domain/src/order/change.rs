@@ -87,12 +87,14 @@ pub fn change(before: &Announced, after: &Derived, due: Units, closed: bool, fre
     if after.has(OrderFlag::Finalized) && !before.flags.contains(&OrderFlag::Finalized) {
         events.push(EventType::OrderFinalized);
     }
-    // Closing is seen only where it changes one of these: a paid order closes in silence.
+    // Closing is a change of its own, also where it changes no other column: a row is written only with an event, and an
+    // order whose closing is never written would come up for closing for ever.
     let differs = after.status != before.status
         || after.received != before.received
         || after.flags != before.flags
         || after.late != before.late
-        || after.failure_reason != before.failure_reason;
+        || after.failure_reason != before.failure_reason
+        || closes;
     if differs && events.is_empty() {
         events.push(EventType::OrderUpdated);
     }

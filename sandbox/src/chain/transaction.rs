@@ -4,7 +4,7 @@
 //! that somebody else names as the payer; such a transaction carries a signature that no key can have made, as
 //! impersonated accounts of development nodes do.
 
-use alloy::consensus::{Header, SignableTransaction, TxEip1559, TxEnvelope};
+use alloy::consensus::{SignableTransaction, Transaction as _, TxEip1559, TxEnvelope};
 use alloy::primitives::{Address, Bytes, Log, Signature, TxKind, U256, keccak256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
@@ -34,7 +34,7 @@ const MAX_FEE: u128 = 3_000_000_000;
 const PLAIN_GAS: u64 = 21_000;
 /// What a typical token's `transfer` costs beyond that.
 const TOKEN_GAS: u64 = 26_000;
-/// Gas of a byte of input, taking none for zero (EIP-2028).
+/// Gas of a byte of input that is not zero (EIP-2028). Zeros are cheap enough to be left out here.
 const INPUT_BYTE_GAS: u64 = 16;
 /// No point of the curve has this x coordinate, so no key signs with it.
 const IMPOSSIBLE_R: U256 = U256::from_limbs([5, 0, 0, 0]);
@@ -116,10 +116,9 @@ pub(crate) fn sign(payer: &Payer, transfer: &Transfer) -> Result<Signed, Simulat
     Ok(Signed { hash: Hash(*signed.hash()), envelope: TxEnvelope::Eip1559(signed), gas_used, logs })
 }
 
-/// The price of a unit of gas in a block with this header.
-pub(crate) fn effective_gas_price(envelope: &TxEnvelope, header: &Header) -> u128 {
-    use alloy::consensus::Transaction as _;
-    envelope.effective_gas_price(header.base_fee_per_gas)
+/// What a mined transaction paid for a unit of gas, in wei.
+pub(crate) fn effective_gas_price(envelope: &TxEnvelope) -> u128 {
+    envelope.effective_gas_price(Some(BASE_FEE))
 }
 
 fn transfer_log(contract: Address, from: Address, transfer: &Transfer) -> Log {

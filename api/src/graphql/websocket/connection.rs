@@ -159,6 +159,12 @@ impl<E: Executor> Connection<E> {
             self.timer.as_mut().reset(deadline);
         }
         if self.timer.as_mut().poll(cx).is_ready() {
+            // After a ping, what has come counts even if nobody has looked at it yet.
+            if !self.heard
+                && let Poll::Ready(turn) = self.poll_read(cx)
+            {
+                return Poll::Ready(turn);
+            }
             return Poll::Ready(Turn::Timer);
         }
         // A client that does not read is not read either, and its operations rest: nothing more piles up.
@@ -210,7 +216,9 @@ impl<E: Executor> Connection<E> {
             Turn::Authenticated(Ok(session)) => self.admit(session),
             Turn::Authenticated(Err(refusal)) => return Err(End::Close(refusal.into())),
             Turn::Timer => self.look_at_the_clock()?,
-            Turn::Revoked => return Err(End::Close(Close::new(Code::Forbidden, "This token was revoked: log in again"))),
+            Turn::Revoked => {
+                return Err(End::Close(Close::new(Code::Forbidden, "This token was revoked: log in again")));
+            }
             Turn::Shutdown => return Err(End::Close(Close::new(Code::Restart, "Restarting: connect again"))),
         }
         Ok(None)
@@ -341,14 +349,16 @@ fn poll_closed(socket: &mut WebSocketStream, cx: &mut Context<'_>, readable: boo
     if let Poll::Ready(Err(_)) = Pin::new(&mut *socket).poll_flush(cx) {
         return Poll::Ready(());
     }
-    while readable {
+    if !readable {
+        return Poll::Pending;
+    }
+    loop {
         match Pin::new(&mut *socket).poll_next(cx) {
             Poll::Ready(Some(Ok(_))) => {}
             Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
-            Poll::Pending => break,
+            Poll::Pending => return Poll::Pending,
         }
     }
-    Poll::Pending
 }
 
 /// `from` and `duration` later; a duration beyond a year is a year, so that no sum overflows.

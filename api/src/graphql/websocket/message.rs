@@ -162,7 +162,10 @@ mod tests {
         assert_eq!(malformed(&format!(r#"{{"type":"complete","id":"{}"}}"#, "x".repeat(257))), Malformed::Id);
         assert_eq!(malformed(r#"{"type":"ping","payload":"x"}"#), Malformed::Payload);
         for payload in ["null", "{}", r#"{"query":1}"#, r#"{"query":"{a}","variables":[]}"#] {
-            assert_eq!(malformed(&format!(r#"{{"type":"subscribe","id":"1","payload":{payload}}}"#)), Malformed::Operation);
+            assert_eq!(
+                malformed(&format!(r#"{{"type":"subscribe","id":"1","payload":{payload}}}"#)),
+                Malformed::Operation
+            );
         }
     }
 }

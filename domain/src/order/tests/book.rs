@@ -70,6 +70,31 @@ pub(super) fn closed(height: u64) -> ChainView {
     ChainView { height, block_time: at(LATE_UNTIL + 500), final_height: None }
 }
 
+/// What follows for an order of 100 that nothing else happened to.
+pub(super) fn order(facts: &[AllocationFact], chain: ChainView) -> Derived {
+    derive(&terms(), &history(), facts, &chain)
+}
+
+/// The same with a history.
+pub(super) fn with(history: History, facts: &[AllocationFact], chain: ChainView) -> Derived {
+    derive(&terms(), &history, facts, &chain)
+}
+
+/// The same under a late policy.
+pub(super) fn under(late_policy: LatePolicy, facts: &[AllocationFact], chain: ChainView) -> Derived {
+    derive(&Terms { late_policy, ..terms() }, &history(), facts, &chain)
+}
+
+/// A payment of all that is due, in this state.
+pub(super) fn in_state(state: TransferState) -> AllocationFact {
+    AllocationFact { state, ..paid(100) }
+}
+
+/// The first generation's confirmation was announced.
+pub(super) fn announced_once() -> History {
+    History { announced_generation: 1, ..history() }
+}
+
 /// An order with its facts, kept as the ledger keeps them.
 #[derive(Debug, Clone)]
 pub(super) struct Book {

@@ -88,22 +88,22 @@ fn closing_without_money_is_an_expiry_told_once() {
 }
 
 #[test]
-fn closing_is_silent_where_it_changes_nothing_that_can_be_seen() {
-    let mut confirmed = Book::confirmed(vec![paid(100)]);
-    confirmed.chain = closed(20);
-    assert_eq!(confirmed.settle(), NONE);
-
+fn closing_is_told_once_as_an_update_where_no_other_event_tells_it() {
     let mut confirming = order();
     confirming.pay(100);
     confirming.settle();
-    confirming.chain.block_time = at(IN_TIME_UNTIL + 1);
-    assert_eq!(confirming.settle(), NONE);
-
     let mut canceled = order();
     canceled.history.canceled_at = Some(at(400));
     canceled.settle();
-    canceled.chain = closed(20);
-    assert_eq!(canceled.settle(), NONE);
+    for mut book in [Book::confirmed(vec![paid(100)]), confirming, canceled] {
+        let status = book.status();
+        book.chain.block_time = at(IN_TIME_UNTIL);
+        assert_eq!(book.settle(), NONE, "{status}");
+        book.chain.block_time = at(IN_TIME_UNTIL + 1);
+        assert_eq!(book.settle(), [OrderUpdated], "{status}");
+        assert_eq!(book.settle(), NONE, "{status}");
+        assert_eq!(book.status(), status);
+    }
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! What goes wrong, in the words of the contract: a code, a status, a message, and every field at fault.
+//!
+//! One table holds the codes. What the client reads and what the log reads are different things: a 500 never carries
+//! internal text.
+
+use std::collections::BTreeMap;
+
+use cryptopay_entity::txn::Restart;
+use cryptopay_ledger::{LedgerError, Refusal};
+use poem::http::StatusCode;
+use sea_orm::{DbErr, RuntimeErr};
+
+/// Problems by field. A field's name is its path in the request (`amount`, `events[0]`).
+pub type Faults = BTreeMap<String, Vec<String>>;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:ident;)+) => {
+        /// The codes of the contract.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum ErrorCode {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The code as it is written.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code),+ }
+            }
+
+            /// Its HTTP status.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),+ }
+            }
+
+            /// What it means, in a line.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// One or more fields are at fault; `details` names every one of them.
+    ValidationError = "VALIDATION_ERROR", BAD_REQUEST;
+    /// The body is no JSON.
+    MalformedJson = "MALFORMED_JSON", BAD_REQUEST;
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED", BAD_REQUEST;
+    /// The object is not in a state that allows this.
+    InvalidState = "INVALID_STATE", BAD_REQUEST;
+    /// No token was sent.
+    AuthenticationRequired = "AUTHENTICATION_REQUIRED", UNAUTHORIZED;
+    /// User name or password is wrong.
+    InvalidCredentials = "INVALID_CREDENTIALS", UNAUTHORIZED;
+    /// The access token has expired: refresh it, or use an API key.
+    TokenExpired = "TOKEN_EXPIRED", UNAUTHORIZED;
+    /// The token is unknown, malformed or revoked.
+    TokenInvalid = "TOKEN_INVALID", UNAUTHORIZED;
+    /// The token is valid, but its scope does not cover this.
+    PermissionDenied = "PERMISSION_DENIED", FORBIDDEN;
+    /// There is no such object, or no such route.
+    NotFound = "NOT_FOUND", NOT_FOUND;
+    /// The route exists, but not with this method; `Allow` names those it has.
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED;
+    /// The first request with this idempotency key still runs.
+    IdempotencyKeyInUse = "IDEMPOTENCY_KEY_IN_USE", CONFLICT;
+    /// The body is larger than 256 KiB.
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE;
+    /// The body is not `application/json`.
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE;
+    /// Too many requests; `Retry-After` says when to come again.
+    RateLimited = "RATE_LIMITED", TOO_MANY_REQUESTS;
+    /// Something broke on our side; the request id finds it in the log.
+    InternalError = "INTERNAL_ERROR", INTERNAL_SERVER_ERROR;
+    /// A part of the gateway is away at the moment; nothing was changed.
+    ServiceUnavailable = "SERVICE_UNAVAILABLE", SERVICE_UNAVAILABLE;
+}
+
+/// An answer that is not a success.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct ApiError {
+    /// Code.
+    pub code: ErrorCode,
+    /// For the client.
+    pub message: String,
+    /// Every field at fault.
+    pub details: Faults,
+    /// When to come again.
+    pub retry_after_secs: Option<u64>,
+    /// Methods that the route has.
+    pub allow: Option<String>,
+}
+
+impl ApiError {
+    /// An error without fields.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Faults::new(), retry_after_secs: None, allow: None }
+    }
+
+    /// Fields at fault.
+    pub fn fields(details: Faults) -> Self {
+        let message = match details.len() {
+            1 => "One field is at fault; details names it.".to_owned(),
+            count => format!("{count} fields are at fault; details names them."),
+        };
+        Self { details, ..Self::new(ErrorCode::ValidationError, message) }
+    }
+
+    /// One field at fault.
+    pub fn field(name: &str, problem: impl Into<String>) -> Self {
+        Self::fields(Faults::from([(name.to_owned(), vec![problem.into()])]))
+    }
+
+    /// No such object (of this merchant).
+    pub fn not_found(what: &str) -> Self {
+        Self::new(ErrorCode::NotFound, format!("There is no such {what}."))
+    }
+
+    /// The object does not allow this now.
+    pub fn invalid_state(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidState, message)
+    }
+
+    /// A failure of ours. `cause` goes to the log, never to the client.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        tracing::error!(%cause, "internal error");
+        Self::new(ErrorCode::InternalError, "Something broke on our side. The request id finds it in the log.")
+    }
+
+    /// A part of the gateway is away. `cause` goes to the log.
+    pub fn unavailable(cause: impl std::fmt::Display) -> Self {
+        tracing::warn!(%cause, "unavailable");
+        let message = "A part of the gateway is away at the moment. Nothing was changed; try again in a few seconds.";
+        Self { retry_after_secs: Some(1), ..Self::new(ErrorCode::ServiceUnavailable, message) }
+    }
+}
+
+impl From<DbErr> for ApiError {
+    fn from(error: DbErr) -> Self {
+        match &error {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(&error),
+            DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))
+                if inner.to_string().contains("connection") || error.is_conflict() =>
+            {
+                Self::unavailable(&error)
+            }
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Database(error) => error.into(),
+            LedgerError::Refused(refusal) => refusal.into(),
+            LedgerError::LostGuard | LedgerError::Fenced => Self::unavailable(error),
+            LedgerError::Corrupt(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::OrderNotFound => Self::new(ErrorCode::NotFound, message),
+            Refusal::ChainNotReady => {
+                Self { retry_after_secs: Some(2), ..Self::new(ErrorCode::ServiceUnavailable, message) }
+            }
+            Refusal::NonceUsed { .. } => Self::field("nonce", message),
+            Refusal::TransferNotFound | Refusal::AssetMismatch | Refusal::AlreadyAllocated => {
+                Self::field("transaction_hash", message)
+            }
+            Refusal::NotEnoughLeft { .. } => Self::field("amount", message),
+            Refusal::PositionNeeded { .. } => Self::field("position", message),
+            Refusal::NotCancelable { .. }
+            | Refusal::NoDecisionDue { .. }
+            | Refusal::NothingToAccept
+            | Refusal::TransferNotIncluded
+            | Refusal::OrderOver { .. } => Self::invalid_state(message),
+        }
+    }
+}
+
+impl Restart for ApiError {
+    /// Conflicts were judged where they happened; what has become an answer is final.
+    fn is_conflict(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,332 @@
+//! The one way in which request fields are read and judged: every fault is collected, so that a client learns of all of
+//! them at once, whether the schema or a rule found it.
+//!
+//! `Fields::judged_by::<T>` compares a JSON object with the schema that documents it. Operations then read fields by name;
+//! a field that the schema has refused reads as absent, and rules add faults of their own before `finish`.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, Faults};
+
+/// Title of the schema of integers that may also be sent as digits in a string, or as a float without a fraction:
+/// clients whose numbers are floats send large ones so.
+pub const LENIENT_INTEGER: &str = "lenient integer";
+
+/// The fields of one request.
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    values: Map<String, Value>,
+    faults: Faults,
+    ignored: Vec<String>,
+}
+
+impl Fields {
+    /// Judges an object by the schema of the type that documents it.
+    pub fn judged_by<T: Type>(values: Map<String, Value>) -> Self {
+        let mut registry = Registry::new();
+        T::register(&mut registry);
+        let mut fields = Self { values, ..Self::default() };
+        if let Some(schema) = resolve(&registry, &T::schema_ref()) {
+            fields.judge(&registry, schema);
+        }
+        fields
+    }
+
+    fn judge(&mut self, registry: &Registry, schema: &MetaSchema) {
+        let mut faults = Faults::new();
+        for (name, property) in &schema.properties {
+            if resolve(registry, property).is_some_and(|schema| schema.title.as_deref() == Some(LENIENT_INTEGER)) {
+                self.normalise_integer(name);
+            }
+            match self.values.get(*name) {
+                None | Some(Value::Null) if schema.required.contains(name) => {
+                    faults.insert((*name).to_owned(), vec!["This field is required.".to_owned()]);
+                }
+                None | Some(Value::Null) => {}
+                Some(value) => check(registry, property, value, name, &mut faults),
+            }
+        }
+        let known = |name: &String| schema.properties.iter().any(|(known, _)| *known == name.as_str());
+        self.ignored = self.values.keys().filter(|name| !known(name)).take(20).cloned().collect();
+        self.faults = faults;
+    }
+
+    /// Reads a string of digits, or a float without a fraction, as the integer that it means.
+    fn normalise_integer(&mut self, name: &str) {
+        let Some(value) = self.values.get_mut(name) else { return };
+        let text = match &*value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if !number.is_i64() && !number.is_u64() => number.to_string(),
+            _ => return,
+        };
+        let digits = text.strip_suffix(".0").unwrap_or(&text);
+        if !digits.is_empty()
+            && digits.bytes().all(|b| b.is_ascii_digit())
+            && let Ok(number) = digits.parse::<i64>()
+        {
+            *value = number.into();
+        }
+    }
+
+    /// A field's value, unless it is absent, null or at fault.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        let faulty = self
+            .faults
+            .keys()
+            .any(|fault| fault.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.'])));
+        self.values.get(name).filter(|value| !value.is_null() && !faulty)
+    }
+
+    /// Whether the request names the field, with whatever value.
+    pub fn names(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// A text field.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.value(name)?.as_str()
+    }
+
+    /// A text field without blanks around it.
+    pub fn trimmed(&self, name: &str) -> Option<&str> {
+        self.text(name).map(str::trim)
+    }
+
+    /// A yes or no.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        self.value(name)?.as_bool()
+    }
+
+    /// A whole number.
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        self.value(name)?.as_i64()
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, name: &str) -> Option<Vec<&str>> {
+        self.value(name)?.as_array().map(|items| items.iter().filter_map(Value::as_str).collect())
+    }
+
+    /// A text field parsed into a type; what the type says is wrong becomes the field's fault.
+    pub fn parsed<T: FromStr>(&mut self, name: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let parsed = self.text(name)?.parse();
+        self.ok(name, parsed)
+    }
+
+    /// The good half of a result; the other half becomes the field's fault.
+    pub fn ok<T, E: std::fmt::Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.fault(name, problem.to_string());
+                None
+            }
+        }
+    }
+
+    /// Notes a fault.
+    pub fn fault(&mut self, name: &str, problem: impl Into<String>) {
+        self.faults.entry(name.to_owned()).or_default().push(problem.into());
+    }
+
+    /// Whether a fault was noted for exactly this field.
+    pub fn is_faulty(&self, name: &str) -> bool {
+        self.faults.contains_key(name)
+    }
+
+    /// Fields that the request has and nobody reads, to be named in the answer's message.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// A message with the ignored fields named.
+    pub fn message(&self, message: &str) -> String {
+        if self.ignored.is_empty() {
+            return message.to_owned();
+        }
+        let names = self.ignored.iter().map(|name| name.chars().take(64).collect::<String>()).collect::<Vec<_>>();
+        format!("{message} Ignored: {}", names.join(", "))
+    }
+
+    /// The end of judging: every fault at once, or none.
+    ///
+    /// # Errors
+    /// The faults.
+    pub fn finish(&self) -> Result<(), ApiError> {
+        if self.faults.is_empty() { Ok(()) } else { Err(ApiError::fields(self.faults.clone())) }
+    }
+
+    /// The faults as an error, for a rule that must have found one.
+    pub fn faulty(&self) -> ApiError {
+        ApiError::fields(self.faults.clone())
+    }
+}
+
+fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Option<&'a MetaSchema> {
+    match schema {
+        MetaSchemaRef::Inline(schema) => Some(schema),
+        MetaSchemaRef::Reference(name) => registry.schemas.get(name),
+    }
+}
+
+fn check(registry: &Registry, schema: &MetaSchemaRef, value: &Value, at: &str, faults: &mut Faults) {
+    let Some(schema) = resolve(registry, schema) else { return };
+    if let Some(problem) = problem(schema, value) {
+        faults.entry(at.to_owned()).or_default().push(problem);
+        return;
+    }
+    if let (Some(items), Some(schema)) = (value.as_array(), schema.items.as_ref()) {
+        for (index, item) in items.iter().enumerate() {
+            check(registry, schema, item, &format!("{at}[{index}]"), faults);
+        }
+    }
+    if let Some(object) = value.as_object() {
+        let mut nested: BTreeMap<String, &MetaSchemaRef> = BTreeMap::new();
+        for (name, property) in &schema.properties {
+            nested.insert((*name).to_owned(), property);
+            if schema.required.contains(name) && object.get(*name).is_none_or(Value::is_null) {
+                faults.entry(format!("{at}.{name}")).or_default().push("This field is required.".to_owned());
+            }
+        }
+        for (name, property) in nested {
+            if let Some(value) = object.get(&name).filter(|value| !value.is_null()) {
+                check(registry, property, value, &format!("{at}.{name}"), faults);
+            }
+        }
+    }
+}
+
+/// What is wrong with one value, going by its schema alone.
+fn problem(schema: &MetaSchema, value: &Value) -> Option<String> {
+    if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
+        let allowed: Vec<&str> = schema.enum_items.iter().filter_map(Value::as_str).collect();
+        return Some(format!("Must be one of: {}.", allowed.join(", ")));
+    }
+    match schema.ty {
+        "string" => {
+            let Some(text) = value.as_str() else {
+                return Some(wrong_type(value, "a string, such as", &example(schema, "\"text\"")));
+            };
+            // PostgreSQL cannot store it, and nobody means it.
+            if text.contains('\0') {
+                return Some("Must not contain the character U+0000.".to_owned());
+            }
+            let chars = text.chars().count();
+            if schema.min_length.is_some_and(|least| chars < least) {
+                let least = schema.min_length.unwrap_or_default();
+                return Some(if least == 1 {
+                    "Must not be empty.".to_owned()
+                } else {
+                    format!("Must have at least {least} characters.")
+                });
+            }
+            schema.max_length.filter(|most| chars > *most).map(|most| format!("Must have at most {most} characters."))
+        }
+        "integer" => {
+            let Some(number) = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)) else {
+                return Some(wrong_type(value, "a whole number, such as", &example(schema, "1")));
+            };
+            bounds(schema, number)
+        }
+        "number" => (!value.is_number()).then(|| wrong_type(value, "a number, such as", &example(schema, "1.5"))),
+        "boolean" => (!value.is_boolean()).then(|| wrong_type(value, "a boolean:", "true or false")),
+        "array" => {
+            let Some(items) = value.as_array() else { return Some(wrong_type(value, "a list, such as", "[]")) };
+            schema.max_items.filter(|most| items.len() > *most).map(|most| format!("Must have at most {most} items."))
+        }
+        "object" => (!value.is_object()).then(|| wrong_type(value, "an object, such as", "{}")),
+        _ => None,
+    }
+}
+
+fn bounds(schema: &MetaSchema, number: i128) -> Option<String> {
+    // Bounds in schemas are floats; ours are whole numbers well below 2^53.
+    #[expect(clippy::cast_possible_truncation, reason = "bounds in our schemas are small whole numbers")]
+    let whole = |bound: Option<f64>| bound.map(|bound| bound as i128);
+    if let Some(least) = whole(schema.minimum).filter(|least| number < *least) {
+        return Some(format!("Must be at least {least}."));
+    }
+    if number > i128::from(i64::MAX) {
+        return Some(format!("Must be at most {}.", i64::MAX));
+    }
+    whole(schema.maximum).filter(|most| number > *most).map(|most| format!("Must be at most {most}."))
+}
+
+fn wrong_type(value: &Value, wanted: &str, example: &str) -> String {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    format!("This is {found}; send {wanted} {example}.")
+}
+
+fn example(schema: &MetaSchema, fallback: &str) -> String {
+    schema.example.as_ref().map_or_else(|| fallback.to_owned(), Value::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use poem_openapi::Object;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[derive(Object)]
+    #[expect(dead_code, reason = "only its schema is read")]
+    struct Sample {
+        #[oai(validator(min_length = 1, max_length = 5))]
+        name: String,
+        count: Option<i32>,
+        tags: Option<Vec<String>>,
+        active: Option<bool>,
+    }
+
+    fn judged(value: Value) -> Fields {
+        Fields::judged_by::<Sample>(value.as_object().cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn every_faulty_field_is_named_at_once() {
+        let fields = judged(json!({"count": "1", "tags": ["a", 2], "active": 1}));
+        let error = fields.finish().unwrap_err();
+        assert_eq!(error.details.keys().collect::<Vec<_>>(), ["active", "count", "name", "tags[1]"]);
+        assert_eq!(fields.value("tags"), None);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_named() {
+        let fields = judged(json!({"name": "a", "nmae": 1}));
+        assert!(fields.finish().is_ok());
+        assert_eq!(fields.message("Done."), "Done. Ignored: nmae");
+    }
+
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let fields = judged(json!({"name": "a", "count": null}));
+        assert!(fields.finish().is_ok());
+        assert_eq!(fields.integer("count"), None);
+        assert!(judged(json!({"name": null})).finish().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_makes_the_judge_panic(name in any::<Option<String>>(), count in any::<i64>(), text in ".{0,20}") {
+            for value in [json!({"name": name, "count": count}), json!({"name": [text.clone()], "tags": {text: count}})] {
+                let fields = judged(value);
+                let _ = (fields.finish(), fields.text("name"), fields.texts("tags"));
+            }
+        }
+    }
+}

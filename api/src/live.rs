@@ -1,0 +1,74 @@
+//! Events as they are numbered, for everything that is pushed: one read of the database per event and process, however
+//! many sockets wait for it.
+//!
+//! A lost message on the bus is a delay of at most a second: the tailer also looks by itself. A subscriber that falls
+//! behind re-reads by sequence; it never skips.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cryptopay_entity::{event, event_counter};
+use cryptopay_jobs::Events;
+use sea_orm::{DatabaseConnection, DbErr};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Events that a slow subscriber may be behind before it re-reads from the database.
+const CAPACITY: usize = 1_024;
+/// How often the tailer looks when the bus is silent.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Events read at once.
+const BATCH: u64 = 500;
+
+/// A handle to the stream of events of this process.
+#[derive(Debug, Clone)]
+pub struct Live {
+    sender: broadcast::Sender<Arc<event::Model>>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { sender: broadcast::channel(CAPACITY).0 }
+    }
+}
+
+impl Live {
+    /// Listens from now on. To miss nothing, listen first and read what came before second.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<event::Model>> {
+        self.sender.subscribe()
+    }
+
+    /// Follows the numbered events until `stop`.
+    pub async fn run(self, database: DatabaseConnection, events: Events, stop: CancellationToken) {
+        let mut bus = events.subscribe();
+        let mut last = None;
+        loop {
+            if let Err(error) = self.forward(&database, &mut last).await {
+                tracing::warn!(%error, "live events wait for the database");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = timeout(LOOK_EVERY, bus.changed()) => {}
+            }
+        }
+    }
+
+    async fn forward(&self, database: &DatabaseConnection, last: &mut Option<i64>) -> Result<(), DbErr> {
+        let mut from = match *last {
+            Some(last) => last,
+            None => event_counter::Entity::peek(database).await?,
+        };
+        *last = Some(from);
+        loop {
+            let events = event::Entity::tail(database, from, BATCH).await?;
+            let Some(newest) = events.last().and_then(|event| event.sequence) else { return Ok(()) };
+            for event in events {
+                // Nobody listening is fine.
+                let _ = self.sender.send(Arc::new(event));
+            }
+            from = newest;
+            *last = Some(newest);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the gateway can be asked to do, one file per subject. REST and GraphQL call the same operations; an operation
+//! opens the transaction, and nothing below it does.
+
+pub mod accounts;
+pub mod api_keys;
+pub mod blockchains;
+pub mod events;
+pub mod payment_orders;
+pub mod transactions;
+pub mod wallets;
+pub mod webhook_endpoints;

@@ -1,0 +1,81 @@
+//! The body of a request, read as JSON and judged field by field.
+
+use std::marker::PhantomData;
+
+use poem::http::{Method, header};
+use poem::{FromRequest, Request, RequestBody, Result};
+use poem_openapi::impl_apirequest_for_payload;
+use poem_openapi::payload::{ParsePayload, Payload};
+use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::types::{ParseFromJSON, Type};
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, ErrorCode};
+use crate::fields::Fields;
+
+/// Largest body that is read, in bytes.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// A body documented by `T`. Its fields are judged by `T`'s schema, all of them; rules go on from there.
+#[derive(Debug)]
+pub struct Body<T> {
+    /// The fields, with the faults found so far.
+    pub fields: Fields,
+    documented_by: PhantomData<fn() -> T>,
+}
+
+impl<T: Type> Payload for Body<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    // Judged in `from_request`, where the answer has our shape.
+    fn check_content_type(_: &str) -> bool {
+        true
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: ParseFromJSON> ParsePayload for Body<T> {
+    const IS_REQUIRED: bool = true;
+
+    async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
+        let bytes = Vec::<u8>::from_request(request, body).await?;
+        let values = if bytes.is_empty() && request.method() == Method::POST {
+            // A POST whose fields are all optional may come without a body; others name what is missing.
+            Map::new()
+        } else {
+            check_content_type(request)?;
+            parse(&bytes)?
+        };
+        Ok(Self { fields: Fields::judged_by::<T>(values), documented_by: PhantomData })
+    }
+}
+
+impl_apirequest_for_payload!(Body<T>, T: ParseFromJSON);
+
+fn check_content_type(request: &Request) -> Result<(), ApiError> {
+    let content_type = request.header(header::CONTENT_TYPE).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = "Send the header Content-Type: application/json.";
+    Err(ApiError::new(ErrorCode::UnsupportedMediaType, message))
+}
+
+fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let malformed = |problem: String| {
+        ApiError::new(ErrorCode::MalformedJson, format!("The body is no JSON that can be read: {problem}."))
+    };
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(values)) => Ok(values),
+        Ok(_) => Err(malformed("it must be an object, {…}".to_owned())),
+        Err(error) => Err(malformed(error.to_string())),
+    }
+}

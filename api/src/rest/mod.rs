@@ -1,0 +1,51 @@
+//! REST: extract, convert, one call, convert.
+
+pub mod api_keys;
+pub mod auth;
+pub mod blockchains;
+pub mod body;
+pub mod document;
+pub mod envelope;
+pub mod events;
+pub mod pages;
+pub mod payment_orders;
+pub mod payment_page;
+pub mod sandbox;
+pub mod transactions;
+pub mod types;
+pub mod wallets;
+pub mod webhook_endpoints;
+
+use poem_openapi::{OpenApiService, Tags};
+
+/// Every documented route.
+pub type Routes = (payment_orders::PaymentOrders,);
+
+/// The service behind the documented routes, from which the OpenAPI document is made too.
+pub fn service() -> OpenApiService<Routes, ()> {
+    let routes = (payment_orders::PaymentOrders,);
+    OpenApiService::new(routes, "CryptoPay", env!("CARGO_PKG_VERSION"))
+}
+
+/// The subjects of the OpenAPI document.
+#[derive(Debug, Tags)]
+pub enum Tag {
+    /// Accounts, logins and API keys
+    Authentication,
+    /// Requests for payment and what became of them
+    PaymentOrders,
+    /// Transfers as the chain shows them
+    Transactions,
+    /// Where payments go
+    MerchantWallets,
+    /// Who is told what happened
+    Webhooks,
+    /// Everything that happened, to pull
+    Events,
+    /// Chains and tokens
+    Blockchains,
+    /// The public payment page's data
+    PaymentPage,
+    /// Simulated payments, blocks and time
+    Sandbox,
+}

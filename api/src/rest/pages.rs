@@ -1,0 +1,145 @@
+//! Pages of lists: `page`, `page_size`, and the addresses of the neighbours with every other parameter kept.
+
+use poem::Request;
+use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
+use url::form_urlencoded;
+
+use super::envelope::Page;
+use crate::error::{ApiError, Faults};
+
+/// Items on a page unless the request says otherwise.
+const DEFAULT_PAGE_SIZE: u64 = 20;
+/// Most items on a page; a larger wish is served with this many.
+const MAX_PAGE_SIZE: u64 = 100;
+
+/// The query of a list request: filters are read by name, faults collected.
+#[derive(Debug)]
+pub struct ListQuery {
+    path: String,
+    parameters: Vec<(String, String)>,
+    /// Faults found so far.
+    pub faults: Faults,
+    page: u64,
+    page_size: u64,
+}
+
+impl ListQuery {
+    /// Reads the query of a request.
+    pub fn of(request: &Request) -> Self {
+        let query = request.uri().query().unwrap_or_default();
+        let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let mut path = request.original_uri().path().to_owned();
+        if !path.ends_with('/') {
+            path.push('/');
+        }
+        let mut list = Self { path, parameters, faults: Faults::new(), page: 1, page_size: DEFAULT_PAGE_SIZE };
+        list.page = list.positive("page").unwrap_or(1);
+        list.page_size = list.positive("page_size").unwrap_or(DEFAULT_PAGE_SIZE).min(MAX_PAGE_SIZE);
+        list
+    }
+
+    /// A parameter that is not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.parameters
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|v| !v.is_empty())
+    }
+
+    /// A parameter parsed into a type.
+    pub fn parsed<T: std::str::FromStr>(&mut self, name: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        match self.get(name)?.parse() {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                let problem = problem.to_string();
+                self.fault(name, problem);
+                None
+            }
+        }
+    }
+
+    /// A comma-separated list of words.
+    pub fn words<T: std::str::FromStr>(&mut self, name: &str) -> Vec<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let Some(text) = self.get(name).map(str::to_owned) else { return Vec::new() };
+        let mut words = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word.to_lowercase().parse() {
+                Ok(value) => words.push(value),
+                Err(problem) => self.fault(name, format!("Unknown value \"{}\": {problem}.", shortened(word))),
+            }
+        }
+        words
+    }
+
+    /// Notes a fault.
+    pub fn fault(&mut self, name: &str, problem: impl Into<String>) {
+        self.faults.entry(name.to_owned()).or_default().push(problem.into());
+    }
+
+    /// The end of judging: every fault at once, or none.
+    ///
+    /// # Errors
+    /// The faults.
+    pub fn finish(&self) -> Result<(), ApiError> {
+        if self.faults.is_empty() { Ok(()) } else { Err(ApiError::fields(self.faults.clone())) }
+    }
+
+    /// Items before this page.
+    pub fn offset(&self) -> u64 {
+        self.page.saturating_sub(1).saturating_mul(self.page_size)
+    }
+
+    /// Items on this page.
+    pub fn limit(&self) -> u64 {
+        self.page_size
+    }
+
+    /// The page with its neighbours.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` past the end; page 1 of nothing is fine.
+    pub fn page<T>(&self, count: u64, results: Vec<T>) -> Result<Page<T>, ApiError>
+    where
+        T: Type + ParseFromJSON + ToJSON + Send + Sync,
+    {
+        if self.page > 1 && self.offset() >= count {
+            return Err(ApiError::not_found("page"));
+        }
+        let has_next = self.offset().saturating_add(self.page_size) < count;
+        let next = has_next.then(|| self.address(self.page.saturating_add(1)));
+        let previous = (self.page > 1).then(|| self.address(self.page.saturating_sub(1)));
+        Ok(Page { count, next, previous, results })
+    }
+
+    fn address(&self, page: u64) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("page", &page.to_string());
+        for (name, value) in self.parameters.iter().filter(|(name, _)| name != "page") {
+            query.append_pair(name, value);
+        }
+        format!("{}?{}", self.path, query.finish())
+    }
+
+    fn positive(&mut self, name: &str) -> Option<u64> {
+        let text = self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())?;
+        // 2^53 pages are more than anybody has, and keep the offset a number that databases know.
+        match text.parse::<u64>() {
+            Ok(number) if (1..=1 << 53).contains(&number) => Some(number),
+            _ => {
+                self.fault(name, "Must be a positive whole number.");
+                None
+            }
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,209 @@
+//! `/api/payment-orders/`.
+
+use cryptopay_entity::payment_order::OrderFilter;
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Path, Query};
+
+use super::Tag;
+use super::body::Body;
+use super::envelope::{Answer, Created, Listed, Success};
+use super::pages::ListQuery;
+use super::types::{AllocateTransfer, CreatePaymentOrder, EventItem, PaymentOrder, ResolvePaymentOrder};
+use crate::app::App;
+use crate::operations::payment_orders;
+use crate::principal::{Reader, Writer};
+
+/// The routes.
+#[derive(Debug)]
+pub struct PaymentOrders;
+
+#[OpenApi(prefix_path = "/api/payment-orders", tag = "Tag::PaymentOrders")]
+impl PaymentOrders {
+    /// Create a payment order
+    #[oai(path = "/", method = "post", operation_id = "createPaymentOrder")]
+    async fn create(
+        &self,
+        app: Data<&App>,
+        auth: Writer,
+        body: Body<CreatePaymentOrder>,
+    ) -> Answer<Created<PaymentOrder>> {
+        let (order, fields) = payment_orders::create(&app, &auth.0, body.fields).await?;
+        Ok(Created(PaymentOrder::new(&order, &app.public_url), fields.message("Order created.")))
+    }
+
+    /// List payment orders
+    #[oai(path = "/", method = "get", operation_id = "listPaymentOrders")]
+    #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
+    async fn list(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Page, from 1
+        page: Query<Option<String>>,
+        /// Items on a page, at most 100; 20 if not said
+        page_size: Query<Option<String>>,
+        /// Statuses, comma-separated
+        status: Query<Option<String>>,
+        /// Slug of a chain
+        blockchain: Query<Option<String>>,
+        /// Symbol
+        currency: Query<Option<String>>,
+        /// Your number
+        nonce: Query<Option<String>>,
+        /// Public id
+        order_id: Query<Option<String>>,
+        /// RFC 3339: created at this time or later
+        created_after: Query<Option<String>>,
+        /// RFC 3339: created before this time
+        created_before: Query<Option<String>>,
+        /// Public id, nonce, transaction hash, or a part of order_info
+        search: Query<Option<String>>,
+        /// `created_at` or `-created_at`
+        ordering: Query<Option<String>>,
+    ) -> Answer<Listed<PaymentOrder>> {
+        // Documented above; read below, where every fault is collected.
+        let _ = (page, page_size, status, blockchain, currency, nonce);
+        let _ = (order_id, created_after, created_before, search, ordering);
+        let mut query = ListQuery::of(request);
+        let filter = filter(&app, &mut query);
+        let oldest_first = oldest_first(&mut query);
+        query.finish()?;
+        let (count, orders) =
+            payment_orders::list(&app, &auth.0, &filter, oldest_first, query.offset(), query.limit()).await?;
+        let results = orders.iter().map(|order| PaymentOrder::new(order, &app.public_url)).collect();
+        Ok(Listed(query.page(count, results)?))
+    }
+
+    /// Get a payment order
+    #[oai(path = "/:id/", method = "get", operation_id = "getPaymentOrder")]
+    async fn get(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        /// Number of the order, or its `ORD-…`
+        id: Path<String>,
+    ) -> Answer<Success<PaymentOrder>> {
+        let order = payment_orders::get(&app, &auth.0, &id).await?;
+        Ok(Success(PaymentOrder::new(&order, &app.public_url), "Success".to_owned()))
+    }
+
+    /// Cancel a payment order
+    ///
+    /// Only while nothing has been received.
+    #[oai(path = "/:id/cancel/", method = "post", operation_id = "cancelPaymentOrder")]
+    async fn cancel(
+        &self,
+        app: Data<&App>,
+        auth: Writer,
+        /// Number of the order, or its `ORD-…`
+        id: Path<String>,
+    ) -> Answer<Success<PaymentOrder>> {
+        let order = payment_orders::cancel(&app, &auth.0, &id).await?;
+        Ok(Success(PaymentOrder::new(&order, &app.public_url), "Order canceled.".to_owned()))
+    }
+
+    /// Decide about a payment order
+    ///
+    /// Accepts or rejects short, late or reviewed money. Only while a decision is due; audited.
+    #[oai(path = "/:id/resolve/", method = "post", operation_id = "resolvePaymentOrder")]
+    async fn resolve(
+        &self,
+        app: Data<&App>,
+        auth: Writer,
+        /// Number of the order, or its `ORD-…`
+        id: Path<String>,
+        body: Body<ResolvePaymentOrder>,
+    ) -> Answer<Success<PaymentOrder>> {
+        let message = body.fields.message("Decision recorded.");
+        let order = payment_orders::resolve(&app, &auth.0, &id, body.fields).await?;
+        Ok(Success(PaymentOrder::new(&order, &app.public_url), message))
+    }
+
+    /// Assign an unmatched transfer to a payment order
+    #[oai(path = "/:id/allocations/", method = "post", operation_id = "allocateTransfer")]
+    async fn allocate(
+        &self,
+        app: Data<&App>,
+        auth: Writer,
+        /// Number of the order, or its `ORD-…`
+        id: Path<String>,
+        body: Body<AllocateTransfer>,
+    ) -> Answer<Created<PaymentOrder>> {
+        let message = body.fields.message("Transfer assigned.");
+        let order = payment_orders::assign(&app, &auth.0, &id, body.fields).await?;
+        Ok(Created(PaymentOrder::new(&order, &app.public_url), message))
+    }
+
+    /// The history of a payment order
+    ///
+    /// Oldest first.
+    #[oai(path = "/:id/events/", method = "get", operation_id = "listPaymentOrderEvents")]
+    async fn events(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Number of the order, or its `ORD-…`
+        id: Path<String>,
+        /// Page, from 1
+        page: Query<Option<String>>,
+        /// Items on a page, at most 100; 20 if not said
+        page_size: Query<Option<String>>,
+    ) -> Answer<Listed<EventItem>> {
+        let _ = (page, page_size);
+        let query = ListQuery::of(request);
+        query.finish()?;
+        let events = payment_orders::history(&app, &auth.0, &id).await?;
+        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        let skip = usize::try_from(query.offset()).unwrap_or(usize::MAX);
+        let take = usize::try_from(query.limit()).unwrap_or(usize::MAX);
+        let results = events.iter().skip(skip).take(take).map(EventItem::new).collect();
+        Ok(Listed(query.page(count, results)?))
+    }
+}
+
+fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
+    let chain = query.get("blockchain").map(str::to_lowercase);
+    if let Some(slug) = &chain
+        && app.chain(slug).is_none()
+    {
+        let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
+        query.fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
+    }
+    OrderFilter {
+        statuses: query.words("status"),
+        chain,
+        currency: query.get("currency").map(str::to_owned),
+        nonce: query.get("nonce").map(str::to_owned).and_then(|text| match text.parse() {
+            Ok(nonce) => Some(nonce),
+            Err(_) => {
+                query.fault("nonce", "Must be a whole number.");
+                None
+            }
+        }),
+        order_id: query.get("order_id").map(str::to_owned).and_then(|text| match text.parse() {
+            Ok(order_id) => Some(order_id),
+            Err(_) => {
+                query.fault("order_id", "Must be an order's public id, ORD- and twelve characters.");
+                None
+            }
+        }),
+        created_after: query.parsed("created_after"),
+        created_before: query.parsed("created_before"),
+        search: query.get("search").map(|text| text.chars().take(200).collect()),
+    }
+}
+
+fn oldest_first(query: &mut ListQuery) -> bool {
+    match query.get("ordering") {
+        None | Some("-created_at") => false,
+        Some("created_at") => true,
+        Some(_) => {
+            query.fault("ordering", "Must be one of: created_at, -created_at.");
+            false
+        }
+    }
+}

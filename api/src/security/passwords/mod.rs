@@ -1,0 +1,197 @@
+//! Passwords: argon2id off the async threads, and which passwords are refused.
+//!
+//! No more hashes are worked on at once than there are cores, so that a burst of logins takes neither the runtime's
+//! threads nor the memory (19 MiB each). A login of an unknown user costs the same work as one with a wrong password.
+
+mod rules;
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, Params, PasswordHasher, PasswordVerifier};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::security::entropy;
+
+pub use rules::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS};
+
+/// How long a request waits for its turn before it is told to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of salt: what RFC 9106, section 3.1, recommends.
+const SALT_BYTES: usize = 16;
+
+/// Hashes and checks passwords. Cheap to clone; all clones share the bound.
+#[derive(Debug, Clone)]
+pub struct Passwords {
+    turns: Arc<Semaphore>,
+    patience: Duration,
+    /// A hash that no password has.
+    nobody: Arc<str>,
+}
+
+/// Why a password was neither hashed nor checked.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// More are waiting than can be served; trying again later helps.
+    #[error("too many passwords are being checked at once; try again in a few seconds")]
+    Busy,
+    /// The hash in the table is none; says nothing about the password.
+    #[error("the stored password hash cannot be read: {0}")]
+    StoredHash(argon2::password_hash::phc::Error),
+    /// Hashing failed, such as for want of memory.
+    #[error("the password could not be hashed: {0}")]
+    Hashing(#[from] argon2::password_hash::Error),
+    /// The thread that worked on it ended early.
+    #[error("the password could not be worked on: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Passwords {
+    /// With one turn for each core.
+    pub fn new() -> Self {
+        Self::with_turns(available_parallelism().map_or(1, usize::from), PATIENCE)
+    }
+
+    /// What is wrong with a new password, in words for its field; nothing if it will do. `username` and `email` are
+    /// those of the account: a password made of them is no secret.
+    ///
+    /// # Errors
+    /// If there was no turn for it in time.
+    pub async fn problems(
+        &self,
+        password: SecretString,
+        username: &str,
+        email: &str,
+    ) -> Result<Vec<&'static str>, PasswordError> {
+        let (username, email) = (username.to_owned(), email.to_owned());
+        self.in_turn(move || rules::problems(password.expose_secret(), &username, &email)).await
+    }
+
+    /// The hash of a password, in PHC form, with a salt of its own.
+    ///
+    /// # Errors
+    /// If there was no turn for it in time, or hashing fails.
+    pub async fn hash(&self, password: SecretString) -> Result<String, PasswordError> {
+        let salt = entropy::bytes::<SALT_BYTES>();
+        self.in_turn(move || {
+            let hash: PasswordHash =
+                Argon2::default().hash_password_with_salt(password.expose_secret().as_bytes(), &salt)?;
+            Ok(hash.to_string())
+        })
+        .await?
+    }
+
+    /// Whether a password is the one of `stored`, a hash in PHC form. `None` means that there is no such user: the
+    /// answer is no, after the same work.
+    ///
+    /// # Errors
+    /// If there was no turn for it in time, or `stored` is no hash.
+    pub async fn verify(&self, password: SecretString, stored: Option<&str>) -> Result<bool, PasswordError> {
+        let stored = stored.map_or_else(|| Arc::clone(&self.nobody), Arc::from);
+        self.in_turn(move || {
+            let hash = PasswordHash::new(&stored).map_err(PasswordError::StoredHash)?;
+            match Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash) {
+                Ok(()) => Ok(true),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(PasswordError::Hashing(error)),
+            }
+        })
+        .await?
+    }
+
+    fn with_turns(turns: usize, patience: Duration) -> Self {
+        Self { turns: Arc::new(Semaphore::new(turns)), patience, nobody: nobody().into() }
+    }
+
+    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
+        let turn = self.turn().await?;
+        // The turn ends with the work, not with the request: a client that hangs up frees no core.
+        Ok(spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        })
+        .await?)
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, PasswordError> {
+        let turn = timeout(self.patience, Arc::clone(&self.turns).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or(PasswordError::Busy)
+    }
+}
+
+/// A well-formed hash with today's costs whose result is random: no password has it, and checking one against it takes
+/// the work of a real one.
+fn nobody() -> String {
+    let params = Params::default();
+    format!(
+        "$argon2id$v=19$m={},t={},p={}${}${}",
+        params.m_cost(),
+        params.t_cost(),
+        params.p_cost(),
+        STANDARD_NO_PAD.encode(entropy::bytes::<SALT_BYTES>()),
+        STANDARD_NO_PAD.encode(entropy::bytes::<{ Params::DEFAULT_OUTPUT_LEN }>()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_is_recognised_and_no_other_is() {
+        let passwords = Passwords::new();
+        let hash = passwords.hash("correct-horse-9".into()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(passwords.verify("correct-horse-9".into(), Some(&hash)).await.unwrap());
+        assert!(!passwords.verify("correct-horse-8".into(), Some(&hash)).await.unwrap());
+        assert_ne!(hash, passwords.hash("correct-horse-9".into()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_user_costs_the_same_work_and_gets_a_no() {
+        let passwords = Passwords::new();
+        assert!(!passwords.verify("correct-horse-9".into(), None).await.unwrap());
+        let real = passwords.hash("correct-horse-9".into()).await.unwrap();
+        let (real, nobody) = (PasswordHash::new(&real).unwrap(), PasswordHash::new(&passwords.nobody).unwrap());
+        assert_eq!((real.algorithm, real.version), (nobody.algorithm, nobody.version));
+        assert_eq!(real.params.to_string(), nobody.params.to_string());
+        let lengths = |hash: &PasswordHash| (hash.salt.map(|salt| salt.len()), hash.hash.map(|output| output.len()));
+        assert_eq!(lengths(&real), lengths(&nobody));
+    }
+
+    #[tokio::test]
+    async fn a_broken_hash_in_the_table_is_an_error_and_not_a_wrong_password() {
+        let checked = Passwords::new().verify("correct-horse-9".into(), Some("plain")).await;
+        assert!(matches!(checked, Err(PasswordError::StoredHash(_))), "{checked:?}");
+    }
+
+    #[tokio::test]
+    async fn who_gets_no_turn_in_time_is_told_so() {
+        let passwords = Passwords::with_turns(1, Duration::ZERO);
+        let turn = passwords.turn().await.unwrap();
+        let refused = passwords.clone().verify("correct-horse-9".into(), None).await;
+        assert!(matches!(refused, Err(PasswordError::Busy)), "{refused:?}");
+        drop(turn);
+        assert!(!passwords.verify("correct-horse-9".into(), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_rules_are_asked_off_the_async_threads_too() {
+        let problems = Passwords::new().problems("short".into(), "shop", "a@b.example").await.unwrap();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+}

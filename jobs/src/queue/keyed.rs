@@ -1,0 +1,225 @@
+//! An in-process queue of keys. A key is in it once at most, however often it is pushed, and is handed out to one taker
+//! at a time: a push while its job runs makes the job run again afterwards, so that nothing committed before the push is
+//! overlooked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// A shared handle to one queue.
+pub struct KeyedQueue<K>(Arc<Inner<K>>);
+
+struct Inner<K> {
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+struct State<K> {
+    /// When each waiting key is due.
+    due: BTreeMap<K, Instant>,
+    /// The same, by time.
+    order: BTreeSet<(Instant, K)>,
+    /// Keys whose job runs.
+    running: BTreeSet<K>,
+}
+
+impl<K: Ord + Clone> KeyedQueue<K> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        let state = State { due: BTreeMap::new(), order: BTreeSet::new(), running: BTreeSet::new() };
+        Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
+    }
+
+    /// Makes a key due now.
+    pub fn push(&self, key: K) {
+        self.push_after(key, Duration::ZERO);
+    }
+
+    /// Makes a key due after `delay`, or earlier if it is due earlier already.
+    pub fn push_after(&self, key: K, delay: Duration) {
+        let at = Instant::now() + delay;
+        let mut state = self.state();
+        if let Some(known) = state.due.get(&key).copied() {
+            if known <= at {
+                return;
+            }
+            state.order.remove(&(known, key.clone()));
+        }
+        state.due.insert(key.clone(), at);
+        state.order.insert((at, key));
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// Waits for a key that is due and whose job does not run already. Until the returned guard is dropped, the key is
+    /// handed to nobody else.
+    pub async fn take(&self) -> Taken<K> {
+        loop {
+            let next = {
+                let mut state = self.state();
+                match state.pop(Instant::now()) {
+                    Popped::Key(key) => {
+                        // Somebody else may take the next one.
+                        self.0.changed.notify_one();
+                        return Taken { key, queue: Self(self.0.clone()) };
+                    }
+                    Popped::At(at) => Some(at),
+                    Popped::Nothing => None,
+                }
+            };
+            match next {
+                Some(at) => {
+                    tokio::select! {
+                        () = sleep_until(at) => {}
+                        () = self.0.changed.notified() => {}
+                    }
+                }
+                None => self.0.changed.notified().await,
+            }
+        }
+    }
+
+    /// How many keys wait, due or not.
+    pub fn len(&self) -> usize {
+        self.state().due.len()
+    }
+
+    /// Whether no key waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        // No code that can panic runs under this lock.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Popped<K> {
+    Key(K),
+    At(Instant),
+    Nothing,
+}
+
+impl<K: Ord + Clone> State<K> {
+    fn pop(&mut self, now: Instant) -> Popped<K> {
+        let found = self.order.iter().find(|(_, key)| !self.running.contains(key)).cloned();
+        match found {
+            Some((at, key)) if at <= now => {
+                self.due.remove(&key);
+                self.order.remove(&(at, key.clone()));
+                self.running.insert(key.clone());
+                Popped::Key(key)
+            }
+            Some((at, _)) => Popped::At(at),
+            None => Popped::Nothing,
+        }
+    }
+}
+
+impl<K> Clone for KeyedQueue<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Ord + Clone> Default for KeyedQueue<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K> fmt::Debug for KeyedQueue<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyedQueue")
+    }
+}
+
+/// A key whose job runs until this is dropped.
+pub struct Taken<K: Ord + Clone> {
+    key: K,
+    queue: KeyedQueue<K>,
+}
+
+impl<K: Ord + Clone> Taken<K> {
+    /// The key.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+}
+
+impl<K: Ord + Clone> Drop for Taken<K> {
+    fn drop(&mut self) {
+        self.queue.state().running.remove(&self.key);
+        self.queue.0.changed.notify_one();
+    }
+}
+
+impl<K: Ord + Clone + fmt::Debug> fmt::Debug for Taken<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Taken").field(&self.key).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn a_key_is_in_the_queue_once_however_often_it_is_pushed() {
+        let queue = KeyedQueue::new();
+        queue.push(1);
+        queue.push(1);
+        assert_eq!(queue.len(), 1);
+        drop(queue.take().await);
+        assert!(queue.take().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_push_while_the_job_runs_makes_it_run_again_but_not_beside_itself() {
+        let queue = KeyedQueue::new();
+        queue.push("a");
+        let first = queue.take().await;
+        queue.push("a");
+        queue.push("b");
+        assert_eq!(*queue.take().await.key(), "b");
+        assert!(queue.take().now_or_never().is_none());
+        drop(first);
+        assert_eq!(*queue.take().await.key(), "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_of_two_times_counts() {
+        let queue = KeyedQueue::new();
+        let start = Instant::now();
+        queue.push_after(1, Duration::from_secs(5));
+        queue.push_after(1, Duration::from_secs(2));
+        queue.push_after(1, Duration::from_secs(9));
+        queue.take().await;
+        assert_eq!(start.elapsed().as_secs(), 2);
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn several_takers_share_the_keys() {
+        let queue = KeyedQueue::new();
+        let takers: Vec<_> = (0..4)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move { *queue.take().await.key() })
+            })
+            .collect();
+        (0..4).for_each(|key| queue.push(key));
+        let mut taken = Vec::new();
+        for taker in takers {
+            taken.push(taker.await.unwrap());
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1, 2, 3]);
+    }
+}

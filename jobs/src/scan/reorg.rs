@@ -1,0 +1,64 @@
+//! Back to where the chain still agrees with what we hold.
+
+use cryptopay_domain::transfer::Block;
+use cryptopay_entity::transact;
+use cryptopay_entity::{chain_block, clock};
+use cryptopay_ledger::{Fence, Occasion};
+
+use super::{ScanError, signed_to_unsigned};
+use crate::context::{ChainAccess, Context};
+
+/// Headers that are compared at once.
+const STRIDE: usize = 16;
+
+/// Whether a block at or below our height is part of the chain that we hold.
+pub(super) async fn is_on_our_chain(context: &Context, access: &ChainAccess, block: &Block) -> Result<bool, ScanError> {
+    let number = i64::try_from(block.number).unwrap_or(i64::MAX);
+    let ours = chain_block::Entity::numbered(&context.database, &access.chain.slug, [number]).await?;
+    match ours.first() {
+        Some(row) => Ok(row.hash == block.hash),
+        // Below the window: an endpoint that far behind says nothing about our blocks.
+        None => Ok(true),
+    }
+}
+
+/// Finds the newest block that both have and rewinds to it.
+pub(super) async fn go_back(
+    context: &Context,
+    access: &ChainAccess,
+    fence: &Fence,
+    head: &Block,
+) -> Result<(), ScanError> {
+    let slug = access.chain.slug.as_str();
+    let window = chain_block::Entity::window(&context.database, slug).await?;
+    let candidates: Vec<&chain_block::Model> =
+        window.iter().filter(|row| signed_to_unsigned(row.number) <= head.number).collect();
+    for rows in candidates.chunks(STRIDE) {
+        let (Some(newest), Some(oldest)) = (rows.first(), rows.last()) else { continue };
+        let range = signed_to_unsigned(oldest.number)..=signed_to_unsigned(newest.number);
+        let theirs = access.client.blocks(range).await?;
+        let common = rows.iter().find_map(|row| {
+            theirs.iter().find(|block| signed_to_unsigned(row.number) == block.number && row.hash == block.hash)
+        });
+        if let Some(ancestor) = common {
+            return rewind(context, access, fence, ancestor).await;
+        }
+    }
+    let oldest = window.last().map_or(0, |row| row.number);
+    Err(ScanError::TooDeep { oldest, depth: access.chain.reorg_depth })
+}
+
+async fn rewind(context: &Context, access: &ChainAccess, fence: &Fence, ancestor: &Block) -> Result<(), ScanError> {
+    let slug = access.chain.slug.as_str();
+    let depth = signed_to_unsigned(fence.height).saturating_sub(ancestor.number);
+    tracing::warn!(chain = slug, ancestor = ancestor.number, depth, "the chain has reorganised");
+    let cause = format!("a reorganisation of {slug} after block {}", ancestor.number);
+    let nudges = transact!(&context.database, |txn| {
+        let now = clock::business_now(txn).await?;
+        let seen_at = clock::database_now(txn).await?;
+        let occasion = Occasion { registry: &context.registry, cause: &cause, now };
+        cryptopay_ledger::rewind(txn, occasion, fence, &access.chain, ancestor, seen_at).await
+    })?;
+    context.queue.nudge(nudges);
+    Ok(())
+}

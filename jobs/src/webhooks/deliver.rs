@@ -1,0 +1,301 @@
+//! `deliver_webhooks`: one endpoint's due deliveries, claimed together and posted side by side.
+
+use std::time::Duration;
+
+use cryptopay_domain::merchant::{DeliveryState, EndpointScope};
+use cryptopay_domain::time::Timestamp;
+use cryptopay_entity::transact;
+use cryptopay_entity::webhook_delivery::{Clocks, Queue};
+use cryptopay_entity::{clock, webhook_attempt, webhook_breaker, webhook_delivery, webhook_endpoint};
+use cryptopay_ledger::DeliveryKey;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use tokio::time::{MissedTickBehavior, interval};
+use url::Url;
+
+use super::outcome::{Fate, Verdict, judge, note};
+use super::request;
+use crate::context::Context;
+
+/// Requests in flight to one endpoint.
+const IN_FLIGHT: u64 = 8;
+/// How long a claim lasts: twice the longest attempt.
+pub(super) const CLAIM: Duration = Duration::from_secs(30);
+/// Results are recorded at least this often, not when the slowest request is done.
+const FLUSH_EVERY: Duration = Duration::from_millis(100);
+/// What an open breaker lets through.
+const PROBE: u64 = 1;
+
+/// A finished attempt, waiting to be recorded.
+struct Finished {
+    delivery: webhook_delivery::Model,
+    started_at: Timestamp,
+    verdict: Verdict,
+}
+
+/// Delivers until nothing of this queue is due; then asks to be woken when the next delivery is.
+pub(crate) async fn run(context: &Context, key: &DeliveryKey) {
+    match deliver(context, key).await {
+        Ok(Some(delay)) => context.queue.deliveries.push_after(key.clone(), delay),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(endpoint = key.endpoint.0, %error, "delivering stopped; the sweep tries again");
+        }
+    }
+}
+
+async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration>, DbErr> {
+    let queue = Queue { endpoint: key.endpoint, origin: &key.origin };
+    let mut running = FuturesUnordered::new();
+    let mut finished: Vec<Finished> = Vec::new();
+    let mut flush = interval(FLUSH_EVERY);
+    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut drained = false;
+    loop {
+        let room = IN_FLIGHT.saturating_sub(u64::try_from(running.len()).unwrap_or(IN_FLIGHT));
+        if !drained && room > 0 {
+            let Some((endpoint, claimed)) = claim(context, queue, room).await? else { return Ok(None) };
+            drained = u64::try_from(claimed.len()).unwrap_or(0) < room;
+            let secrets = open_secrets(context, &endpoint).await?;
+            for delivery in claimed {
+                let url = endpoint.url.clone().unwrap_or_else(|| delivery.url.clone());
+                running.push(attempt(context, url, delivery, secrets.clone()));
+            }
+        }
+        if running.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(done) = running.next() => {
+                finished.push(done?);
+                // A single result is recorded at once: somebody may be waiting for it.
+                if running.is_empty() {
+                    record(context, queue, std::mem::take(&mut finished)).await?;
+                    drained = false;
+                }
+            }
+            _ = flush.tick(), if !finished.is_empty() => {
+                record(context, queue, std::mem::take(&mut finished)).await?;
+                drained = false;
+            }
+        }
+    }
+    next_delay(context, queue).await
+}
+
+/// Sends a delivery that is claimed already, and records what came of it.
+pub(super) async fn send_one(
+    context: &Context,
+    endpoint: &webhook_endpoint::Model,
+    delivery: webhook_delivery::Model,
+) -> Result<(), DbErr> {
+    let secrets = open_secrets(context, endpoint).await?;
+    let origin = delivery.origin.clone();
+    let url = delivery.url.clone();
+    let finished = attempt(context, url, delivery, secrets).await?;
+    record(context, Queue { endpoint: endpoint.id, origin: &origin }, vec![finished]).await
+}
+
+/// Claims what is due. `None` when the endpoint is gone.
+async fn claim(
+    context: &Context,
+    queue: Queue<'_>,
+    room: u64,
+) -> Result<Option<(webhook_endpoint::Model, Vec<webhook_delivery::Model>)>, DbErr> {
+    let token = format!("{}-{:016x}", context.owner, rand::random::<u64>());
+    transact!(&context.database, |txn| {
+        let Some(endpoint) = webhook_endpoint::Entity::find_by_id(queue.endpoint).one(txn).await? else {
+            return Ok(None);
+        };
+        let clocks = Clocks { business: clock::business_now(txn).await?, database: clock::database_now(txn).await? };
+        if !endpoint.is_active || endpoint.deleted_at.is_some() {
+            let reason = endpoint.disabled_reason.clone().unwrap_or_else(|| "the endpoint was switched off".to_owned());
+            webhook_delivery::Entity::bury(txn, endpoint.id, &reason, clocks.business).await?;
+            return Ok(None);
+        }
+        let mut breaker = webhook_breaker::Entity::of(txn, queue.endpoint, queue.origin).await?;
+        let in_flight = webhook_delivery::Entity::in_flight(txn, queue, clocks.database).await?;
+        let mut limit = IN_FLIGHT.saturating_sub(in_flight).min(room);
+        if let Some(open_until) = breaker.open_until {
+            limit = if open_until > clocks.business { 0 } else { limit.min(PROBE) };
+        }
+        if limit == 0 {
+            return Ok(Some((endpoint, Vec::new())));
+        }
+        let until = clocks.database.plus(CLAIM);
+        let claimed = webhook_delivery::Entity::claim(txn, queue, clocks, limit, &token, until).await?;
+        if breaker.open_until.is_some() && !claimed.is_empty() {
+            // One probe a minute, however many workers look.
+            breaker.open_until = Some(clocks.business.plus(Duration::from_secs(60)));
+            webhook_breaker::Entity::save(txn, breaker).await?;
+        }
+        Ok(Some((endpoint, claimed)))
+    })
+}
+
+/// The secrets to sign with, or why there are none.
+async fn open_secrets(
+    context: &Context,
+    endpoint: &webhook_endpoint::Model,
+) -> Result<Result<Vec<String>, String>, DbErr> {
+    let now = clock::database_now(&context.database).await?;
+    Ok(context.secrets.open(endpoint, now))
+}
+
+/// Sends one delivery once. A registered endpoint's deliveries go where it is now, not where it was.
+async fn attempt(
+    context: &Context,
+    url: String,
+    delivery: webhook_delivery::Model,
+    secrets: Result<Vec<String>, String>,
+) -> Result<Finished, DbErr> {
+    let started_at = clock::business_now(&context.database).await?;
+    let verdict = match (secrets, Url::parse(&url)) {
+        (Ok(secrets), Ok(url)) => {
+            // Signatures carry real time: receivers compare it with their own clock.
+            let signed_at = clock::database_now(&context.database).await?;
+            let headers = request::headers(&delivery, &secrets, signed_at);
+            let outcome = context.webhooks.post(&url, &headers, delivery.body.clone()).await;
+            judge(outcome, delivery.attempts, rand::random_range(0..=1000))
+        }
+        (Err(problem), _) => Verdict::unsent(problem, delivery.attempts),
+        (_, Err(problem)) => Verdict::unsent(format!("the url cannot be read: {problem}"), delivery.attempts),
+    };
+    Ok(Finished { delivery, started_at, verdict })
+}
+
+/// Records attempts, the endpoint's breaker and what follows from both, in one transaction.
+async fn record(context: &Context, queue: Queue<'_>, finished: Vec<Finished>) -> Result<(), DbErr> {
+    transact!(&context.database, |txn| {
+        let now = clock::business_now(txn).await?;
+        let mut breaker = webhook_breaker::Entity::of(txn, queue.endpoint, queue.origin).await?;
+        let mut disable = None;
+        let mut succeeded = false;
+        let mut failed = false;
+        let mut attempts = Vec::with_capacity(finished.len());
+        for done in &finished {
+            if !settle(txn, done, now).await? {
+                // The claim was lost: somebody else has sent it again and records that.
+                continue;
+            }
+            succeeded |= done.verdict.fate == Fate::Delivered;
+            failed |= matches!(done.verdict.fate, Fate::Retry(_) | Fate::Dead(_));
+            disable = note(&mut breaker, &done.verdict, now).or(disable);
+            attempts.push(attempt_row(done));
+        }
+        if attempts.is_empty() {
+            return Ok(());
+        }
+        webhook_attempt::Entity::insert_many(attempts).exec_without_returning(txn).await?;
+        webhook_breaker::Entity::save(txn, breaker).await?;
+        touch_endpoint(txn, queue, succeeded, failed, now).await?;
+        if let Some(reason) = disable {
+            switch_off(txn, queue, &reason, now).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a result where this claim still holds; `false` if it does not.
+async fn settle(txn: &DatabaseTransaction, done: &Finished, now: Timestamp) -> Result<bool, DbErr> {
+    let mut row = webhook_delivery::ActiveModel {
+        lease_token: Set(None),
+        lease_until: Set(None),
+        last_status: Set(done.verdict.status),
+        last_error: Set(done.verdict.error.clone()),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    match &done.verdict.fate {
+        Fate::Delivered => {
+            row.state = Set(DeliveryState::Delivered);
+            row.delivered_at = Set(Some(now));
+        }
+        Fate::Retry(delay) => row.next_attempt_at = Set(now.plus(*delay)),
+        Fate::Postponed(delay) => {
+            row.attempts = Set(done.delivery.attempts.saturating_sub(1));
+            row.next_attempt_at = Set(now.plus(*delay));
+        }
+        Fate::Dead(reason) => {
+            row.state = Set(DeliveryState::Dead);
+            row.dead_reason = Set(Some(reason.clone()));
+        }
+    }
+    let written = webhook_delivery::Entity::update_many()
+        .set(row)
+        .filter(webhook_delivery::Column::Id.eq(done.delivery.id))
+        .filter(webhook_delivery::Column::LeaseToken.eq(done.delivery.lease_token.clone()))
+        .exec(txn)
+        .await?;
+    Ok(written.rows_affected == 1)
+}
+
+fn attempt_row(done: &Finished) -> webhook_attempt::ActiveModel {
+    webhook_attempt::ActiveModel {
+        id: NotSet,
+        delivery_id: Set(done.delivery.id),
+        attempt: Set(done.delivery.attempts),
+        started_at: Set(done.started_at),
+        duration_ms: Set(done.verdict.duration_ms),
+        status: Set(done.verdict.status),
+        response: Set(done.verdict.response.clone()),
+        error: Set(done.verdict.error.clone()),
+    }
+}
+
+async fn touch_endpoint(
+    txn: &DatabaseTransaction,
+    queue: Queue<'_>,
+    succeeded: bool,
+    failed: bool,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    let mut row = webhook_endpoint::ActiveModel::default();
+    if succeeded {
+        row.last_success_at = Set(Some(now));
+    }
+    if failed {
+        row.last_failure_at = Set(Some(now));
+    }
+    if succeeded || failed {
+        webhook_endpoint::Entity::update_many()
+            .set(row)
+            .filter(webhook_endpoint::Column::Id.eq(queue.endpoint))
+            .exec(txn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Disables a registered endpoint, visibly. The implicit one serves many receivers and is never disabled for one.
+async fn switch_off(txn: &DatabaseTransaction, queue: Queue<'_>, reason: &str, now: Timestamp) -> Result<(), DbErr> {
+    let row = webhook_endpoint::ActiveModel {
+        is_active: Set(false),
+        disabled_reason: Set(Some(reason.to_owned())),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    let done = webhook_endpoint::Entity::update_many()
+        .set(row)
+        .filter(webhook_endpoint::Column::Id.eq(queue.endpoint))
+        .filter(webhook_endpoint::Column::Scope.eq(EndpointScope::Merchant))
+        .exec(txn)
+        .await?;
+    if done.rows_affected == 1 {
+        tracing::warn!(endpoint = queue.endpoint.0, reason, "webhook endpoint disabled");
+        webhook_delivery::Entity::bury(txn, queue.endpoint, reason, now).await?;
+    }
+    Ok(())
+}
+
+/// How long until the next delivery of this queue is due, or its breaker lets one through.
+async fn next_delay(context: &Context, queue: Queue<'_>) -> Result<Option<Duration>, DbErr> {
+    let Some(due) = webhook_delivery::Entity::next_due(&context.database, queue).await? else { return Ok(None) };
+    let breaker = webhook_breaker::Entity::of(&context.database, queue.endpoint, queue.origin).await?;
+    let now = clock::business_now(&context.database).await?;
+    let at = breaker.open_until.map_or(due, |open_until| due.max(open_until));
+    // Never a busy loop: what is claimed by somebody else is due, but not ours.
+    Ok(Some(at.since(now).max(FLUSH_EVERY)))
+}

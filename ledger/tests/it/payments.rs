@@ -1,0 +1,233 @@
+//! What came, in which amounts: exact, short, over, twice, in one transaction, in other assets.
+
+use cryptopay_domain::event::EventType::{
+    OrderExtraPayment, OrderFinalized, OrderOverpaid, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentPending,
+};
+use cryptopay_domain::order::LatePolicy;
+use cryptopay_domain::transfer::TransferState;
+use cryptopay_domain::units::Units;
+use cryptopay_test_support::{TestDatabase, on_both_databases};
+
+use crate::fake_chain::Payment;
+use crate::world::{Ask, World};
+
+on_both_databases!(an_exact_payment_is_pending_then_confirmed_then_final, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    assert_eq!((order.pay_units, order.exact_amount), (Units::new(100_000_000), true));
+    assert_eq!(world.said(order.id).await, "pending 0");
+    assert_eq!(world.events(order.id).await, []);
+
+    let payment = world.pay_exactly(&order);
+    world.receive(&[payment.clone()]).await;
+    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.events(order.id).await, [PaymentPending]);
+    world.mine_empty(1);
+    world.settle().await;
+    assert!(!world.row(order.id).await.fulfillable, "one confirmation short");
+
+    world.mine_empty(1);
+    world.settle().await;
+    let row = world.row(order.id).await;
+    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert!(row.fulfillable && row.confirmed_at == Some(world.now));
+    assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
+    assert_eq!(world.allocations(order.id).await, [(Units::new(100_000_000), "exact_amount".to_owned())]);
+    assert_eq!(world.state(&payment).await, TransferState::Included);
+
+    world.mine_empty(world.settings().reorg_depth);
+    world.settle().await;
+    assert_eq!(world.state(&payment).await, TransferState::Final);
+    assert_eq!(world.said(order.id).await, "confirmed finalized 100000000");
+    assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderFinalized]);
+    world.audit().await;
+});
+
+on_both_databases!(a_short_payment_is_topped_up_by_the_remainder_that_is_shown, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let short = world.pay_by_button(&order, Units::new(60_000_000));
+    world.receive(&[short]).await;
+    assert_eq!(world.said(order.id).await, "underpaid 60000000");
+    assert_eq!(world.row(order.id).await.remainder_units, Some(Units::new(40_000_000)));
+    assert_eq!(world.held(order.id).await, [Units::new(100_000_000), Units::new(40_000_000)]);
+    world.audit().await;
+
+    let rest = world.pay(&order, Units::new(40_000_000));
+    world.receive(&[rest]).await;
+    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.row(order.id).await.remainder_units, None);
+    world.deepen().await;
+    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    let events = [PaymentPending, OrderUnderpaid, OrderUpdated, PaymentConfirmed];
+    assert_eq!(world.events(order.id).await, events);
+    let methods = world.allocations(order.id).await.into_iter().map(|(_, method)| method);
+    assert_eq!(methods.collect::<Vec<_>>(), ["reference", "exact_amount"]);
+    world.audit().await;
+});
+
+on_both_databases!(a_remainder_that_another_order_holds_is_asked_for_a_little_above, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let holder = world.order(Ask { amount: "40", ..Ask::default() }).await;
+    let order = world.order(Ask::default()).await;
+    let short = world.pay_by_button(&order, Units::new(60_000_000));
+    world.receive(&[short]).await;
+    let asked = world.row(order.id).await.remainder_units.unwrap();
+    assert!(asked > Units::new(40_000_000) && asked <= Units::new(40_200_000), "{asked}");
+    let rest = world.pay(&order, asked);
+    world.receive(&[rest]).await;
+    assert!(world.said(order.id).await.starts_with("confirming overpaid"));
+    assert_eq!(world.said(holder.id).await, "pending 0");
+    world.audit().await;
+});
+
+on_both_databases!(a_top_up_is_found_however_the_blocks_are_batched, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let short = world.pay_by_button(&order, Units::new(60_000_000));
+    let rest = world.pay(&order, Units::new(40_000_000));
+    // The gateway was away while the customer paid both.
+    world.mine(&[short]);
+    world.mine_empty(1);
+    world.mine(&[rest]);
+    world.mine_at(order.in_time_until.plus(std::time::Duration::from_secs(60)), &[]);
+    world.settle().await;
+    world.deepen().await;
+    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.inbox(world.merchant).await, []);
+    world.audit().await;
+});
+
+on_both_databases!(two_transfers_of_one_transaction_are_told_apart_by_their_place, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let one = world.pay_exactly(&order);
+    let stray = Payment { ordinal: 3, units: Units::new(7), ..one.clone() };
+    world.receive(&[one.clone(), stray]).await;
+    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.inbox(world.merchant).await, [(one.tx_hash, vec![])]);
+
+    // The same transaction, mined again behind another one: its logs have other indices in their block.
+    world.chain.fork(1);
+    let other = world.transfer(Units::new(11));
+    let again = [other, one.clone(), Payment { ordinal: 3, units: Units::new(7), ..one.clone() }];
+    world.receive(&again).await;
+    let rows = world.transfers(one.tx_hash).await;
+    assert_eq!(rows.iter().map(|row| row.log_index).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    assert!(rows.iter().all(|row| row.state == TransferState::Included && row.generation == 0));
+    assert_eq!(world.allocations(order.id).await.len(), 1);
+    world.deepen().await;
+    assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
+    assert_eq!(world.inbox(world.merchant).await.len(), 2, "the stray one is not announced twice");
+    world.audit().await;
+});
+
+on_both_databases!(two_equal_transfers_of_one_transaction_are_a_payment_and_an_extra_one, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let one = world.pay_exactly(&order);
+    world.receive(&[one.clone(), Payment { ordinal: 1, ..one }]).await;
+    assert_eq!(world.said(order.id).await, "confirming overpaid,extra_payment 200000000");
+    world.deepen().await;
+    assert_eq!(world.events(order.id).await, [PaymentPending, OrderExtraPayment, PaymentConfirmed]);
+    world.audit().await;
+});
+
+on_both_databases!(a_reference_beside_a_second_transfer_decides_nothing, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let one = world.pay_by_button(&order, Units::new(60_000_000));
+    world.receive(&[one.clone(), Payment { ordinal: 1, units: Units::new(40_000_000), ..one.clone() }]).await;
+    assert_eq!(world.said(order.id).await, "pending 0");
+    let named = vec![order.order_id.to_string()];
+    assert_eq!(world.inbox(world.merchant).await, [(one.tx_hash, named.clone()), (one.tx_hash, named)]);
+    world.audit().await;
+});
+
+on_both_databases!(one_batch_transaction_pays_two_orders, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let first = world.order(Ask::default()).await;
+    let second = world.order(Ask { amount: "250", ..Ask::default() }).await;
+    let one = world.pay_exactly(&first);
+    let other = Payment { ordinal: 1, units: second.pay_units, ..one.clone() };
+    world.receive(&[one, other]).await;
+    world.deepen().await;
+    for (order, units) in [(&first, 100_000_000), (&second, 250_000_000)] {
+        assert_eq!(world.said(order.id).await, format!("confirmed {units}"));
+        assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
+    }
+    world.audit().await;
+});
+
+on_both_databases!(a_payment_that_is_too_large_is_overpaid, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let over = world.pay_by_button(&order, Units::new(150_000_000));
+    world.receive(&[over]).await;
+    assert_eq!(world.said(order.id).await, "confirming overpaid 150000000");
+    world.deepen().await;
+    assert_eq!(world.said(order.id).await, "confirmed overpaid 150000000");
+    assert_eq!(world.events(order.id).await, [PaymentPending, OrderOverpaid, PaymentConfirmed]);
+    world.audit().await;
+});
+
+on_both_databases!(a_second_payment_from_another_wallet_is_extra, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let payment = world.pay_exactly(&order);
+    world.receive(&[payment]).await;
+    world.deepen().await;
+    let again = world.pay_exactly(&order);
+    world.receive(&[again]).await;
+    assert_eq!(world.said(order.id).await, "confirmed overpaid,extra_payment 200000000");
+    assert!(world.row(order.id).await.fulfillable);
+    world.deepen().await;
+    assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderExtraPayment]);
+    world.audit().await;
+});
+
+on_both_databases!(dollars_of_eighteen_decimals_lose_nothing, async |db: TestDatabase| {
+    let mut world = World::on(db, "bsc").await;
+    let order = world.order(Ask { symbol: "USDT", amount: "1234567.89", ..Ask::default() }).await;
+    assert_eq!(order.pay_units, "1234567890000000000000000".parse().unwrap());
+    let short = world.pay_by_button(&order, "1234567889999999999999999".parse().unwrap());
+    world.receive(&[short]).await;
+    assert_eq!(world.said(order.id).await, "underpaid 1234567889999999999999999");
+    // One wei is finer than amounts to pay may be: the remainder is rounded up to the finest that may be asked for.
+    let asked = world.row(order.id).await.remainder_units.unwrap();
+    assert_eq!(asked, Units::new(1_000_000_000_000));
+    let rest = world.pay(&order, asked);
+    world.receive(&[rest]).await;
+    world.deepen().await;
+    assert_eq!(world.said(order.id).await, "confirmed overpaid 1234567890000999999999999");
+    world.audit().await;
+});
+
+on_both_databases!(native_coins_pay_like_tokens, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let ask = Ask { symbol: "ETH", amount: "0.05", late_policy: LatePolicy::Review, ..Ask::default() };
+    let order = world.order(ask).await;
+    let twin = world.order(ask).await;
+    assert!(twin.pay_units < order.pay_units && twin.exact_amount);
+    let payment = world.pay_exactly(&twin);
+    world.receive(&[payment.clone()]).await;
+    world.deepen().await;
+    assert_eq!(world.said(twin.id).await, format!("confirmed {}", twin.pay_units));
+    assert_eq!(world.said(order.id).await, "pending 0");
+    let row = &world.transfers(payment.tx_hash).await[0];
+    assert_eq!((row.position.to_string(), row.log_index), ("native".to_owned(), None));
+    world.audit().await;
+});
+
+on_both_databases!(a_payment_found_after_a_long_absence_is_confirmed_and_final_at_once, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let payment = world.pay_exactly(&order);
+    world.mine(&[payment]);
+    // Far more than the window of block hashes.
+    world.mine_empty(3 * world.settings().reorg_depth);
+    world.settle().await;
+    assert_eq!(world.said(order.id).await, "confirmed finalized 100000000");
+    assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderFinalized]);
+    world.audit().await;
+});

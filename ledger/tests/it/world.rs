@@ -1,0 +1,645 @@
+//! A merchant, a customer's chain and the ledger between them, with all that a gateway process does done by hand.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cryptopay_domain::address::{AccountAddress, Asset, Hash};
+use cryptopay_domain::amount::Amount;
+use cryptopay_domain::event::EventType::{self, OrderCreated};
+use cryptopay_domain::ids::{EndpointId, MerchantId, OrderId, TransferId, WalletId};
+use cryptopay_domain::merchant::{EndpointScope, Ownership, Plan, WalletKind};
+use cryptopay_domain::order::{Decision, LatePolicy, OrderSnapshot};
+use cryptopay_domain::registry::{Chain, Registry};
+use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::transfer::{Block, TransferState};
+use cryptopay_domain::units::Units;
+use cryptopay_entity::{
+    allocation, amount_reservation, chain_block, chain_cursor, event, merchant, merchant_wallet, payment_order,
+    receiving_address, transfer, txn, webhook_delivery, webhook_endpoint,
+};
+use cryptopay_ledger::{
+    self as ledger, Assignment, Batch, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned,
+};
+use cryptopay_test_support::TestDatabase;
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, DatabaseConnection, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter,
+    QueryOrder,
+};
+
+use crate::fake_chain::{BLOCK_TIME, FakeChain, Payment, address};
+
+/// The chain that everything happens on, unless a test says otherwise.
+pub(crate) const SLUG: &str = "base";
+/// Depth that orders ask for, unless a test says otherwise.
+pub(crate) const REQUIRED: u32 = 3;
+/// Who scans.
+const OWNER: &str = "scanner";
+
+/// A merchant with one wallet, the implicit endpoint and one that gets every event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Merchant {
+    pub(crate) id: MerchantId,
+    pub(crate) wallet: WalletId,
+    pub(crate) address: AccountAddress,
+    pub(crate) own_urls: EndpointId,
+    pub(crate) everything: EndpointId,
+}
+
+/// Where the endpoint that gets every event lives.
+pub(crate) const EVERYTHING_URL: &str = "https://shop.example/hooks";
+
+/// What an order asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) symbol: &'a str,
+    pub(crate) amount: &'a str,
+    pub(crate) expires_in: Duration,
+    pub(crate) required: u32,
+    pub(crate) late_policy: LatePolicy,
+    pub(crate) webhook_url: Option<&'a str>,
+    pub(crate) nonce: Option<i64>,
+    pub(crate) seed: u64,
+}
+
+impl Default for Ask<'_> {
+    fn default() -> Self {
+        Self {
+            symbol: "USDC",
+            amount: "100.00",
+            expires_in: Duration::from_secs(900),
+            required: REQUIRED,
+            late_policy: LatePolicy::Accept,
+            webhook_url: None,
+            nonce: None,
+            seed: 7,
+        }
+    }
+}
+
+/// Ends a transaction that was not to be committed.
+const CRASH: &str = "the process ended here";
+
+/// All of it.
+pub(crate) struct World {
+    database: TestDatabase,
+    pub(crate) registry: Registry,
+    pub(crate) chain: FakeChain,
+    pub(crate) slug: &'static str,
+    pub(crate) merchant: Merchant,
+    pub(crate) now: Timestamp,
+    /// The next transaction does all its work and is then lost; it is tried again afterwards.
+    pub(crate) crash_next: Cell<bool>,
+    made: u64,
+}
+
+impl World {
+    pub(crate) async fn new(database: TestDatabase) -> Self {
+        Self::on(database, SLUG).await
+    }
+
+    pub(crate) async fn on(database: TestDatabase, slug: &'static str) -> Self {
+        let registry = Registry::parse(include_str!("../../../chains.toml")).unwrap();
+        let chain = FakeChain::new();
+        let tip = chain.tip();
+        let connection = database.connection();
+        let number = i64::try_from(tip.number).unwrap();
+        assert!(chain_cursor::Entity::begin(connection, slug, number, tip.hash, tip.time, tip.time).await.unwrap());
+        chain_block::Entity::append(connection, slug, &[tip], number).await.unwrap();
+        let merchant = seed_merchant(connection, slug, 1, tip.time).await;
+        Self { database, registry, chain, slug, merchant, now: tip.time, crash_next: Cell::new(false), made: 1 }
+    }
+
+    pub(crate) fn db(&self) -> &DatabaseConnection {
+        self.database.connection()
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.db().get_database_backend() == DbBackend::Postgres
+    }
+
+    pub(crate) fn settings(&self) -> &Chain {
+        self.registry.chain(self.slug).unwrap()
+    }
+
+    pub(crate) fn asset(&self, symbol: &str) -> Asset {
+        self.settings().token(symbol).unwrap().asset
+    }
+
+    pub(crate) fn occasion<'a>(&'a self, cause: &'a str) -> Occasion<'a> {
+        Occasion { registry: &self.registry, cause, now: self.now }
+    }
+
+    pub(crate) async fn another_merchant(&mut self) -> Merchant {
+        self.made += 1;
+        seed_merchant(self.db(), self.slug, self.made, self.now).await
+    }
+
+    /// One transaction of the gateway: tried again after it was lost, if this one is to be lost.
+    pub(crate) async fn transact<T>(
+        &self,
+        work: impl AsyncFn(&DatabaseTransaction) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        if self.crash_next.take() {
+            let lost: Result<(), LedgerError> = txn::transact(self.db(), async |txn| {
+                work(txn).await?;
+                Err(LedgerError::Corrupt(CRASH.to_owned()))
+            })
+            .await;
+            assert!(lost.is_err());
+        }
+        txn::transact(self.db(), work).await
+    }
+
+    // What merchants and operators do.
+
+    pub(crate) async fn order(&mut self, ask: Ask<'_>) -> payment_order::Model {
+        self.try_order(self.merchant, ask).await.unwrap()
+    }
+
+    pub(crate) async fn try_order(
+        &mut self,
+        merchant: Merchant,
+        ask: Ask<'_>,
+    ) -> Result<payment_order::Model, LedgerError> {
+        self.made += 1;
+        let nonce = ask.nonce.unwrap_or(i64::try_from(self.made).unwrap());
+        self.transact(async |txn| Ok(self.create(txn, merchant, ask, nonce).await?.0)).await
+    }
+
+    /// Creates an order in an open transaction, as the operation of the API does.
+    pub(crate) async fn create(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: Merchant,
+        ask: Ask<'_>,
+        nonce: i64,
+    ) -> Result<(payment_order::Model, Nudges), LedgerError> {
+        let chain = self.settings();
+        let token = chain.token(ask.symbol).unwrap();
+        let amount = Amount::parse(ask.amount).unwrap();
+        let cursor = chain_cursor::Entity::of(txn, self.slug).await?.unwrap();
+        let new = NewOrder {
+            merchant: merchant.id,
+            nonce,
+            fingerprint: format!("{ask:?}"),
+            chain,
+            token,
+            price: amount.to_units(token.decimals).unwrap(),
+            amount,
+            wallet: merchant.wallet,
+            address: merchant.address,
+            order_info: r#"{"basket":17}"#.to_owned(),
+            webhook_url: ask.webhook_url.map(str::to_owned),
+            redirect_url: None,
+            expires_at: self.now.plus(ask.expires_in),
+            required_confirmations: ask.required,
+            late_policy: ask.late_policy,
+            seed: ask.seed,
+        };
+        ledger::create_order(txn, new, Scanned { height: cursor.height, block_time: cursor.block_time }, self.now).await
+    }
+
+    pub(crate) async fn cancel(&self, order: OrderId) -> Result<(), LedgerError> {
+        self.transact(async |txn| {
+            ledger::cancel(txn, self.occasion("canceled by the merchant"), self.merchant.id, order).await
+        })
+        .await
+        .map(drop)
+    }
+
+    pub(crate) async fn resolve(&self, order: OrderId, decision: Decision) -> Result<(), LedgerError> {
+        self.transact(async |txn| {
+            ledger::resolve(txn, self.occasion("decided by the merchant"), self.merchant.id, order, decision).await
+        })
+        .await
+        .map(drop)
+    }
+
+    pub(crate) async fn assign(&self, order: OrderId, assignment: Assignment) -> Result<(), LedgerError> {
+        self.assign_as(self.merchant.id, order, assignment).await
+    }
+
+    pub(crate) async fn assign_as(
+        &self,
+        merchant: MerchantId,
+        order: OrderId,
+        assignment: Assignment,
+    ) -> Result<(), LedgerError> {
+        self.transact(async |txn| {
+            ledger::assign(txn, self.occasion("assigned by hand"), merchant, order, assignment.clone()).await
+        })
+        .await
+        .map(drop)
+    }
+
+    // What customers do.
+
+    /// A transaction with one transfer of these units to the merchant, in the order's asset.
+    pub(crate) fn pay(&mut self, order: &payment_order::Model, units: Units) -> Payment {
+        Payment { asset: order.asset, to: order.receiving_address, ..self.transfer(units) }
+    }
+
+    /// A transaction that pays exactly what the order asks for.
+    pub(crate) fn pay_exactly(&mut self, order: &payment_order::Model) -> Payment {
+        self.pay(order, order.pay_units)
+    }
+
+    /// A transaction that carries the order's reference, as the wallet button makes it.
+    pub(crate) fn pay_by_button(&mut self, order: &payment_order::Model, units: Units) -> Payment {
+        let call = [vec![0xa9, 0x05, 0x9c, 0xbb], vec![0; 64], order.reference.calldata()].concat();
+        Payment { input: call, ..self.pay(order, units) }
+    }
+
+    /// A transfer of USDC to the merchant that says nothing more.
+    pub(crate) fn transfer(&mut self, units: Units) -> Payment {
+        self.made += 1;
+        Payment {
+            tx_hash: self.chain.next_hash(),
+            ordinal: 0,
+            from: address(0xc0ffee),
+            to: self.merchant.address,
+            asset: self.settings().tokens[0].asset,
+            units,
+            input: Vec::new(),
+            nonce: self.made,
+        }
+    }
+
+    // What the chain does.
+
+    pub(crate) fn mine(&mut self, payments: &[Payment]) -> Block {
+        let block = self.chain.mine(payments);
+        self.now = self.now.max(block.time);
+        block
+    }
+
+    pub(crate) fn mine_empty(&mut self, blocks: u32) {
+        for _ in 0..blocks {
+            self.mine(&[]);
+        }
+    }
+
+    /// A block of this time, which must lie ahead.
+    pub(crate) fn mine_at(&mut self, time: Timestamp, payments: &[Payment]) -> Block {
+        assert!(time > self.chain.tip().time, "blocks go forward");
+        let block = self.chain.mine_at(time, payments);
+        self.now = self.now.max(time);
+        block
+    }
+
+    // What the jobs do.
+
+    /// Takes or renews the lease and gives the right to move the cursor from where it is.
+    pub(crate) async fn fence(&self) -> Fence {
+        self.fence_of(OWNER, Timestamp::from_secs(1)).await.expect("nobody else scans")
+    }
+
+    pub(crate) async fn fence_of(&self, owner: &str, now: Timestamp) -> Option<Fence> {
+        let until = now.plus(Duration::from_secs(3));
+        let epoch = chain_cursor::Entity::lease(self.db(), self.slug, owner, now, until).await.unwrap()?;
+        let cursor = self.cursor().await;
+        Some(Fence { epoch, height: cursor.height, hash: cursor.hash })
+    }
+
+    pub(crate) async fn cursor(&self) -> chain_cursor::Model {
+        chain_cursor::Entity::of(self.db(), self.slug).await.unwrap().unwrap()
+    }
+
+    /// Records all blocks above the cursor in one batch, after going back to the common ancestor where there is a fork.
+    pub(crate) async fn scan(&self) {
+        self.go_back().await;
+        let fence = self.fence().await;
+        self.transact(async |txn| self.record(txn, &fence).await).await.map(drop).unwrap();
+    }
+
+    /// Records all blocks above the fence in an open transaction.
+    pub(crate) async fn record(&self, txn: &DatabaseTransaction, fence: &Fence) -> Result<Nudges, LedgerError> {
+        let (blocks, transfers) = self.chain.above(fence.height);
+        let batch = Batch {
+            chain: self.settings(),
+            blocks: &blocks,
+            transfers: &transfers,
+            head_height: self.chain.tip().number,
+            final_height: None,
+        };
+        ledger::record_batch(txn, self.occasion("seen in a block"), fence, batch).await
+    }
+
+    /// Goes back to the newest block of the window that the chain still has.
+    pub(crate) async fn go_back(&self) {
+        let fence = self.fence().await;
+        if self.chain.block(fence.height).is_some_and(|block| block.hash == fence.hash) {
+            return;
+        }
+        let window = chain_block::Entity::window(self.db(), self.slug).await.unwrap();
+        let ancestor = window
+            .iter()
+            .filter_map(|held| self.chain.block(held.number).filter(|block| block.hash == held.hash))
+            .next()
+            .expect("the fork begins inside the window");
+        self.transact(async |txn| {
+            let occasion = self.occasion("the chain was reorganised");
+            ledger::rewind(txn, occasion, &fence, self.settings(), &ancestor, self.now).await
+        })
+        .await
+        .map(drop)
+        .unwrap();
+    }
+
+    /// The second look: what is missing and stands in no block any more is given up.
+    pub(crate) async fn orphan_missing(&self) {
+        self.give_up(&self.missing().await).await;
+    }
+
+    /// Gives transfers up, as the second look does with what it has not found.
+    pub(crate) async fn give_up(&self, gone: &[TransferId]) {
+        let occasion = self.occasion("not found a second time");
+        let work =
+            async |txn: &DatabaseTransaction| ledger::orphan(txn, occasion, self.settings(), gone.to_vec()).await;
+        self.transact(work).await.map(drop).unwrap();
+    }
+
+    pub(crate) async fn missing(&self) -> Vec<TransferId> {
+        let alive: BTreeSet<Hash> = self.chain.transactions().map(|payment| payment.tx_hash).collect();
+        let missing = transfer::Entity::missing(self.db(), self.slug, self.now, 1_000).await.unwrap();
+        let scanned = self.cursor().await.height;
+        missing
+            .into_iter()
+            .filter(|row| !alive.contains(&row.tx_hash) && row.block_number <= scanned)
+            .map(|row| row.id)
+            .collect()
+    }
+
+    /// Confirms what is deep enough and whose blocks the chain still names.
+    pub(crate) async fn confirm(&self) {
+        let wanted = ledger::blocks_to_check(self.db(), self.settings()).await.unwrap();
+        let named = |(number, hash): &(i64, Hash)| self.chain.block(*number).is_some_and(|block| block.hash == *hash);
+        let checked: BTreeSet<(i64, Hash)> = wanted.into_iter().filter(named).collect();
+        let occasion = self.occasion("deep enough");
+        self.transact(async |txn| ledger::confirm(txn, occasion, self.settings(), &checked, "a second endpoint").await)
+            .await
+            .map(drop)
+            .unwrap();
+    }
+
+    /// Passes deadlines until there is none left.
+    pub(crate) async fn pass_deadlines(&self) {
+        for _ in 0..100 {
+            let occasion = self.occasion("its deadline passed");
+            let passed = self.transact(async |txn| ledger::pass_deadlines(txn, occasion, self.settings()).await).await;
+            let passed = passed.unwrap();
+            if !passed.more {
+                return;
+            }
+        }
+        panic!("deadlines never end");
+    }
+
+    /// Everything that is due.
+    pub(crate) async fn settle(&self) {
+        self.scan().await;
+        self.orphan_missing().await;
+        self.confirm().await;
+        self.pass_deadlines().await;
+    }
+
+    /// Mines these payments and scans.
+    pub(crate) async fn receive(&mut self, payments: &[Payment]) -> Block {
+        let block = self.mine(payments);
+        self.settle().await;
+        block
+    }
+
+    /// Mines as many blocks as confirm what stands in the tip, and confirms.
+    pub(crate) async fn deepen(&mut self) {
+        self.mine_empty(REQUIRED - 1);
+        self.settle().await;
+    }
+
+    /// Moves the chain past an order's deadline and passes it.
+    pub(crate) async fn close(&mut self, order: &payment_order::Model) {
+        self.mine_at(order.in_time_until.plus(BLOCK_TIME), &[]);
+        self.settle().await;
+    }
+
+    /// Replaces the newest `depth` blocks by `depth` empty ones and one more; gives the payments that are gone.
+    pub(crate) async fn reorganise(&mut self, depth: u32) -> Vec<Payment> {
+        let gone = self.chain.fork(usize::try_from(depth).unwrap());
+        self.mine_empty(depth + 1);
+        self.scan().await;
+        gone.into_iter().flatten().collect()
+    }
+
+    // What can be seen.
+
+    pub(crate) async fn row(&self, order: OrderId) -> payment_order::Model {
+        payment_order::Entity::find_by_id(order).one(self.db()).await.unwrap().unwrap()
+    }
+
+    /// Status, flags and received units of an order, in words.
+    pub(crate) async fn said(&self, order: OrderId) -> String {
+        let row = self.row(order).await;
+        let flags = if row.flags.is_empty() { String::new() } else { format!(" {}", row.flags) };
+        format!("{}{flags} {}", row.status, row.received_units)
+    }
+
+    /// The events of an order after its creation. Checks what holds of every history.
+    pub(crate) async fn events(&self, order: OrderId) -> Vec<EventType> {
+        let row = self.row(order).await;
+        let events = event::Entity::of_order(self.db(), row.merchant_id, order).await.unwrap();
+        let versions: Vec<i64> = events.iter().map(|event| event.order_version.unwrap()).collect();
+        assert_eq!(versions, (1..=row.version).collect::<Vec<_>>(), "versions without gaps");
+        for event in &events {
+            let told: OrderSnapshot = serde_json::from_str(&event.snapshot).unwrap();
+            assert_eq!(Some(told.version), event.order_version);
+            assert_eq!(told.fulfillable, told.status.as_str() == "confirmed", "{told:?}");
+            self.check_deliveries(event, row.webhook_url.as_deref()).await;
+        }
+        let events: Vec<EventType> = events.into_iter().map(|event| event.event_type).collect();
+        assert_eq!(events[0], OrderCreated);
+        events[1..].to_vec()
+    }
+
+    /// One delivery for the endpoint that wants everything, and one for the order's own url if it wants this event and
+    /// that endpoint does not have it.
+    async fn check_deliveries(&self, event: &event::Model, own_url: Option<&str>) {
+        let deliveries = self.deliveries(event).await;
+        let to = |url: &str| deliveries.iter().filter(|delivery| delivery.url == url).count();
+        assert_eq!(to(EVERYTHING_URL), 1, "{}", event.event_type);
+        let own = own_url.filter(|url| *url != EVERYTHING_URL && EventType::DEFAULTS.contains(&event.event_type));
+        assert_eq!(deliveries.len(), 1 + own.map_or(0, to), "{}", event.event_type);
+        assert!(own.is_none_or(|url| to(url) == 1), "{}", event.event_type);
+        for delivery in deliveries {
+            assert_eq!((delivery.order_version, delivery.event_type), (event.order_version, event.event_type));
+            assert_eq!(delivery.merchant_id, event.merchant_id);
+            let body: serde_json::Value = serde_json::from_str(&delivery.body).unwrap();
+            assert_eq!(body["event"], event.event_type.as_str());
+            assert_eq!(body["webhook_id"], delivery.delivery_id.as_str());
+            assert_eq!(body["data"]["event_id"], event.event_id.as_str());
+        }
+    }
+
+    pub(crate) async fn deliveries(&self, event: &event::Model) -> Vec<webhook_delivery::Model> {
+        webhook_delivery::Entity::find()
+            .filter(webhook_delivery::Column::EventId.eq(event.id))
+            .order_by_asc(webhook_delivery::Column::Id)
+            .all(self.db())
+            .await
+            .unwrap()
+    }
+
+    /// The live allocations of an order: units and how they were found.
+    pub(crate) async fn allocations(&self, order: OrderId) -> Vec<(Units, String)> {
+        let rows = allocation::Entity::live_of_orders(self.db(), [order]).await.unwrap();
+        rows.into_iter().map(|row| (row.units, row.method.to_string())).collect()
+    }
+
+    /// The stored transfers of a transaction.
+    pub(crate) async fn transfers(&self, tx_hash: Hash) -> Vec<transfer::Model> {
+        transfer::Entity::find()
+            .filter(transfer::Column::TxHash.eq(tx_hash))
+            .order_by_asc(transfer::Column::Id)
+            .all(self.db())
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn transfers_all(&self) -> Vec<transfer::Model> {
+        transfer::Entity::find().order_by_asc(transfer::Column::Id).all(self.db()).await.unwrap()
+    }
+
+    pub(crate) async fn state(&self, payment: &Payment) -> TransferState {
+        let rows = self.transfers(payment.tx_hash).await;
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        rows[0].state
+    }
+
+    /// Transfers that were announced as unmatched to a merchant, by transaction, with the candidates named.
+    pub(crate) async fn inbox(&self, merchant: Merchant) -> Vec<(Hash, Vec<String>)> {
+        let events = event::Entity::find()
+            .filter(event::Column::MerchantId.eq(merchant.id))
+            .filter(event::Column::EventType.eq(EventType::TransferUnmatched))
+            .order_by_asc(event::Column::Id)
+            .all(self.db())
+            .await
+            .unwrap();
+        let mut inbox = Vec::new();
+        for event in events {
+            assert_eq!((event.order_id, event.order_version), (None, None));
+            assert_eq!(self.deliveries(&event).await.len(), 1, "only the endpoint that wants everything");
+            let told: serde_json::Value = serde_json::from_str(&event.snapshot).unwrap();
+            let candidates = told["candidates"].as_array().unwrap().iter();
+            let candidates = candidates.map(|candidate| candidate["order_id"].as_str().unwrap().to_owned()).collect();
+            inbox.push((told["transaction_hash"].as_str().unwrap().parse().unwrap(), candidates));
+        }
+        inbox
+    }
+
+    pub(crate) async fn held(&self, order: OrderId) -> Vec<Units> {
+        let held = amount_reservation::Entity::held_by(self.db(), order).await.unwrap();
+        held.into_iter().map(|row| row.units).collect()
+    }
+
+    /// Numbers the events and asks the checker.
+    pub(crate) async fn audit(&self) {
+        while event::Entity::publish(self.db()).await.unwrap().is_some() {}
+        let found = ledger::audit::check(self.db()).await.unwrap();
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    /// How many events there are, by order.
+    pub(crate) async fn event_counts(&self) -> BTreeMap<Option<OrderId>, usize> {
+        let mut counts = BTreeMap::new();
+        for event in event::Entity::find().all(self.db()).await.unwrap() {
+            *counts.entry(event.order_id).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// The rule that refused.
+pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, LedgerError>) -> Refusal {
+    match outcome {
+        Err(LedgerError::Refused(refusal)) => refusal,
+        other => panic!("expected a refusal, not {other:?}"),
+    }
+}
+
+/// Hands a transaction's transfer in full to an order.
+pub(crate) fn all_of(payment: &Payment) -> Assignment {
+    Assignment { tx_hash: payment.tx_hash, position: None, units: None, evidence: r#"{"by":"operator"}"#.to_owned() }
+}
+
+async fn seed_merchant(connection: &DatabaseConnection, slug: &str, number: u64, now: Timestamp) -> Merchant {
+    let name = format!("merchant{number}");
+    let email = format!("{name}@example.com");
+    let merchant = merchant::ActiveModel {
+        id: NotSet,
+        username: Set(name.clone()),
+        username_key: Set(name),
+        email: Set(email.clone()),
+        email_key: Set(email),
+        password_hash: Set("-".to_owned()),
+        shop_name: Set("Shop".to_owned()),
+        plan: Set(Plan::Standard),
+        limit_override: Set(None),
+        payment_settings: Set("{}".to_owned()),
+        created_at: Set(now),
+        updated_at: Set(now),
+    };
+    let id = merchant.insert(connection).await.unwrap().id;
+    let address = address(0xa11ce000 + number);
+    let wallet = merchant_wallet::ActiveModel {
+        id: NotSet,
+        merchant_id: Set(id),
+        chain: Set(slug.to_owned()),
+        kind: Set(WalletKind::Address),
+        address: Set(Some(address)),
+        xpub: Set(None),
+        label: Set("till".to_owned()),
+        is_active: Set(true),
+        dedicated: Set(false),
+        ownership: Set(Ownership::Unproven),
+        created_at: Set(now),
+        updated_at: Set(now),
+        deleted_at: Set(None),
+    };
+    let wallet = wallet.insert(connection).await.unwrap().id;
+    assert!(receiving_address::Entity::claim(connection, slug, address, 0, id, wallet, now).await.unwrap());
+    let defaults = cryptopay_domain::event::EventFilter::default().to_string();
+    let own_urls = seed_endpoint(connection, id, EndpointScope::Order, None, &defaults, now).await;
+    let everything = seed_endpoint(connection, id, EndpointScope::Merchant, Some(EVERYTHING_URL), "*", now).await;
+    Merchant { id, wallet, address, own_urls, everything }
+}
+
+async fn seed_endpoint(
+    connection: &DatabaseConnection,
+    merchant: MerchantId,
+    scope: EndpointScope,
+    url: Option<&str>,
+    events: &str,
+    now: Timestamp,
+) -> EndpointId {
+    let endpoint = webhook_endpoint::ActiveModel {
+        id: NotSet,
+        merchant_id: Set(merchant),
+        scope: Set(scope),
+        url: Set(url.map(str::to_owned)),
+        events: Set(events.to_owned()),
+        description: Set(String::new()),
+        is_active: Set(true),
+        secret: Set("-".to_owned()),
+        previous_secret: Set(None),
+        previous_secret_until: Set(None),
+        disabled_reason: Set(None),
+        last_success_at: Set(None),
+        last_failure_at: Set(None),
+        created_at: Set(now),
+        updated_at: Set(now),
+        deleted_at: Set(None),
+    };
+    endpoint.insert(connection).await.unwrap().id
+}
