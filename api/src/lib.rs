@@ -1,13 +1,20 @@
 #![doc = include_str!("../README.md")]
 
 pub mod app;
+pub mod commands;
 pub mod config;
+pub mod database;
 pub mod error;
 pub mod fields;
+pub mod gateway;
 pub mod graphql;
+mod http;
 pub mod live;
 pub mod operations;
 pub mod page;
 pub mod principal;
+pub mod readiness;
 pub mod rest;
 pub mod security;
+#[cfg(test)]
+mod testing;

@@ -1,5 +1,7 @@
 //! Allocations: shares of transfers given to orders.
 
+use std::collections::BTreeMap;
+
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::ids::{AllocationId, MerchantId, OrderId, TransferId};
 use cryptopay_domain::matching::Method;
@@ -7,6 +9,8 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder, QuerySelect};
+
+use super::payment_order;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -57,6 +61,34 @@ impl Entity {
             .order_by_asc(Column::Id)
             .all(connection)
             .await
+    }
+
+    /// The live shares that a merchant's orders have of transfers, each with its order, oldest first.
+    pub async fn live_with_orders(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        transfers: impl IntoIterator<Item = TransferId>,
+    ) -> Result<Vec<(Model, payment_order::Model)>, DbErr> {
+        let rows = Self::find()
+            .filter(Column::TransferId.is_in(transfers))
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::ReversedAt.is_null())
+            .order_by_asc(Column::Id)
+            .all(connection)
+            .await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let orders: BTreeMap<OrderId, payment_order::Model> = payment_order::Entity::find()
+            .filter(payment_order::Column::Id.is_in(rows.iter().map(|row| row.order_id)))
+            .filter(payment_order::Column::MerchantId.eq(merchant))
+            .all(connection)
+            .await?
+            .into_iter()
+            .map(|order| (order.id, order))
+            .collect();
+        let with_order = |row: Model| orders.get(&row.order_id).cloned().map(|order| (row, order));
+        Ok(rows.into_iter().filter_map(with_order).collect())
     }
 
     /// Every allocation that transfers ever had.

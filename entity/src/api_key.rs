@@ -1,8 +1,11 @@
 //! API keys: shown once, kept as a digest.
 
 use cryptopay_domain::ids::{ApiKeyId, MerchantId};
+use cryptopay_domain::merchant::Scope;
 use cryptopay_domain::time::Timestamp;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
+use sea_orm::{PaginatorTrait, QueryOrder, QuerySelect, Select};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -37,6 +40,23 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+/// A key to be added.
+#[derive(Debug, Clone)]
+pub struct NewApiKey {
+    /// Owner.
+    pub merchant: MerchantId,
+    /// The beginning of the secret, to recognise it by.
+    pub prefix: String,
+    /// SHA-256 of the secret, in hex.
+    pub secret_hash: String,
+    /// What the merchant calls it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Expires (real clock).
+    pub expires_at: Option<Timestamp>,
+}
+
 impl Entity {
     /// The key with this digest.
     pub async fn find_by_digest(connection: &impl ConnectionTrait, digest: &str) -> Result<Option<Model>, DbErr> {
@@ -52,4 +72,64 @@ impl Entity {
             .await?;
         Ok(())
     }
+
+    /// Adds a key.
+    pub async fn add(connection: &impl ConnectionTrait, new: NewApiKey, now: Timestamp) -> Result<Model, DbErr> {
+        let row = ActiveModel {
+            id: NotSet,
+            merchant_id: Set(new.merchant),
+            prefix: Set(new.prefix),
+            secret_hash: Set(new.secret_hash),
+            name: Set(new.name),
+            scopes: Set(new.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",")),
+            created_at: Set(now),
+            expires_at: Set(new.expires_at),
+            last_used_at: Set(None),
+            revoked_at: Set(None),
+        };
+        row.insert(connection).await
+    }
+
+    /// How many keys a merchant has that were not taken back.
+    pub async fn count_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        owned(merchant).count(connection).await
+    }
+
+    /// A merchant's keys that were not taken back, newest first.
+    pub async fn list_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        owned(merchant).order_by_desc(Column::Id).offset(offset).limit(limit).all(connection).await
+    }
+
+    /// Takes a merchant's key back; `false` if there is none, or it was taken back before.
+    pub async fn revoke_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        id: ApiKeyId,
+        now: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let revoked = Self::update_many()
+            .col_expr(Column::RevokedAt, Expr::value(now))
+            .filter(Column::Id.eq(id))
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::RevokedAt.is_null())
+            .exec(connection)
+            .await?;
+        Ok(revoked.rows_affected == 1)
+    }
+}
+
+impl Model {
+    /// What the key may do.
+    pub fn scopes(&self) -> Vec<Scope> {
+        self.scopes.split(',').filter_map(|scope| scope.parse().ok()).collect()
+    }
+}
+
+fn owned(merchant: MerchantId) -> Select<Entity> {
+    Entity::find().filter(Column::MerchantId.eq(merchant)).filter(Column::RevokedAt.is_null())
 }

@@ -51,6 +51,11 @@ impl Entity {
         Self::find_by_id(chain.to_owned()).one(connection).await
     }
 
+    /// Every chain's cursor: a handful.
+    pub async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Model>, DbErr> {
+        Self::find().all(connection).await
+    }
+
     /// The cursor of a chain, locked.
     pub async fn lock(connection: &impl ConnectionTrait, chain: &str) -> Result<Option<Model>, DbErr> {
         use sea_orm::QuerySelect;

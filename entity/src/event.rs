@@ -136,4 +136,19 @@ impl Entity {
             .all(connection)
             .await
     }
+
+    /// The number of the newest published event about one order; 0 before the first.
+    pub async fn last_of_order(connection: &impl ConnectionTrait, order: OrderId) -> Result<i64, DbErr> {
+        let last = Self::find()
+            .select_only()
+            .column(Column::Sequence)
+            .filter(Column::OrderId.eq(order))
+            .filter(Column::Sequence.is_not_null())
+            .order_by_desc(Column::Sequence)
+            .limit(1)
+            .into_tuple::<i64>()
+            .one(connection)
+            .await?;
+        Ok(last.unwrap_or(0))
+    }
 }

@@ -4,8 +4,10 @@ use cryptopay_domain::address::AccountAddress;
 use cryptopay_domain::ids::{MerchantId, WalletId};
 use cryptopay_domain::merchant::{Ownership, WalletKind};
 use cryptopay_domain::time::Timestamp;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{FromQueryResult, Statement};
+use sea_orm::sea_query::LockType;
+use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -95,5 +97,139 @@ impl Entity {
             .filter(Column::DeletedAt.is_null())
             .one(connection)
             .await
+    }
+
+    /// Makes every other change to a merchant's wallets wait until this transaction ends. Orders do not wait: they take
+    /// no such lock.
+    pub async fn lock_all(txn: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        use super::merchant;
+        merchant::Entity::find_by_id(merchant).lock(LockType::NoKeyUpdate).one(txn).await?;
+        Ok(())
+    }
+
+    /// How many wallets of a merchant the filter lets through.
+    pub async fn count_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        filter: &WalletFilter,
+    ) -> Result<u64, DbErr> {
+        Self::find().filter(filter.condition(merchant)).count(connection).await
+    }
+
+    /// Wallets of a merchant, newest first.
+    pub async fn list_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        filter: &WalletFilter,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(filter.condition(merchant))
+            .order_by_desc(Column::Id)
+            .offset(offset)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// The wallet that a merchant's new orders on a chain use.
+    pub async fn active(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        chain: &str,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find()
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::IsActive.eq(true))
+            .one(connection)
+            .await
+    }
+
+    /// A merchant's wallet with this address that is not removed.
+    pub async fn with_address(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        chain: &str,
+        address: AccountAddress,
+    ) -> Result<Option<Model>, DbErr> {
+        let filter = WalletFilter { chain: Some(chain.to_owned()), is_active: None };
+        Self::find().filter(filter.condition(merchant)).filter(Column::Address.eq(address)).one(connection).await
+    }
+
+    /// Adds a wallet with one address; it is not active yet.
+    pub async fn add(connection: &impl ConnectionTrait, new: NewWallet, now: Timestamp) -> Result<Model, DbErr> {
+        let row = ActiveModel {
+            id: NotSet,
+            merchant_id: Set(new.merchant),
+            chain: Set(new.chain),
+            kind: Set(WalletKind::Address),
+            address: Set(Some(new.address)),
+            xpub: Set(None),
+            label: Set(new.label),
+            is_active: Set(false),
+            dedicated: Set(new.dedicated),
+            ownership: Set(Ownership::Unproven),
+            created_at: Set(now),
+            updated_at: Set(now),
+            deleted_at: Set(None),
+        };
+        row.insert(connection).await
+    }
+
+    /// Writes everything of a wallet that can change. Its chain, kind and owner cannot.
+    pub async fn change(connection: &impl ConnectionTrait, wallet: &Model) -> Result<(), DbErr> {
+        let row = ActiveModel {
+            address: Set(wallet.address),
+            label: Set(wallet.label.clone()),
+            is_active: Set(wallet.is_active),
+            dedicated: Set(wallet.dedicated),
+            ownership: Set(wallet.ownership),
+            updated_at: Set(wallet.updated_at),
+            deleted_at: Set(wallet.deleted_at),
+            ..Default::default()
+        };
+        Self::update_many()
+            .set(row)
+            .filter(Column::Id.eq(wallet.id))
+            .filter(Column::MerchantId.eq(wallet.merchant_id))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// What a merchant says of a new wallet.
+#[derive(Debug, Clone)]
+pub struct NewWallet {
+    /// Owner.
+    pub merchant: MerchantId,
+    /// Slug.
+    pub chain: String,
+    /// Where orders are paid.
+    pub address: AccountAddress,
+    /// Merchant's words.
+    pub label: String,
+    /// Nothing but orders is paid to it.
+    pub dedicated: bool,
+}
+
+/// Which wallets of a merchant to list; removed ones never are.
+#[derive(Debug, Clone, Default)]
+pub struct WalletFilter {
+    /// On this chain.
+    pub chain: Option<String>,
+    /// Used by new orders, or not.
+    pub is_active: Option<bool>,
+}
+
+impl WalletFilter {
+    fn condition(&self, merchant: MerchantId) -> Condition {
+        Condition::all()
+            .add(Column::MerchantId.eq(merchant))
+            .add(Column::DeletedAt.is_null())
+            .add_option(self.chain.as_ref().map(|chain| Column::Chain.eq(chain.as_str())))
+            .add_option(self.is_active.map(|active| Column::IsActive.eq(active)))
     }
 }

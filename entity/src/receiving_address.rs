@@ -4,8 +4,8 @@ use cryptopay_domain::address::AccountAddress;
 use cryptopay_domain::ids::{MerchantId, ReceivingAddressId, WalletId};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QuerySelect, TryInsertResult};
+use sea_orm::sea_query::{ExprTrait, OnConflict};
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QueryOrder, QuerySelect, QueryTrait, TryInsertResult};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -65,9 +65,9 @@ impl Entity {
         Ok(matches!(inserted, TryInsertResult::Inserted(1)))
     }
 
-    /// The held claim on an address in a realm.
-    pub async fn held(
-        connection: &impl ConnectionTrait,
+    /// The held claim on an address in a realm, locked: it is neither released nor moved while this transaction lasts.
+    pub async fn lock_held(
+        txn: &impl ConnectionTrait,
         chain: &str,
         address: AccountAddress,
         realm: i64,
@@ -77,7 +77,8 @@ impl Entity {
             .filter(Column::Address.eq(address))
             .filter(Column::Realm.eq(realm))
             .filter(Column::ReleasedAt.is_null())
-            .one(connection)
+            .lock_exclusive()
+            .one(txn)
             .await
     }
 
@@ -148,14 +149,33 @@ impl Entity {
         Ok(one.is_some())
     }
 
-    /// Held claims whose wallet is gone or has another address by now.
-    pub async fn unused(connection: &impl ConnectionTrait, chain: &str) -> Result<Vec<Model>, DbErr> {
+    /// Held claims whose wallet is gone or has another address by now, locked, so that none is taken over by another
+    /// wallet while it is being let go.
+    pub async fn unused(txn: &impl ConnectionTrait, chain: &str) -> Result<Vec<Model>, DbErr> {
         use super::merchant_wallet;
-        let held =
-            Self::find().filter(Column::Chain.eq(chain)).filter(Column::ReleasedAt.is_null()).all(connection).await?;
+        let user = merchant_wallet::Entity::find()
+            .select_only()
+            .column(merchant_wallet::Column::Id)
+            .filter(
+                Expr::col((merchant_wallet::Entity, merchant_wallet::Column::Id)).equals((Entity, Column::WalletId)),
+            )
+            .filter(
+                Expr::col((merchant_wallet::Entity, merchant_wallet::Column::Address))
+                    .equals((Entity, Column::Address)),
+            )
+            .filter(merchant_wallet::Column::DeletedAt.is_null());
+        let candidates = Self::find()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::ReleasedAt.is_null())
+            .filter(Expr::exists(user.into_query()).not())
+            .order_by_asc(Column::Id)
+            .lock_exclusive()
+            .all(txn)
+            .await?;
+        // Who waited for a lock has read the wallets of before: look again.
         let mut unused = Vec::new();
-        for claim in held {
-            let wallet = merchant_wallet::Entity::find_by_id(claim.wallet_id).one(connection).await?;
+        for claim in candidates {
+            let wallet = merchant_wallet::Entity::find_by_id(claim.wallet_id).one(txn).await?;
             let used =
                 wallet.is_some_and(|wallet| wallet.deleted_at.is_none() && wallet.address == Some(claim.address));
             if !used {

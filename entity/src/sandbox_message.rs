@@ -3,7 +3,7 @@
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
-use sea_orm::{NotSet, QueryOrder, QuerySelect, Set};
+use sea_orm::{Condition, NotSet, PaginatorTrait, QueryOrder, QuerySelect, Set};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -60,6 +60,19 @@ pub struct MessageFilter {
     pub order_id: Option<String>,
 }
 
+impl MessageFilter {
+    fn condition(&self, merchant: MerchantId) -> Condition {
+        let mut all = Condition::all().add(Column::MerchantId.eq(merchant));
+        if let Some(event) = &self.event {
+            all = all.add(Column::Event.eq(event.as_str()));
+        }
+        if let Some(order) = &self.order_id {
+            all = all.add(Column::OrderId.eq(order.as_str()));
+        }
+        all
+    }
+}
+
 impl Entity {
     /// Adds a message; its key.
     pub async fn add(connection: &impl ConnectionTrait, merchant: MerchantId, arrived: Arrived) -> Result<i64, DbErr> {
@@ -105,14 +118,33 @@ impl Entity {
         filter: &MessageFilter,
         limit: u64,
     ) -> Result<Vec<Model>, DbErr> {
-        let mut select = Self::find().filter(Column::MerchantId.eq(merchant));
-        if let Some(event) = &filter.event {
-            select = select.filter(Column::Event.eq(event.as_str()));
-        }
-        if let Some(order) = &filter.order_id {
-            select = select.filter(Column::OrderId.eq(order.as_str()));
-        }
-        select.order_by_desc(Column::Id).limit(limit).all(connection).await
+        Self::find().filter(filter.condition(merchant)).order_by_desc(Column::Id).limit(limit).all(connection).await
+    }
+
+    /// How many of a merchant's messages the filter lets through.
+    pub async fn count_of(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        filter: &MessageFilter,
+    ) -> Result<u64, DbErr> {
+        Self::find().filter(filter.condition(merchant)).count(connection).await
+    }
+
+    /// The same messages, newest first, `limit` of them after `offset`.
+    pub async fn page_of(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        filter: &MessageFilter,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(filter.condition(merchant))
+            .order_by_desc(Column::Id)
+            .offset(offset)
+            .limit(limit)
+            .all(connection)
+            .await
     }
 
     /// Deletes a merchant's messages; how many there were.

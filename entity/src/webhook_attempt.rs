@@ -3,6 +3,7 @@
 use cryptopay_domain::ids::DeliveryId;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder, QuerySelect};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -32,3 +33,21 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// The newest attempts of a delivery, at most `limit`, oldest first. Whoever asks has found the delivery by its owner.
+    pub async fn of_delivery(
+        connection: &impl ConnectionTrait,
+        delivery: DeliveryId,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        let mut attempts = Self::find()
+            .filter(Column::DeliveryId.eq(delivery))
+            .order_by_desc(Column::Id)
+            .limit(limit)
+            .all(connection)
+            .await?;
+        attempts.reverse();
+        Ok(attempts)
+    }
+}

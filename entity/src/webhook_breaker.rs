@@ -4,7 +4,8 @@ use cryptopay_domain::ids::EndpointId;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{ExprTrait, OnConflict};
+use sea_orm::{FromQueryResult, QuerySelect};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -34,7 +35,41 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+/// The worst of an endpoint's breakers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromQueryResult)]
+pub struct Worst {
+    /// Endpoint.
+    pub endpoint_id: EndpointId,
+    /// Most failures in a row of one origin.
+    pub failures: i64,
+    /// The latest time before which there are no attempts.
+    pub open_until: Option<Timestamp>,
+}
+
 impl Entity {
+    /// The worst breaker of each of these endpoints; endpoints without one are left out.
+    pub async fn worst(
+        connection: &impl ConnectionTrait,
+        endpoints: impl IntoIterator<Item = EndpointId>,
+    ) -> Result<Vec<Worst>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::EndpointId)
+            .column_as(Expr::col(Column::Failures).max(), "failures")
+            .column_as(Expr::col(Column::OpenUntil).max(), "open_until")
+            .filter(Column::EndpointId.is_in(endpoints))
+            .group_by(Column::EndpointId)
+            .into_model()
+            .all(connection)
+            .await
+    }
+
+    /// Forgets every failure of an endpoint.
+    pub async fn forget(connection: &impl ConnectionTrait, endpoint: EndpointId) -> Result<(), DbErr> {
+        Self::delete_many().filter(Column::EndpointId.eq(endpoint)).exec(connection).await?;
+        Ok(())
+    }
+
     /// The breaker of an endpoint and origin, closed if there is none yet.
     pub async fn of(connection: &impl ConnectionTrait, endpoint: EndpointId, origin: &str) -> Result<Model, DbErr> {
         let stored = Self::find_by_id((endpoint, origin.to_owned())).one(connection).await?;

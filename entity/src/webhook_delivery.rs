@@ -1,12 +1,14 @@
 //! Deliveries: one event's way to one endpoint.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use cryptopay_domain::event::EventType;
-use cryptopay_domain::ids::{DeliveryId, DeliveryRef, EndpointId, EventId, MerchantId, OrderId};
+use cryptopay_domain::ids::{DeliveryId, DeliveryRef, EndpointId, EventId, MerchantId, OrderId, OrderRef};
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType};
-use sea_orm::{Condition, QueryOrder, QuerySelect};
+use sea_orm::{Condition, PaginatorTrait, QueryOrder, QuerySelect};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -137,7 +139,6 @@ impl Entity {
         queue: Queue<'_>,
         database_now: Timestamp,
     ) -> Result<u64, DbErr> {
-        use sea_orm::PaginatorTrait;
         Self::find()
             .filter(Self::in_queue(queue))
             .filter(Column::State.eq(DeliveryState::Pending))
@@ -191,6 +192,116 @@ impl Entity {
             .col_expr(Column::UpdatedAt, Expr::value(now))
             .filter(Column::EndpointId.eq(endpoint))
             .filter(Column::State.eq(DeliveryState::Pending))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Which deliveries of an endpoint to list. Everything that is set has to hold.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryFilter {
+    /// One of these.
+    pub states: Vec<DeliveryState>,
+    /// About one of these.
+    pub events: Vec<EventType>,
+}
+
+impl DeliveryFilter {
+    fn condition(&self, merchant: MerchantId, endpoint: EndpointId) -> Condition {
+        let mut all = Condition::all().add(Column::EndpointId.eq(endpoint)).add(Column::MerchantId.eq(merchant));
+        if !self.states.is_empty() {
+            all = all.add(Column::State.is_in(self.states.iter().copied()));
+        }
+        if !self.events.is_empty() {
+            all = all.add(Column::EventType.is_in(self.events.iter().copied()));
+        }
+        all
+    }
+}
+
+impl Entity {
+    /// How many deliveries of a merchant's endpoint the filter lets through.
+    pub async fn count_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        endpoint: EndpointId,
+        filter: &DeliveryFilter,
+    ) -> Result<u64, DbErr> {
+        Self::find().filter(filter.condition(merchant, endpoint)).count(connection).await
+    }
+
+    /// Deliveries of a merchant's endpoint, newest first.
+    pub async fn list_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        endpoint: EndpointId,
+        filter: &DeliveryFilter,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(filter.condition(merchant, endpoint))
+            .order_by_desc(Column::Id)
+            .offset(offset)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// The delivery of a merchant by its public id.
+    pub async fn find_owned_by_ref(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        delivery_id: &DeliveryRef,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find()
+            .filter(Column::DeliveryId.eq(delivery_id.clone()))
+            .filter(Column::MerchantId.eq(merchant))
+            .one(connection)
+            .await
+    }
+
+    /// The public ids of the orders that deliveries of a merchant are about.
+    pub async fn order_refs(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        deliveries: &[Model],
+    ) -> Result<BTreeMap<OrderId, OrderRef>, DbErr> {
+        use super::payment_order;
+        let ids: BTreeSet<OrderId> = deliveries.iter().filter_map(|delivery| delivery.order_id).collect();
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let refs: Vec<(OrderId, OrderRef)> = payment_order::Entity::find()
+            .select_only()
+            .column(payment_order::Column::Id)
+            .column(payment_order::Column::OrderId)
+            .filter(payment_order::Column::Id.is_in(ids))
+            .filter(payment_order::Column::MerchantId.eq(merchant))
+            .into_tuple()
+            .all(connection)
+            .await?;
+        Ok(refs.into_iter().collect())
+    }
+
+    /// Makes a delivery of a merchant due now, as if it had never been tried; id and body stay. A claim that is held on
+    /// it stays too, so that it is not sent twice at once.
+    pub async fn requeue(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        id: DeliveryId,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::State, Expr::value(DeliveryState::Pending))
+            .col_expr(Column::Attempts, Expr::value(0_i64))
+            .col_expr(Column::NextAttemptAt, Expr::value(now))
+            .col_expr(Column::DeadReason, Expr::value(None::<String>))
+            .col_expr(Column::DeliveredAt, Expr::value(None::<Timestamp>))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Id.eq(id))
+            .filter(Column::MerchantId.eq(merchant))
             .exec(connection)
             .await?;
         Ok(())

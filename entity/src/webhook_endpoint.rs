@@ -4,8 +4,10 @@ use cryptopay_domain::event::EventFilter;
 use cryptopay_domain::ids::{EndpointId, MerchantId};
 use cryptopay_domain::merchant::EndpointScope;
 use cryptopay_domain::time::Timestamp;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{PaginatorTrait, QueryOrder};
+use sea_orm::sea_query::LockType;
+use sea_orm::{PaginatorTrait, QueryOrder, QuerySelect};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -89,6 +91,99 @@ impl Entity {
             .count(connection)
             .await
     }
+
+    /// Makes every other change to a merchant's endpoints wait until this transaction ends, so that they can be counted.
+    /// Orders do not wait: they take no such lock.
+    pub async fn lock_all(txn: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        use super::merchant;
+        merchant::Entity::find_by_id(merchant).lock(LockType::NoKeyUpdate).one(txn).await?;
+        Ok(())
+    }
+
+    /// How many endpoints a merchant has, the implicit one among them.
+    pub async fn count_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Self::find().filter(Column::MerchantId.eq(merchant)).filter(Column::DeletedAt.is_null()).count(connection).await
+    }
+
+    /// Endpoints of a merchant, newest first.
+    pub async fn list_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::DeletedAt.is_null())
+            .order_by_desc(Column::Id)
+            .offset(offset)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// Adds an endpoint.
+    pub async fn add(connection: &impl ConnectionTrait, new: NewEndpoint, now: Timestamp) -> Result<Model, DbErr> {
+        let row = ActiveModel {
+            id: NotSet,
+            merchant_id: Set(new.merchant),
+            scope: Set(new.scope),
+            url: Set(new.url),
+            events: Set(new.events.to_string()),
+            description: Set(new.description),
+            is_active: Set(new.is_active),
+            secret: Set(new.secret),
+            previous_secret: Set(None),
+            previous_secret_until: Set(None),
+            disabled_reason: Set(None),
+            last_success_at: Set(None),
+            last_failure_at: Set(None),
+            created_at: Set(now),
+            updated_at: Set(now),
+            deleted_at: Set(None),
+        };
+        row.insert(connection).await
+    }
+
+    /// Writes what a merchant can change of an endpoint.
+    pub async fn change(connection: &impl ConnectionTrait, endpoint: &Model) -> Result<(), DbErr> {
+        let row = ActiveModel {
+            url: Set(endpoint.url.clone()),
+            events: Set(endpoint.events.clone()),
+            description: Set(endpoint.description.clone()),
+            is_active: Set(endpoint.is_active),
+            disabled_reason: Set(endpoint.disabled_reason.clone()),
+            updated_at: Set(endpoint.updated_at),
+            deleted_at: Set(endpoint.deleted_at),
+            ..Default::default()
+        };
+        Self::update_many()
+            .set(row)
+            .filter(Column::Id.eq(endpoint.id))
+            .filter(Column::MerchantId.eq(endpoint.merchant_id))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// What a new endpoint is made of.
+#[derive(Debug, Clone)]
+pub struct NewEndpoint {
+    /// Owner.
+    pub merchant: MerchantId,
+    /// Whose deliveries it takes.
+    pub scope: EndpointScope,
+    /// Where to; none for scope `order`.
+    pub url: Option<String>,
+    /// Events wanted.
+    pub events: EventFilter,
+    /// Merchant's words.
+    pub description: String,
+    /// Whether it gets deliveries.
+    pub is_active: bool,
+    /// Signing secret, encrypted.
+    pub secret: String,
 }
 
 impl Model {

@@ -1,14 +1,16 @@
 //! The body of a request, read as JSON and judged field by field.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use poem::http::{Method, header};
-use poem::{FromRequest, Request, RequestBody, Result};
+use poem::{Request, RequestBody, Result};
 use poem_openapi::impl_apirequest_for_payload;
 use poem_openapi::payload::{ParsePayload, Payload};
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseFromJSON, Type};
 use serde_json::{Map, Value};
+use tokio::io::AsyncReadExt;
 
 use crate::error::{ApiError, ErrorCode};
 use crate::fields::Fields;
@@ -45,7 +47,7 @@ impl<T: ParseFromJSON> ParsePayload for Body<T> {
     const IS_REQUIRED: bool = true;
 
     async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
-        let bytes = Vec::<u8>::from_request(request, body).await?;
+        let bytes = read(body).await?;
         let values = if bytes.is_empty() && request.method() == Method::POST {
             // A POST whose fields are all optional may come without a body; others name what is missing.
             Map::new()
@@ -58,6 +60,35 @@ impl<T: ParseFromJSON> ParsePayload for Body<T> {
 }
 
 impl_apirequest_for_payload!(Body<T>, T: ParseFromJSON);
+
+/// A refused body is read on up to here, so that the client hears the answer instead of a broken connection.
+const MAX_DRAINED_BYTES: u64 = 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+async fn read(body: &mut RequestBody) -> Result<Vec<u8>> {
+    let mut reader = body.take()?.into_async_read();
+    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let arrived = async {
+        (&mut reader).take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
+        if bytes.len() > MAX_BODY_BYTES {
+            tokio::io::copy(&mut (&mut reader).take(MAX_DRAINED_BYTES), &mut tokio::io::sink()).await?;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    match tokio::time::timeout(BODY_TIMEOUT, arrived).await {
+        Ok(Ok(())) if bytes.len() > MAX_BODY_BYTES => {
+            Err(ApiError::new(ErrorCode::PayloadTooLarge, "The body is larger than 256 KiB.").into())
+        }
+        Ok(Ok(())) => Ok(bytes),
+        Ok(Err(_)) => Err(ApiError::new(ErrorCode::MalformedJson, "The body broke off.").into()),
+        Err(_) => {
+            let message = "The body did not arrive within 30 seconds.";
+            Err(ApiError::new(ErrorCode::MalformedJson, message).into())
+        }
+    }
+}
 
 fn check_content_type(request: &Request) -> Result<(), ApiError> {
     let content_type = request.header(header::CONTENT_TYPE).unwrap_or_default();

@@ -13,6 +13,7 @@ mod world;
 mod checker;
 mod deadlines;
 mod decisions;
+mod histories;
 mod orders;
 mod payments;
 mod races;

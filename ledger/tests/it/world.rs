@@ -89,6 +89,8 @@ pub(crate) struct World {
     pub(crate) slug: &'static str,
     pub(crate) merchant: Merchant,
     pub(crate) now: Timestamp,
+    /// How far the chain's finality tag lies behind its tip, where it has one.
+    pub(crate) final_lag: Option<u64>,
     /// The next transaction does all its work and is then lost; it is tried again afterwards.
     pub(crate) crash_next: Cell<bool>,
     made: u64,
@@ -108,7 +110,17 @@ impl World {
         assert!(chain_cursor::Entity::begin(connection, slug, number, tip.hash, tip.time, tip.time).await.unwrap());
         chain_block::Entity::append(connection, slug, &[tip], number).await.unwrap();
         let merchant = seed_merchant(connection, slug, 1, tip.time).await;
-        Self { database, registry, chain, slug, merchant, now: tip.time, crash_next: Cell::new(false), made: 1 }
+        Self {
+            database,
+            registry,
+            chain,
+            slug,
+            merchant,
+            now: tip.time,
+            final_lag: None,
+            crash_next: Cell::new(false),
+            made: 1,
+        }
     }
 
     pub(crate) fn db(&self) -> &DatabaseConnection {
@@ -322,7 +334,7 @@ impl World {
             blocks: &blocks,
             transfers: &transfers,
             head_height: self.chain.tip().number,
-            final_height: None,
+            final_height: self.final_lag.and_then(|lag| self.chain.tip().number.checked_sub(lag)),
         };
         ledger::record_batch(txn, self.occasion("seen in a block"), fence, batch).await
     }
@@ -545,6 +557,11 @@ impl World {
     /// Numbers the events and asks the checker.
     pub(crate) async fn audit(&self) {
         while event::Entity::publish(self.db()).await.unwrap().is_some() {}
+        self.check_rules().await;
+    }
+
+    /// Asks the checker.
+    pub(crate) async fn check_rules(&self) {
         let found = ledger::audit::check(self.db()).await.unwrap();
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, Vec::<String>::new());

@@ -1,0 +1,142 @@
+//! Opening the database and bringing its schema up to date.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cryptopay_migration::{Migrator, MigratorTrait};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, TransactionTrait};
+use secrecy::ExposeSecret;
+
+use crate::config::DatabaseUrl;
+
+/// Connections at most; a request or job holds one for the length of a transaction.
+const MAX_CONNECTIONS: u32 = 24;
+/// How long a request waits for a connection before it is told that the gateway is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a writer waits for SQLite's one write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Key of the advisory lock under which the schema is migrated (PostgreSQL).
+const MIGRATION_LOCK: i64 = 0x43_50_5f_6d_69_67;
+
+/// Why the schema is not what this binary needs.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The database cannot be used at the moment.
+    #[error("{0}")]
+    Database(#[from] DbErr),
+    /// The folder or lock file of the SQLite database cannot be used.
+    #[error("{path}: {source}; make the folder writable or set CRYPTOPAY_DATA_DIR")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A newer version has migrated it.
+    #[error("the database's schema is newer than this binary ({0}); run the version that made it, or restore a backup")]
+    Newer(String),
+}
+
+impl SchemaError {
+    /// Whether waiting can help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
+}
+
+/// Opens the database without waiting for it: a server that is away is connected to when it comes back.
+///
+/// # Errors
+/// Only for what no waiting mends, such as a folder that cannot be made.
+pub async fn open(url: &DatabaseUrl) -> Result<DatabaseConnection, SchemaError> {
+    if let DatabaseUrl::Sqlite(path) = url {
+        make_parent(path)?;
+    }
+    let mut options = ConnectOptions::new(url.connect_url().expose_secret().to_owned());
+    options
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(Duration::from_secs(300))
+        .connect_lazy(true)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(|sqlite| {
+            sqlite
+                .journal_mode(sea_orm::sqlx::sqlite::SqliteJournalMode::Wal)
+                .synchronous(sea_orm::sqlx::sqlite::SqliteSynchronous::Full)
+                .busy_timeout(BUSY_TIMEOUT)
+                .foreign_keys(true)
+        });
+    Ok(Database::connect(options).await?)
+}
+
+fn make_parent(path: &Path) -> Result<(), SchemaError> {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(parent)
+        .map_err(|source| SchemaError::File { path: parent.display().to_string(), source })
+}
+
+/// Applies what is missing, one process at a time.
+///
+/// # Errors
+/// A newer schema is refused.
+pub async fn migrate(url: &DatabaseUrl, database: &DatabaseConnection) -> Result<(), SchemaError> {
+    match url {
+        DatabaseUrl::Sqlite(path) => {
+            let lock = lock_file(path).await?;
+            let done = up(database).await;
+            drop(lock);
+            done
+        }
+        DatabaseUrl::Postgres(_) => {
+            let lock = database.begin().await?;
+            lock.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
+            up(database).await?;
+            lock.commit().await?;
+            Ok(())
+        }
+    }
+}
+
+async fn up(database: &DatabaseConnection) -> Result<(), SchemaError> {
+    check_not_newer(database).await?;
+    Migrator::up(database, None).await?;
+    Ok(())
+}
+
+/// Refuses a schema that holds migrations which this binary does not know.
+///
+/// # Errors
+/// `Newer`, naming them.
+pub async fn check_not_newer(database: &DatabaseConnection) -> Result<(), SchemaError> {
+    Migrator::install(database).await?;
+    let known: Vec<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    let applied = Migrator::get_migration_models(database).await?;
+    let unknown: Vec<String> =
+        applied.into_iter().map(|row| row.version).filter(|version| !known.contains(version)).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(SchemaError::Newer(unknown.join(", "))) }
+}
+
+/// Whether every migration is applied.
+///
+/// # Errors
+/// Only failures of the database.
+pub async fn is_current(database: &DatabaseConnection) -> Result<bool, DbErr> {
+    Ok(Migrator::get_pending_migrations(database).await?.is_empty())
+}
+
+/// A lock beside the SQLite file, held while this is alive: the system gives it back however the process ends.
+async fn lock_file(path: &Path) -> Result<File, SchemaError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".migrate-lock");
+    let path = PathBuf::from(name);
+    let shown = path.display().to_string();
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    let locked = locked.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    locked.map_err(|source| SchemaError::File { path: shown, source })
+}

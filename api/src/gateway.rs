@@ -1,0 +1,192 @@
+//! A running gateway: configuration in, listening process out. `serve` and `demo` both start one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cryptopay_chain::{ChainClient, ChainError, EvmClient, Limits};
+use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, WebhookClient};
+use cryptopay_jobs::{ChainAccess, Context, Events, Queue, STOP_WITHIN, Workers};
+use cryptopay_sandbox::SimulatedChain;
+use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
+use poem::web::LocalAddr;
+use sea_orm::DatabaseConnection;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, EndpointSecrets, Parts};
+use crate::config::{ChainSource, Config, ConfigError, Mode};
+use crate::database::{self, SchemaError};
+use crate::http;
+use crate::live::Live;
+use crate::readiness::Readiness;
+use crate::security::passwords::Passwords;
+use crate::security::{KeyError, Keys, entropy};
+
+/// A gateway that listens and works until it is stopped.
+#[derive(Debug)]
+pub struct Gateway {
+    /// What requests are served with.
+    pub app: App,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether start-up has reached the database.
+    pub readiness: Readiness,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Wrong configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address is taken, or is not ours.
+    #[error("CRYPTOPAY_BIND: cannot listen on {address}: {source}; set it to a free address, or to port 0 to pick one")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database's folder or schema.
+    #[error("DATABASE_URL: {0}")]
+    Schema(#[from] SchemaError),
+    /// The secret.
+    #[error("CRYPTOPAY_SECRET: {0}")]
+    Keys(#[from] KeyError),
+    /// An RPC endpoint's URL.
+    #[error("CRYPTOPAY_RPC_{slug}: {source}")]
+    Chain {
+        /// Chain, in upper case.
+        slug: String,
+        /// Why.
+        source: ChainError,
+    },
+    /// TLS for webhooks.
+    #[error(transparent)]
+    Webhooks(#[from] ClientError),
+    /// Password hashing.
+    #[error("password hashing cannot be set up: {0}")]
+    Passwords(String),
+}
+
+/// Longest wait between two attempts to reach a database that is away.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+impl Gateway {
+    /// Starts a gateway. It listens when this returns; the database may still be away.
+    ///
+    /// # Errors
+    /// What no waiting mends.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let acceptor = listen(config.bind).await?;
+        let address = local_address(&acceptor).unwrap_or(config.bind);
+        let public_url = config.public_base(address).trim_end_matches('/').to_owned();
+        let database = database::open(&config.database).await?;
+        let app = build(config, public_url, database)?;
+        let readiness = Readiness::default();
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(work(app.clone(), readiness.clone(), stop.clone()));
+        let routes = http::routes(app.clone(), readiness.clone(), stop.clone());
+        let stopped = stop.clone();
+        let server = tokio::spawn(async move {
+            let server = poem::Server::new_with_acceptor(acceptor);
+            server.run_with_graceful_shutdown(routes, stopped.cancelled_owned(), Some(STOP_WITHIN)).await
+        });
+        tasks.close();
+        Ok(Self { app, address, readiness, stop, tasks, server })
+    }
+
+    /// Stops accepting, lets requests and jobs finish for up to 20 s, gives leases back.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let ended = async {
+            self.tasks.wait().await;
+            self.server.await
+        };
+        // Both bound themselves; this is for what neither foresees.
+        match tokio::time::timeout(STOP_WITHIN.saturating_add(Duration::from_secs(5)), ended).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(outcome) => tracing::warn!(?outcome, "the server ended with an error"),
+            Err(_) => tracing::warn!("stopped without waiting any longer"),
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpAcceptor, StartError> {
+    TcpListener::bind(address).into_acceptor().await.map_err(|source| StartError::Bind { address, source })
+}
+
+fn local_address(acceptor: &TcpAcceptor) -> Option<SocketAddr> {
+    acceptor.local_addr().first().and_then(|LocalAddr(address)| address.as_socket_addr().copied())
+}
+
+/// Puts the parts of a gateway together.
+///
+/// # Errors
+/// What no waiting mends.
+pub fn build(config: Config, public_url: String, database: DatabaseConnection) -> Result<App, StartError> {
+    let secret = config.secret_or_generated(entropy::bytes())?;
+    let keys = Keys::new(&secret, config.secret_previous.as_ref())?;
+    let registry = Arc::new(config.chains.registry().clone());
+    let mut chains = BTreeMap::new();
+    for (chain, source) in config.chains.served() {
+        let client: Arc<dyn ChainClient> = match source {
+            ChainSource::Simulated => {
+                let transport = SimulatedChain::new(database.clone(), Arc::new(chain.clone()));
+                Arc::new(EvmClient::over(transport, format!("simulated {}", chain.slug), Limits::default()))
+            }
+            ChainSource::Rpc(endpoints) => {
+                let slug = chain.slug.to_uppercase();
+                let Some(url) = endpoints.http.first() else { continue };
+                let client = EvmClient::http(url.expose(), Limits::default());
+                Arc::new(client.map_err(|source| StartError::Chain { slug, source })?)
+            }
+        };
+        chains.insert(chain.slug.clone(), ChainAccess::new(chain.clone(), client));
+    }
+    let policy = ClientPolicy { allow: config.webhook_allow.clone(), https_only: config.mode == Mode::Live };
+    let context = Context {
+        database,
+        registry,
+        chains,
+        queue: Queue::embedded(),
+        events: Events::embedded(),
+        webhooks: WebhookClient::new(policy)?,
+        secrets: Arc::new(EndpointSecrets(keys.clone())),
+        owner: format!("{}-{:08x}", std::process::id(), rand::random::<u32>()),
+    };
+    let passwords = Passwords::new();
+    Ok(App::new(Parts { config, public_url, context: Arc::new(context), keys, passwords, live: Live::default() }))
+}
+
+/// Waits for the database, then runs jobs and live events until `stop`.
+async fn work(app: App, readiness: Readiness, stop: CancellationToken) {
+    tokio::select! {
+        () = migrate(&app, &readiness) => {}
+        () = stop.cancelled() => return,
+    }
+    readiness.set(None);
+    let live = app.live.clone().run(app.database().clone(), app.context.events.clone(), stop.clone());
+    tokio::join!(live, Workers::run(app.context.clone(), stop.clone()));
+}
+
+async fn migrate(app: &App, readiness: &Readiness) {
+    let mut wait = Duration::from_millis(50);
+    while let Err(error) = database::migrate(&app.config.database, app.database()).await {
+        if error.is_passing() {
+            tracing::warn!(%error, "waiting for the database");
+        } else {
+            tracing::error!(%error, "the database cannot be used");
+        }
+        readiness.set(Some(format!("the database is not ready: {error}")));
+        tokio::time::sleep(wait).await;
+        wait = wait.saturating_mul(2).min(MAX_BACKOFF);
+    }
+}

@@ -1,0 +1,100 @@
+//! Everything that is no success gets the shape of the contract, whoever noticed it.
+
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::middleware::PanicHandler;
+use poem::{IntoResponse, Response};
+use poem_openapi::error::{AuthorizationError, ParseParamError, ParsePathError};
+use serde_json::Value;
+
+use crate::error::{ApiError, ErrorCode};
+use crate::rest::document::openapi;
+
+/// Which methods each documented path has, for `Allow`.
+#[derive(Debug, Clone)]
+pub(super) struct Methods(Arc<Vec<(Vec<String>, Vec<String>)>>);
+
+impl Methods {
+    /// Read from the OpenAPI document, so that it cannot be wrong about a route.
+    pub(super) fn of_document() -> Self {
+        let document = openapi().unwrap_or_default();
+        let mut methods = vec![
+            (segments("/graphql"), vec!["GET".to_owned(), "POST".to_owned()]),
+            (segments("/order/{id}"), vec!["GET".to_owned()]),
+            (segments("/qr/{id}"), vec!["GET".to_owned()]),
+            (segments("/sandbox/inbox/{token}"), vec!["POST".to_owned()]),
+        ];
+        if let Some(paths) = document.get("paths").and_then(Value::as_object) {
+            for (path, item) in paths {
+                let known = ["get", "post", "put", "patch", "delete"];
+                let has = known.iter().filter(|method| item.get(**method).is_some());
+                methods.push((segments(path), has.map(|method| method.to_uppercase()).collect()));
+            }
+        }
+        Self(Arc::new(methods))
+    }
+
+    fn allow(&self, path: &str) -> Option<String> {
+        let path = segments(path);
+        let fits = |pattern: &[String]| {
+            pattern.len() == path.len()
+                && pattern.iter().zip(&path).all(|(pattern, segment)| pattern.starts_with('{') || pattern == segment)
+        };
+        let (_, methods) = self.0.iter().find(|(pattern, _)| fits(pattern))?;
+        Some(methods.join(", "))
+    }
+}
+
+fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
+}
+
+/// The answer to an error.
+pub(super) fn answer(error: poem::Error, methods: &Methods) -> Response {
+    if error.is_from_response() {
+        return error.into_response();
+    }
+    let mut answer = convert(&error);
+    if answer.code == ErrorCode::MethodNotAllowed {
+        answer.allow = super::request_log::current_path().and_then(|path| methods.allow(&path));
+    }
+    answer.into_response()
+}
+
+fn convert(error: &poem::Error) -> ApiError {
+    if error.downcast_ref::<AuthorizationError>().is_some() {
+        let message = "Send the header Authorization: Bearer <token>, with an access token from login or an API key.";
+        return ApiError::new(ErrorCode::AuthenticationRequired, message);
+    }
+    if error.downcast_ref::<ParsePathError>().is_some() {
+        return ApiError::not_found("object");
+    }
+    if let Some(parameter) = error.downcast_ref::<ParseParamError>() {
+        return ApiError::field(parameter.name, parameter.reason.clone());
+    }
+    match error.status() {
+        StatusCode::NOT_FOUND => ApiError::new(ErrorCode::NotFound, "There is no such route; /docs/ lists them."),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ApiError::new(ErrorCode::MethodNotAllowed, "This route exists, but not with this method.")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(ErrorCode::PayloadTooLarge, "The body is larger than 256 KiB."),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::new(ErrorCode::UnsupportedMediaType, "Send the header Content-Type: application/json.")
+        }
+        status if status.is_server_error() => ApiError::internal(error),
+        _ => ApiError::new(ErrorCode::MalformedJson, "The request cannot be read."),
+    }
+}
+
+/// A panic is an internal error like any other.
+#[derive(Debug, Clone)]
+pub(super) struct PanicAnswer;
+
+impl PanicHandler for PanicAnswer {
+    type Response = Response;
+
+    fn get_response(&self, _: Box<dyn std::any::Any + Send + 'static>) -> Response {
+        ApiError::internal("a handler panicked").into_response()
+    }
+}

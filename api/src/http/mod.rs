@@ -1,0 +1,86 @@
+//! The HTTP surface: every route, and what stands around each of them.
+
+mod cors;
+mod errors;
+mod health;
+mod request_log;
+mod swagger;
+
+use poem::endpoint::BoxEndpoint;
+use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
+use poem::{EndpointExt, Response, Route, get, handler};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::readiness::Readiness;
+use crate::rest;
+
+/// Everything that is served. `shutdown` ends streams and sockets when the process is told to stop.
+pub fn routes(app: App, readiness: Readiness, shutdown: CancellationToken) -> BoxEndpoint<'static, Response> {
+    let methods = errors::Methods::of_document();
+    let api = Route::new().at("/", get(index)).at("/openapi.json", get(openapi));
+    // W let api = rest::payment_page::public_routes(api);
+    // W let api = rest::sandbox::inbox_route(api);
+    // W let api = crate::graphql::routes(api, &app, shutdown);
+    let _ = shutdown;
+    let api = api
+        .nest("/", rest::service())
+        .with(NormalizePath::new(TrailingSlash::Trim))
+        .around({
+            let readiness = readiness.clone();
+            move |endpoint, request| {
+                let readiness = readiness.clone();
+                async move {
+                    if let Some(reason) = readiness.not_migrated() {
+                        return Err(ApiError::unavailable(reason).into());
+                    }
+                    poem::Endpoint::call(&*endpoint, request).await
+                }
+            }
+        });
+    let cors_origins = app.config.cors_origins.clone();
+    Route::new()
+        .at("/healthz", get(health::healthz))
+        .at("/readyz", get(health::readyz))
+        .nest("/docs", get(swagger::swagger))
+        .nest_no_strip("/", api)
+        .data(app)
+        .data(readiness)
+        .catch_all_error(move |error| {
+            let methods = methods.clone();
+            async move { errors::answer(error, &methods) }
+        })
+        .with(CatchPanic::new().with_handler(errors::PanicAnswer))
+        .around(move |endpoint, request| {
+            let origins = cors_origins.clone();
+            async move { cors::around(&*endpoint, request, &origins).await }
+        })
+        .around(|endpoint, request| async move { request_log::around(&*endpoint, request).await })
+        .map_to_response()
+        .boxed()
+}
+
+#[handler]
+fn index() -> poem::web::Json<Value> {
+    poem::web::Json(json!({
+        "name": "CryptoPay",
+        "version": env!("CARGO_PKG_VERSION"),
+        "links": {
+            "documentation": "/docs/",
+            "openapi": "/openapi.json",
+            "graphql": "/graphql",
+            "subscriptions": "/graphql/ws",
+            "health": "/healthz",
+            "readiness": "/readyz",
+            "blockchains": "/api/blockchains/",
+        },
+    }))
+}
+
+#[handler]
+fn openapi() -> Result<Response, poem::Error> {
+    let document = rest::document::openapi().map_err(ApiError::internal)?;
+    Ok(Response::builder().content_type("application/json").body(document.to_string()))
+}

@@ -1,0 +1,60 @@
+//! A request id on every answer and on the one log line of its request; and the headers that every answer has.
+
+use std::time::Instant;
+
+use poem::http::{HeaderValue, header};
+use poem::{Endpoint, Request, Response, Result};
+use tracing::Instrument;
+
+tokio::task_local! {
+    static PATH: String;
+}
+
+/// Name of the header.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Gives the request its id, serves it, and logs a line.
+pub(super) async fn around<E: Endpoint>(endpoint: &E, request: Request) -> Result<Response> {
+    let id = caller_id(&request).unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!("request", id);
+    let start = Instant::now();
+    let serve = PATH.scope(path.clone(), endpoint.get_response(request));
+    let mut response = serve.instrument(span.clone()).await;
+    let status = response.status().as_u16();
+    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    span.in_scope(|| {
+        if status >= 500 {
+            tracing::warn!(%method, path = shown(&path), status, duration_ms, "request");
+        } else {
+            tracing::debug!(%method, path = shown(&path), status, duration_ms, "request");
+        }
+    });
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
+    Ok(response)
+}
+
+/// The path of the request that is being served on this task.
+pub(super) fn current_path() -> Option<String> {
+    PATH.try_with(Clone::clone).ok()
+}
+
+/// The caller's own id, if it is sane.
+fn caller_id(request: &Request) -> Option<String> {
+    let id = request.header(REQUEST_ID)?;
+    let sane = (1..=64).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
+    sane.then(|| id.to_owned())
+}
+
+/// A path as it may be logged: the inbox's token is a secret.
+fn shown(path: &str) -> &str {
+    if path.starts_with("/sandbox/inbox/") { "/sandbox/inbox/…" } else { path }
+}

@@ -1,0 +1,52 @@
+//! What unit tests of operations are served with: an `App` over a throwaway database, without workers or chains.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
+use cryptopay_jobs::{Context, Events, Queue};
+use cryptopay_test_support::TestDatabase;
+
+use crate::app::{App, EndpointSecrets, Parts};
+use crate::config::{Config, Environment, Role};
+use crate::live::Live;
+use crate::security::Keys;
+use crate::security::passwords::Passwords;
+
+/// The 32 bytes 0 to 31.
+const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Where the gateway of these tests says that it is. Nothing listens there.
+pub(crate) const PUBLIC_URL: &str = "http://127.0.0.1:8080";
+
+/// A sandbox gateway with the built-in chains and open registration. Nobody works on its queue.
+pub(crate) async fn app(db: &TestDatabase) -> App {
+    app_with(db, &[]).await
+}
+
+/// The same, with variables of the environment set (`CRYPTOPAY_REGISTRATION`, …). Those of the database and the
+/// secret are the test's.
+pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> App {
+    let environment: Environment = [("CRYPTOPAY_SECRET", SECRET)].iter().chain(variables).copied().collect();
+    let config = Config::from_env(Role::All, &environment).unwrap();
+    let public_url = config.public_url.as_ref().map_or(PUBLIC_URL, |url| url.as_str()).trim_end_matches('/').to_owned();
+    let keys = Keys::new(config.secret.as_ref().unwrap(), config.secret_previous.as_ref()).unwrap();
+    let policy = ClientPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
+    let context = Context {
+        database: db.connection().clone(),
+        registry: Arc::new(config.chains.registry().clone()),
+        chains: BTreeMap::new(),
+        queue: Queue::embedded(),
+        events: Events::embedded(),
+        webhooks: WebhookClient::new(policy).unwrap(),
+        secrets: Arc::new(EndpointSecrets(keys.clone())),
+        owner: "test".to_owned(),
+    };
+    App::new(Parts {
+        config,
+        public_url,
+        context: Arc::new(context),
+        keys,
+        passwords: Passwords::new(),
+        live: Live::default(),
+    })
+}
