@@ -110,9 +110,12 @@ pub fn decide(clues: &TransferClues, candidates: &[Candidate]) -> Decision {
     let mut references = Vec::new();
     let mut held = Vec::new();
     let mut cooling = Vec::new();
+    let mut names_another = false;
     for candidate in candidates {
         if let Some(problem) = outside_window(clues, candidate) {
             verdict(candidate, problem);
+            // The payer meant that order, so that an amount which happens to fit another is no evidence.
+            names_another |= candidate.clue == Clue::Reference && clues.sole;
             continue;
         }
         match candidate.clue {
@@ -137,7 +140,7 @@ pub fn decide(clues: &TransferClues, candidates: &[Candidate]) -> Decision {
             several.iter().for_each(|one| verdict(one, "ambiguous: several orders' references are in the transaction"))
         }
     }
-    let ambiguous_reference = references.len() > 1;
+    let ambiguous_reference = references.len() > 1 || (names_another && references.is_empty());
     match (held.as_slice(), cooling.as_slice()) {
         _ if order.is_some() => {
             held.iter().chain(&cooling).for_each(|one| {
@@ -243,6 +246,12 @@ mod tests {
         let decision = decide(&clues, &[candidate(1, Clue::CoolingAmount)]);
         assert_eq!(decision.order, None);
         assert!(decision.evidence.candidates[0].verdict.starts_with("possible"));
+    }
+
+    #[test]
+    fn a_payment_that_names_an_order_which_is_over_is_nobody_elses_by_its_amount() {
+        let over = Candidate { monitor_until: Timestamp::from_secs(1_000), ..candidate(2, Clue::Reference) };
+        assert_eq!(decide(&clues(), &[candidate(1, Clue::HeldAmount), over]).order, None);
     }
 
     #[test]

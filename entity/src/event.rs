@@ -121,6 +121,35 @@ impl Entity {
             .await
     }
 
+    /// Numbered events of one order of a merchant after `sequence`, in order, at most `limit`.
+    pub async fn of_owned_order_after(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        order: OrderId,
+        sequence: i64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::OrderId.eq(order))
+            .filter(Column::Sequence.gt(sequence))
+            .order_by_asc(Column::Sequence)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// The smallest number that is still kept, of any merchant; `None` when no event is numbered. One index look-up.
+    pub async fn oldest_sequence(connection: &impl ConnectionTrait) -> Result<Option<i64>, DbErr> {
+        let oldest = Self::find()
+            .select_only()
+            .column(Column::Sequence)
+            .filter(Column::Sequence.is_not_null())
+            .order_by_asc(Column::Sequence)
+            .limit(1);
+        oldest.into_tuple().one(connection).await
+    }
+
     /// Published events about one order after `sequence`.
     pub async fn of_order_after(
         connection: &impl ConnectionTrait,

@@ -6,7 +6,6 @@ use cryptopay_domain::merchant::{Ownership, WalletKind};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::LockType;
 use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
 
 /// A row.
@@ -97,14 +96,6 @@ impl Entity {
             .filter(Column::DeletedAt.is_null())
             .one(connection)
             .await
-    }
-
-    /// Makes every other change to a merchant's wallets wait until this transaction ends. Orders do not wait: they take
-    /// no such lock.
-    pub async fn lock_all(txn: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
-        use super::merchant;
-        merchant::Entity::find_by_id(merchant).lock(LockType::NoKeyUpdate).one(txn).await?;
-        Ok(())
     }
 
     /// How many wallets of a merchant the filter lets through.

@@ -351,9 +351,54 @@ impl Entity {
             .all(connection)
             .await
     }
+
+    /// A stretch of a merchant's orders, nearest first as `seek` walks. An index seek, however deep.
+    pub async fn seek_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        filter: &OrderFilter,
+        seek: Seek,
+    ) -> Result<Vec<Model>, DbErr> {
+        let place = || Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
+        let bound = |place: Place| Expr::tuple([Expr::value(place.0), Expr::value(place.1)]);
+        let mut rows = Self::find().filter(filter.condition(merchant));
+        if let Some(newer_than) = seek.newer_than {
+            rows = rows.filter(place().gt(bound(newer_than)));
+        }
+        if let Some(older_than) = seek.older_than {
+            rows = rows.filter(place().lt(bound(older_than)));
+        }
+        let order = if seek.oldest_first { Order::Asc } else { Order::Desc };
+        rows.order_by(Column::CreatedAt, order.clone())
+            .order_by(Column::Id, order)
+            .limit(seek.limit)
+            .all(connection)
+            .await
+    }
+}
+
+/// Where an order stands among its merchant's: by creation, ties by key.
+pub type Place = (Timestamp, OrderId);
+
+/// A stretch between two places, neither of which belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seek {
+    /// Only orders created after the one at this place.
+    pub newer_than: Option<Place>,
+    /// Only orders created before the one at this place.
+    pub older_than: Option<Place>,
+    /// Which end to begin at.
+    pub oldest_first: bool,
+    /// Most orders.
+    pub limit: u64,
 }
 
 impl Model {
+    /// The order's place among its merchant's.
+    pub fn place(&self) -> Place {
+        (self.created_at, self.id)
+    }
+
     /// The order's flags.
     pub fn flags(&self) -> Vec<OrderFlag> {
         self.flags.split(',').filter_map(|flag| flag.parse().ok()).collect()

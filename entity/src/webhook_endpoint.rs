@@ -6,7 +6,6 @@ use cryptopay_domain::merchant::EndpointScope;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::LockType;
 use sea_orm::{PaginatorTrait, QueryOrder, QuerySelect};
 
 /// A row.
@@ -90,14 +89,6 @@ impl Entity {
             .filter(Column::DeletedAt.is_null())
             .count(connection)
             .await
-    }
-
-    /// Makes every other change to a merchant's endpoints wait until this transaction ends, so that they can be counted.
-    /// Orders do not wait: they take no such lock.
-    pub async fn lock_all(txn: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
-        use super::merchant;
-        merchant::Entity::find_by_id(merchant).lock(LockType::NoKeyUpdate).one(txn).await?;
-        Ok(())
     }
 
     /// How many endpoints a merchant has, the implicit one among them.

@@ -152,7 +152,7 @@ async fn check_transfers(
             tell("an allocation holds nothing".to_owned());
         }
     }
-    Ok(page.last().map(|row| row.id))
+    Ok(page.last().filter(|_| is_full(page.len())).map(|row| row.id))
 }
 
 async fn check_orders(
@@ -189,7 +189,12 @@ async fn check_orders(
             problem,
         }));
     }
-    Ok(page.last().map(|order| order.id))
+    Ok(page.last().filter(|_| is_full(page.len())).map(|order| order.id))
+}
+
+/// Whether there may be a further page.
+fn is_full(rows: usize) -> bool {
+    u64::try_from(rows).unwrap_or(u64::MAX) >= PAGE
 }
 
 type Problems = Vec<(Rule, String)>;

@@ -89,6 +89,14 @@ async fn rederive_one(
     let change = change(&before, &derived, terms.due, order.closed_at.is_some(), fresh_late);
     note_standings(txn, &shares, &derived, &change).await?;
     if change.events.is_empty() {
+        // Closing an order that is paid, or over already, changes nothing that anybody sees.
+        if order.closed_at.is_some() && !before.closed {
+            payment_order::Entity::update_many()
+                .col_expr(payment_order::Column::ClosedAt, Expr::value(order.closed_at))
+                .filter(payment_order::Column::Id.eq(order.id))
+                .exec(txn)
+                .await?;
+        }
         return Ok(());
     }
 

@@ -6,7 +6,7 @@ mod merchant;
 mod migrate;
 mod serve;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -107,6 +107,7 @@ fn configure(role: Role) -> Result<Config, Failure> {
 fn begin_log(config: &Config) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter).map_err(Failure::configuration)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     // Only a second start in one process fails here, and then there is a log already.
     let _ = match config.log_format {
         LogFormat::Json => log.json().try_init(),

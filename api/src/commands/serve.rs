@@ -51,7 +51,7 @@ fn banner(gateway: &Gateway, mode: Mode) -> String {
 }
 
 /// The tour of the sandbox, as the README prints it and a test runs it.
-pub const TOUR: [&str; 6] = [
+pub(crate) const TOUR: [&str; 6] = [
     r#"B=http://127.0.0.1:8080 J='Content-Type: application/json'"#,
     r#"A="Authorization: Bearer $(curl -s $B/api/auth/register -H "$J" -d '{"username":"shop","email":"a@b.example","password":"correct-horse-9","shop_name":"Shop"}' | sed 's/.*"access":"\([^"]*\)".*/\1/')""#,
     r#"curl -s $B/api/merchant-wallets/ -H "$A" -H "$J" -d '{"blockchain":"base","address":"0x00000000000000000000000000000000000000a1"}'"#,

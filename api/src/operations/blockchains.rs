@@ -1,1 +1,75 @@
-//! Being filled: blockchains.
+//! Chains and tokens, and how far each chain is verified. Public: nothing here belongs to anybody.
+
+use std::collections::BTreeMap;
+
+use cryptopay_domain::registry::Chain;
+use cryptopay_entity::chain_cursor;
+
+use crate::app::App;
+use crate::config::ChainSource;
+use crate::error::ApiError;
+
+/// Health of a chain of which no block has been seen yet.
+const STARTING: &str = "starting";
+
+/// A chain with its state.
+#[derive(Debug, Clone)]
+pub struct ChainState<'a> {
+    /// Registry entry.
+    pub chain: &'a Chain,
+    /// Whether its blocks are simulated.
+    pub simulated: bool,
+    /// How far it is verified; `None` before its first block.
+    pub cursor: Option<chain_cursor::Model>,
+}
+
+impl ChainState<'_> {
+    /// Blocks that were seen and are not verified yet.
+    pub fn lag(&self) -> Option<u64> {
+        let behind = |cursor: &chain_cursor::Model| cursor.head_height.saturating_sub(cursor.height);
+        self.cursor.as_ref().map(|cursor| u64::try_from(behind(cursor)).unwrap_or(0))
+    }
+
+    /// `ok`, `lagging`, `stalled`, `frozen`, `unreachable`, or `starting`.
+    pub fn health(&self) -> &str {
+        self.cursor.as_ref().map_or(STARTING, |cursor| cursor.health.as_str())
+    }
+
+    /// What is wrong, in words.
+    pub fn problem(&self) -> Option<&str> {
+        match &self.cursor {
+            Some(cursor) => cursor.problem.as_deref(),
+            None => Some("No block of this chain has been seen yet."),
+        }
+    }
+}
+
+/// Every chain in the registry's order.
+///
+/// # Errors
+/// Only failures of the database.
+pub async fn list(app: &App) -> Result<Vec<ChainState<'_>>, ApiError> {
+    let cursors = chain_cursor::Entity::list(app.database()).await?;
+    let mut cursors: BTreeMap<String, _> =
+        cursors.into_iter().map(|cursor| (cursor.chain.clone(), cursor)).collect();
+    let chains = app.context.registry.chains().iter();
+    Ok(chains.map(|chain| state(app, chain, cursors.remove(&chain.slug))).collect())
+}
+
+/// One chain by its slug, in any case.
+///
+/// # Errors
+/// `NOT_FOUND`.
+pub async fn get<'a>(app: &'a App, slug: &str) -> Result<ChainState<'a>, ApiError> {
+    let chain = app.chain(slug).ok_or_else(|| ApiError::not_found("blockchain"))?;
+    Ok(state(app, chain, chain_cursor::Entity::of(app.database(), &chain.slug).await?))
+}
+
+/// Whether a chain's blocks are simulated.
+pub fn is_simulated(app: &App, chain: &Chain) -> bool {
+    matches!(app.config.chains.source(&chain.slug), Some(ChainSource::Simulated))
+}
+
+fn state<'a>(app: &App, chain: &'a Chain, cursor: Option<chain_cursor::Model>) -> ChainState<'a> {
+    ChainState { chain, simulated: is_simulated(app, chain), cursor }
+}

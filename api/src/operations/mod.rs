@@ -6,6 +6,7 @@ pub mod api_keys;
 pub mod blockchains;
 pub mod events;
 pub mod payment_orders;
+mod stop;
 pub mod transactions;
 pub mod wallets;
 pub mod webhook_endpoints;

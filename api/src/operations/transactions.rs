@@ -1,1 +1,179 @@
-//! Being filled: transactions.
+//! Transactions: transfers as the chain shows them, and the orders that they pay.
+//!
+//! A merchant sees the transfers that its orders have a share of, and those that belong to nobody but came to an address
+//! that it held at that time. Statuses and confirmations go by the verified heights, read once per request.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cryptopay_domain::address::Hash;
+use cryptopay_domain::amount::format_units;
+use cryptopay_domain::matching::Method;
+use cryptopay_domain::order::TransferSnapshot;
+use cryptopay_domain::transfer::Position;
+use cryptopay_domain::units::Units;
+use cryptopay_entity::transfer::{ChainDepth, TransferFilter};
+use cryptopay_entity::{allocation, chain_cursor, payment_order, transfer};
+use sea_orm::ConnectionTrait;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::principal::Principal;
+
+/// Decimals of every native coin that is not registered any more: all EVM chains count in wei.
+const WEI_DECIMALS: u8 = 18;
+
+/// A transfer with the order that it pays.
+#[derive(Debug, Clone)]
+pub struct TransferView {
+    /// The stored fact.
+    pub transfer: transfer::Model,
+    /// The same as it is shown, at the verified height.
+    pub shown: TransferSnapshot,
+    /// The first of the merchant's orders that has a share of it.
+    pub order: Option<payment_order::Model>,
+    /// How it found its order.
+    pub method: Option<Method>,
+    /// Why it was matched or not, as JSON.
+    pub evidence: String,
+}
+
+/// A transaction with every transfer in it that the merchant may see.
+#[derive(Debug, Clone)]
+pub struct TransactionView {
+    /// The first transfer by position: the transaction's own value, then its logs.
+    pub first: TransferView,
+    /// All of them, the first included.
+    pub transfers: Vec<TransferView>,
+    /// What the transaction cost its sender, in the chain's native coin.
+    pub fee: String,
+}
+
+/// A page of transfers, newest first, and how many there are in all.
+///
+/// # Errors
+/// Only failures of the database.
+pub async fn list(
+    app: &App,
+    principal: &Principal,
+    filter: &TransferFilter,
+    offset: u64,
+    limit: u64,
+) -> Result<(u64, Vec<TransferView>), ApiError> {
+    let merchant = principal.merchant_id();
+    let depths = depths(app, app.database()).await?;
+    let count = transfer::Entity::count_visible(app.database(), merchant, filter, &depths).await?;
+    let rows = transfer::Entity::list_visible(app.database(), merchant, filter, &depths, offset, limit).await?;
+    Ok((count, views(app, principal, rows, &depths).await?))
+}
+
+/// One transaction by its hash; `blockchain` is needed only where several chains have it.
+///
+/// # Errors
+/// `NOT_FOUND`, also for a text that is no hash; a fault of `blockchain` where it has to be named.
+pub async fn get(
+    app: &App,
+    principal: &Principal,
+    hash: &str,
+    blockchain: Option<&str>,
+) -> Result<TransactionView, ApiError> {
+    let not_found = || ApiError::not_found("transaction");
+    let hash: Hash = hash.to_lowercase().parse().map_err(|_| not_found())?;
+    let mut rows = transfer::Entity::visible_with_hash(app.database(), principal.merchant_id(), hash).await?;
+    if let Some(slug) = blockchain {
+        rows.retain(|row| row.chain.eq_ignore_ascii_case(slug));
+    }
+    let chains: BTreeSet<&str> = rows.iter().map(|row| row.chain.as_str()).collect();
+    if chains.len() > 1 {
+        let known = chains.into_iter().collect::<Vec<_>>().join(", ");
+        let problem = format!("Several blockchains have a transaction with this hash. Name one of: {known}.");
+        return Err(ApiError::field("blockchain", problem));
+    }
+    let depths = depths(app, app.database()).await?;
+    let transfers = views(app, principal, current(rows), &depths).await?;
+    let first = transfers.first().cloned().ok_or_else(not_found)?;
+    Ok(TransactionView { fee: fee(app, &first.transfer), first, transfers })
+}
+
+/// How deep each chain is verified.
+async fn depths(app: &App, connection: &impl ConnectionTrait) -> Result<Vec<ChainDepth>, ApiError> {
+    let cursors = chain_cursor::Entity::list(connection).await?;
+    let depth = |cursor: chain_cursor::Model| ChainDepth {
+        // Nothing on a chain that is not served any more becomes confirmed by depth.
+        confirmations: app.chain(&cursor.chain).map_or(u32::MAX, |chain| chain.confirmations),
+        height: cursor.height,
+        chain: cursor.chain,
+    };
+    Ok(cursors.into_iter().map(depth).collect())
+}
+
+/// What stands in a transaction by now, by position: of one place that was mined again with other contents, the newest.
+fn current(rows: Vec<transfer::Model>) -> Vec<transfer::Model> {
+    let mut by_place: BTreeMap<(bool, Position), transfer::Model> = BTreeMap::new();
+    for row in rows {
+        let place = (row.position != Position::Native, row.position);
+        let newer = by_place.get(&place).is_none_or(|known| known.generation < row.generation);
+        if newer {
+            by_place.insert(place, row);
+        }
+    }
+    by_place.into_values().collect()
+}
+
+async fn views(
+    app: &App,
+    principal: &Principal,
+    rows: Vec<transfer::Model>,
+    depths: &[ChainDepth],
+) -> Result<Vec<TransferView>, ApiError> {
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let mut shares = BTreeMap::new();
+    if !ids.is_empty() {
+        let merchant = principal.merchant_id();
+        for (share, order) in allocation::Entity::live_with_orders(app.database(), merchant, ids).await? {
+            shares.entry(share.transfer_id).or_insert((share, order));
+        }
+    }
+    let view = |row: transfer::Model| {
+        let share = shares.remove(&row.id);
+        view(app, row, share, depths)
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+fn view(
+    app: &App,
+    row: transfer::Model,
+    share: Option<(allocation::Model, payment_order::Model)>,
+    depths: &[ChainDepth],
+) -> TransferView {
+    let depth = depths.iter().find(|depth| depth.chain == row.chain);
+    let height = depth.map_or(0, |depth| depth.height);
+    let (currency, decimals, required) = match &share {
+        Some((_, order)) => (
+            order.currency.clone(),
+            cryptopay_ledger::decimals(order.decimals),
+            u32::try_from(order.required_confirmations).unwrap_or(u32::MAX),
+        ),
+        None => {
+            let token = app.chain(&row.chain).and_then(|chain| chain.token_of(row.asset));
+            // What is not registered any more goes by its contract, in base units.
+            let (symbol, decimals) =
+                token.map_or((row.asset.to_string(), 0), |token| (token.symbol.clone(), token.decimals));
+            (symbol, decimals, depth.map_or(u32::MAX, |depth| depth.confirmations))
+        }
+    };
+    let shown = cryptopay_ledger::transfer_snapshot(&row, &currency, decimals, height, required);
+    let (method, evidence, order) = match share {
+        Some((share, order)) => (Some(share.method), share.evidence, Some(order)),
+        None => (None, row.evidence.clone(), None),
+    };
+    TransferView { shown, order, method, evidence, transfer: row }
+}
+
+/// Gas × price and what the chain's receipt adds, as people read it.
+fn fee(app: &App, row: &transfer::Model) -> String {
+    let gas = Units::new(u128::try_from(row.gas_used).unwrap_or_default());
+    let fee = Units(gas.0.saturating_mul(row.gas_price.0)).saturating_add(row.extra_fee);
+    let decimals = app.chain(&row.chain).map_or(WEI_DECIMALS, |chain| chain.native.decimals);
+    format_units(fee, decimals)
+}

@@ -1,1 +1,288 @@
-//! Being filled: transactions.
+//! `/api/transactions/`.
+
+use cryptopay_entity::transfer::TransferFilter;
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::types::Any;
+use poem_openapi::{Object, OpenApi};
+use serde_json::Value;
+
+use super::Tag;
+use super::envelope::{Answer, Listed, Success};
+use super::pages::ListQuery;
+use super::types::TransactionSummary;
+use crate::app::App;
+use crate::error::{ApiError, ErrorCode};
+use crate::operations::transactions::{self, TransactionView, TransferView};
+use crate::operations::payment_orders;
+use crate::principal::{Principal, Reader};
+
+/// The routes.
+#[derive(Debug)]
+pub struct Transactions;
+
+/// A transaction. Its own fields are those of its first transfer to you.
+#[derive(Debug, Clone, Object)]
+pub struct Transaction {
+    /// Hash of the transaction.
+    pub transaction_hash: String,
+    /// The order that it pays; null while it fits none.
+    pub payment_order: Option<PaidOrder>,
+    /// Slug of the chain.
+    pub blockchain: String,
+    /// Height of the block.
+    pub block_number: u64,
+    /// Time of the block: RFC 3339, UTC.
+    pub block_timestamp: String,
+    /// Confirmations: 1 in the newest block.
+    pub confirmations: u64,
+    /// `pending`, `confirmed` or `failed`.
+    pub status: String,
+    /// Who paid.
+    pub from_address: String,
+    /// The wallet that was credited, not the token contract.
+    pub to_address: String,
+    /// Gas used by the transaction.
+    pub gas_used: i64,
+    /// Price of a unit of gas, in wei.
+    pub gas_price: String,
+    /// What the transaction cost its sender, in the chain's native coin.
+    pub transaction_fee: String,
+    /// How much was transferred.
+    pub amount: String,
+    /// Symbol.
+    pub currency: String,
+    /// Index of the log in its block; null for the native coin.
+    pub log_index: Option<i64>,
+    /// `seen`, `included`, `final`, `missing`, `orphaned` or `reverted`.
+    pub state: String,
+    /// How it found its order, or why it found none.
+    #[oai(rename = "match")]
+    pub matched_by: Match,
+    /// Every transfer of the transaction to you.
+    pub transfers: Vec<TransactionTransfer>,
+    /// When it was first seen: RFC 3339, UTC.
+    pub created_at: String,
+}
+
+/// The order that a transfer pays.
+#[derive(Debug, Clone, Object)]
+pub struct PaidOrder {
+    /// Number of the order.
+    pub id: i64,
+    /// Public id, `ORD-…`.
+    pub order_id: String,
+    /// Price, as it was sent.
+    pub amount: String,
+    /// Symbol.
+    pub currency: String,
+}
+
+/// How a transfer found its order.
+#[derive(Debug, Clone, Object)]
+pub struct Match {
+    /// `reference`, `exclusive_address`, `claim`, `exact_amount`, `lone_candidate` or `manual`; null while it fits no
+    /// order.
+    pub method: Option<String>,
+    /// What was considered, and why each candidate won or lost.
+    pub evidence: Any<Value>,
+}
+
+/// One transfer of a transaction.
+#[derive(Debug, Clone, Object)]
+pub struct TransactionTransfer {
+    /// Place in the transaction: ordinal of the log in the transaction's receipt, or `native`.
+    pub position: String,
+    /// Index of the log in its block; null for the native coin.
+    pub log_index: Option<i64>,
+    /// How much was transferred.
+    pub amount: String,
+    /// Symbol.
+    pub currency: String,
+    /// Who paid.
+    pub from_address: String,
+    /// The wallet that was credited.
+    pub to_address: String,
+    /// `pending`, `confirmed` or `failed`.
+    pub status: String,
+    /// `seen`, `included`, `final`, `missing`, `orphaned` or `reverted`.
+    pub state: String,
+    /// The order that it pays; null while it fits none.
+    pub payment_order: Option<PaidOrder>,
+    /// How it found its order, or why it found none.
+    #[oai(rename = "match")]
+    pub matched_by: Match,
+}
+
+#[OpenApi(prefix_path = "/api/transactions", tag = "Tag::Transactions")]
+impl Transactions {
+    /// List transactions
+    ///
+    /// Transfers to your orders, and transfers to your wallets that fit no order. Newest first.
+    #[oai(path = "/", method = "get", operation_id = "listTransactions")]
+    #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
+    async fn list(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Page, from 1
+        page: Query<Option<String>>,
+        /// Items on a page, at most 100; 20 if not said
+        page_size: Query<Option<String>>,
+        /// Slug of a chain
+        blockchain: Query<Option<String>>,
+        /// `pending`, `confirmed`, `failed`; several comma-separated
+        status: Query<Option<String>>,
+        /// Number of an order, or its `ORD-…`
+        order_id: Query<Option<String>>,
+        /// `true`: allocated to an order; `false`: waiting for one
+        matched: Query<Option<String>>,
+    ) -> Answer<Listed<TransactionSummary>> {
+        // Documented above; read below, where every fault is collected.
+        let _ = (page, page_size, blockchain, status, order_id, matched);
+        let mut query = ListQuery::of(request);
+        let filter = filter(&app, &auth.0, &mut query).await?;
+        let (count, transfers) = match filter {
+            Some(filter) => transactions::list(&app, &auth.0, &filter, query.offset(), query.limit()).await?,
+            None => (0, Vec::new()),
+        };
+        Ok(Listed(query.page(count, transfers.iter().map(summary).collect())?))
+    }
+
+    /// Get a transaction
+    #[oai(path = "/:hash/", method = "get", operation_id = "getTransaction")]
+    async fn get(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Hash of the transaction
+        hash: Path<String>,
+        /// Slug of the chain, where one hash exists on two chains
+        blockchain: Query<Option<String>>,
+    ) -> Answer<Success<Transaction>> {
+        let _ = blockchain;
+        let mut query = ListQuery::of(request);
+        let chain = chain(&app, &mut query);
+        query.finish()?;
+        let transaction = transactions::get(&app, &auth.0, &hash, chain.as_deref()).await?;
+        Ok(Success(Transaction::new(&transaction), "Success".to_owned()))
+    }
+}
+
+/// What is asked for; `None` if it is about an order that the merchant does not have.
+async fn filter(app: &App, principal: &Principal, query: &mut ListQuery) -> Answer<Option<TransferFilter>> {
+    let mut filter = TransferFilter {
+        chain: chain(app, query),
+        statuses: query.words("status"),
+        order: None,
+        matched: match query.get("matched") {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => {
+                query.fault("matched", "Must be one of: true, false.");
+                None
+            }
+        },
+    };
+    let order = query.get("order_id").map(str::to_owned);
+    if let Some(id) = &order
+        && id.parse::<i64>().is_err()
+        && id.parse::<cryptopay_domain::ids::OrderRef>().is_err()
+    {
+        query.fault("order_id", "Must be an order's number, or its public id: ORD- and twelve characters.");
+    }
+    query.finish()?;
+    if let Some(id) = order {
+        match payment_orders::find(app, principal, &id).await {
+            Ok(order) => filter.order = Some(order.id),
+            Err(ApiError { code: ErrorCode::NotFound, .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(filter))
+}
+
+fn chain(app: &App, query: &mut ListQuery) -> Option<String> {
+    let slug = query.get("blockchain")?;
+    if let Some(chain) = app.chain(slug) {
+        return Some(chain.slug.clone());
+    }
+    let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
+    query.fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
+    None
+}
+
+fn summary(view: &TransferView) -> TransactionSummary {
+    let order_id = view.order.as_ref().map(|order| order.order_id.to_string());
+    TransactionSummary::new(&view.shown, &view.transfer.chain, order_id)
+}
+
+impl Transaction {
+    /// From a transaction as its merchant may see it.
+    pub fn new(view: &TransactionView) -> Self {
+        let TransferView { transfer, shown, .. } = &view.first;
+        Self {
+            transaction_hash: shown.transaction_hash.to_string(),
+            payment_order: PaidOrder::of(&view.first),
+            blockchain: transfer.chain.clone(),
+            block_number: shown.block_number,
+            block_timestamp: shown.block_timestamp.to_string(),
+            confirmations: shown.confirmations,
+            status: shown.status.to_string(),
+            from_address: shown.from_address.to_string(),
+            to_address: shown.to_address.to_string(),
+            gas_used: transfer.gas_used,
+            gas_price: transfer.gas_price.to_string(),
+            transaction_fee: view.fee.clone(),
+            amount: shown.amount.clone(),
+            currency: shown.currency.clone(),
+            log_index: transfer.log_index,
+            state: shown.state.to_string(),
+            matched_by: Match::of(&view.first),
+            transfers: view.transfers.iter().map(TransactionTransfer::new).collect(),
+            created_at: shown.created_at.to_string(),
+        }
+    }
+}
+
+impl TransactionTransfer {
+    fn new(view: &TransferView) -> Self {
+        let TransferView { transfer, shown, .. } = view;
+        Self {
+            position: transfer.position.to_string(),
+            log_index: transfer.log_index,
+            amount: shown.amount.clone(),
+            currency: shown.currency.clone(),
+            from_address: shown.from_address.to_string(),
+            to_address: shown.to_address.to_string(),
+            status: shown.status.to_string(),
+            state: shown.state.to_string(),
+            payment_order: PaidOrder::of(view),
+            matched_by: Match::of(view),
+        }
+    }
+}
+
+impl PaidOrder {
+    fn of(view: &TransferView) -> Option<Self> {
+        view.order.as_ref().map(|order| Self {
+            id: order.id.0,
+            order_id: order.order_id.to_string(),
+            amount: order.amount.clone(),
+            currency: order.currency.clone(),
+        })
+    }
+}
+
+impl Match {
+    fn of(view: &TransferView) -> Self {
+        Self {
+            method: view.method.map(|method| method.to_string()),
+            evidence: Any(serde_json::from_str(&view.evidence).unwrap_or_default()),
+        }
+    }
+}

@@ -1,1 +1,220 @@
-//! Being filled: wallets.
+//! `/api/merchant-wallets/`.
+
+use cryptopay_entity::merchant_wallet::{self, WalletFilter};
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+
+use super::Tag;
+use super::body::Body;
+use super::envelope::{Answer, Created, Listed, Nothing, Success};
+use super::pages::ListQuery;
+use crate::app::App;
+use crate::operations::wallets;
+use crate::principal::{Manager, Reader};
+
+/// A wallet to add.
+#[derive(Debug, Object)]
+pub struct CreateWallet {
+    /// Slug of the chain, in any case.
+    #[oai(validator(min_length = 1, max_length = 32))]
+    pub blockchain: String,
+    /// Your own address on that chain: `0x` and 40 hexadecimal digits, with a right EIP-55 checksum where cases are
+    /// mixed.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub address: String,
+    /// Your words for it.
+    #[oai(validator(max_length = 100))]
+    pub label: Option<String>,
+    /// Whether new orders on the chain use it. If not said: yes, unless another wallet is active there.
+    pub is_active: Option<bool>,
+    /// Whether nothing but orders is ever paid to it, so that an amount slightly off may still ship. False if not said.
+    pub dedicated: Option<bool>,
+}
+
+/// What is to change of a wallet; the rest stays.
+#[derive(Debug, Object)]
+pub struct ChangeWallet {
+    /// The wallet's chain. It cannot change.
+    #[oai(validator(min_length = 1, max_length = 32))]
+    pub blockchain: Option<String>,
+    /// A new address, for new orders only: `0x` and 40 hexadecimal digits.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub address: Option<String>,
+    /// Your words for it.
+    #[oai(validator(max_length = 100))]
+    pub label: Option<String>,
+    /// Whether new orders on the chain use it. True retires the wallet that is active so far.
+    pub is_active: Option<bool>,
+    /// Whether nothing but orders is ever paid to it.
+    pub dedicated: Option<bool>,
+}
+
+/// A wallet.
+#[derive(Debug, Clone, Object)]
+pub struct Wallet {
+    /// Number of the wallet.
+    pub id: i64,
+    /// Slug of the chain.
+    pub blockchain: String,
+    /// Its address, with EIP-55 checksum.
+    pub address: Option<String>,
+    /// How it hands out addresses: `address`.
+    pub kind: String,
+    /// Your words for it.
+    pub label: String,
+    /// Whether new orders on the chain use it.
+    pub is_active: bool,
+    /// Whether nothing but orders is ever paid to it.
+    pub dedicated: bool,
+    /// `unproven`, `proven` or `disputed`: another merchant holds the address.
+    pub ownership: String,
+    /// When it was added: RFC 3339, UTC.
+    pub created_at: String,
+    /// When it was last changed: RFC 3339, UTC.
+    pub updated_at: String,
+}
+
+impl Wallet {
+    /// From a row.
+    pub fn new(wallet: &merchant_wallet::Model) -> Self {
+        Self {
+            id: wallet.id.0,
+            blockchain: wallet.chain.clone(),
+            address: wallet.address.map(|address| address.to_string()),
+            kind: wallet.kind.to_string(),
+            label: wallet.label.clone(),
+            is_active: wallet.is_active,
+            dedicated: wallet.dedicated,
+            ownership: wallet.ownership.to_string(),
+            created_at: wallet.created_at.to_string(),
+            updated_at: wallet.updated_at.to_string(),
+        }
+    }
+}
+
+/// The routes.
+#[derive(Debug)]
+pub struct MerchantWallets;
+
+#[OpenApi(prefix_path = "/api/merchant-wallets", tag = "Tag::MerchantWallets")]
+impl MerchantWallets {
+    /// Add a wallet
+    ///
+    /// The first on a chain becomes active. A further one is added inactive unless `is_active` is true, which retires
+    /// the other. An address that another merchant holds is added as inactive and `disputed`.
+    #[oai(path = "/", method = "post", operation_id = "createMerchantWallet")]
+    async fn create(&self, app: Data<&App>, auth: Manager, body: Body<CreateWallet>) -> Answer<Created<Wallet>> {
+        let (wallet, message) = wallets::create(&app, &auth.0, body.fields).await?;
+        Ok(Created(Wallet::new(&wallet), message))
+    }
+
+    /// List wallets
+    ///
+    /// Newest first.
+    #[oai(path = "/", method = "get", operation_id = "listMerchantWallets")]
+    #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
+    async fn list(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Page, from 1
+        page: Query<Option<String>>,
+        /// Items on a page, at most 100; 20 if not said
+        page_size: Query<Option<String>>,
+        /// Slug of a chain
+        blockchain: Query<Option<String>>,
+        /// `true` or `false`: whether new orders use it
+        is_active: Query<Option<String>>,
+    ) -> Answer<Listed<Wallet>> {
+        // Documented above; read below, where every fault is collected.
+        let _ = (page, page_size, blockchain, is_active);
+        let mut query = ListQuery::of(request);
+        let filter = filter(&app, &mut query);
+        query.finish()?;
+        let (count, wallets) = wallets::list(&app, &auth.0, &filter, query.offset(), query.limit()).await?;
+        Ok(Listed(query.page(count, wallets.iter().map(Wallet::new).collect())?))
+    }
+
+    /// Get a wallet
+    #[oai(path = "/:id/", method = "get", operation_id = "getMerchantWallet")]
+    async fn get(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        /// Number of the wallet
+        id: Path<String>,
+    ) -> Answer<Success<Wallet>> {
+        let wallet = wallets::find(&app, &auth.0, &id).await?;
+        Ok(Success(Wallet::new(&wallet), "Success".to_owned()))
+    }
+
+    /// Change a wallet
+    ///
+    /// Changes what is sent and keeps the rest, as PATCH does.
+    #[oai(path = "/:id/", method = "put", operation_id = "replaceMerchantWallet")]
+    async fn put(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the wallet
+        id: Path<String>,
+        body: Body<ChangeWallet>,
+    ) -> Answer<Success<Wallet>> {
+        let (wallet, message) = wallets::update(&app, &auth.0, &id, body.fields).await?;
+        Ok(Success(Wallet::new(&wallet), message))
+    }
+
+    /// Change parts of a wallet
+    ///
+    /// Changes what is sent and keeps the rest. A new address serves new orders only.
+    #[oai(path = "/:id/", method = "patch", operation_id = "updateMerchantWallet")]
+    async fn patch(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the wallet
+        id: Path<String>,
+        body: Body<ChangeWallet>,
+    ) -> Answer<Success<Wallet>> {
+        let (wallet, message) = wallets::update(&app, &auth.0, &id, body.fields).await?;
+        Ok(Success(Wallet::new(&wallet), message))
+    }
+
+    /// Remove a wallet
+    ///
+    /// Orders that are to be paid to it go on.
+    #[oai(path = "/:id/", method = "delete", operation_id = "deleteMerchantWallet")]
+    async fn delete(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the wallet
+        id: Path<String>,
+    ) -> Answer<Success<Nothing>> {
+        let message = wallets::remove(&app, &auth.0, &id).await?;
+        Ok(Success(Nothing::default(), message))
+    }
+}
+
+fn filter(app: &App, query: &mut ListQuery) -> WalletFilter {
+    let chain = query.get("blockchain").map(str::to_lowercase);
+    if let Some(slug) = &chain
+        && app.chain(slug).is_none()
+    {
+        let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
+        query.fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
+    }
+    let is_active = match query.get("is_active") {
+        None => None,
+        Some(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Some(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        Some(_) => {
+            query.fault("is_active", "Must be one of: true, false.");
+            None
+        }
+    };
+    WalletFilter { chain, is_active }
+}

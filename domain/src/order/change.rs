@@ -93,8 +93,7 @@ pub fn change(before: &Announced, after: &Derived, due: Units, closed: bool, fre
         || after.received != before.received
         || after.flags != before.flags
         || after.late != before.late
-        || after.failure_reason != before.failure_reason
-        || closes;
+        || after.failure_reason != before.failure_reason;
     if differs && events.is_empty() {
         events.push(EventType::OrderUpdated);
     }

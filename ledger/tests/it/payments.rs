@@ -231,3 +231,22 @@ on_both_databases!(a_payment_found_after_a_long_absence_is_confirmed_and_final_a
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderFinalized]);
     world.audit().await;
 });
+
+on_both_databases!(a_swarm_of_small_transfers_keeps_no_payment_from_its_confirmation, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let swarmed = world.order(Ask { amount: "77", ..Ask::default() }).await;
+    let dust = world.pay_by_button(&swarmed, Units::new(1));
+    let stray = world.transfer(Units::new(3));
+    world.receive(&[dust.clone(), stray.clone()]).await;
+    // As many as one look takes, in older blocks than the payment: one part unmatched, one part of an order that stays
+    // short.
+    world.multiply(&stray, 700).await;
+    world.multiply(&dust, 700).await;
+    let payment = world.pay_exactly(&order);
+    world.receive(&[payment]).await;
+    world.deepen().await;
+    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    let checked = cryptopay_ledger::blocks_to_check(world.db(), world.settings()).await.unwrap();
+    assert_eq!(checked.len(), 0, "what no confirmation waits for is not asked for again and again");
+});

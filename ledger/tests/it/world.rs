@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
@@ -83,7 +84,7 @@ const CRASH: &str = "the process ended here";
 
 /// All of it.
 pub(crate) struct World {
-    database: TestDatabase,
+    database: Arc<TestDatabase>,
     pub(crate) registry: Registry,
     pub(crate) chain: FakeChain,
     pub(crate) slug: &'static str,
@@ -97,11 +98,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn new(database: TestDatabase) -> Self {
+    pub(crate) async fn new(database: impl Into<Arc<TestDatabase>>) -> Self {
         Self::on(database, SLUG).await
     }
 
-    pub(crate) async fn on(database: TestDatabase, slug: &'static str) -> Self {
+    pub(crate) async fn on(database: impl Into<Arc<TestDatabase>>, slug: &'static str) -> Self {
+        let database = database.into();
         let registry = Registry::parse(include_str!("../../../chains.toml")).unwrap();
         let chain = FakeChain::new();
         let tip = chain.tip();
@@ -442,6 +444,30 @@ impl World {
         self.mine_empty(depth + 1);
         self.scan().await;
         gone.into_iter().flatten().collect()
+    }
+
+    /// Stores as many more transfers like this one, with allocations like its own.
+    pub(crate) async fn multiply(&mut self, payment: &Payment, times: usize) {
+        let row = self.transfers(payment.tx_hash).await.remove(0);
+        let shares = allocation::Entity::of_transfers(self.db(), [row.id]).await.unwrap();
+        let mut copies = Vec::new();
+        for _ in 0..times {
+            let copy = transfer::ActiveModel { id: NotSet, tx_hash: Set(self.chain.next_hash()), ..row.clone().into() };
+            copies.push(copy.reset_all());
+        }
+        for copy in &mut copies {
+            copy.id = NotSet;
+        }
+        transfer::Entity::insert_many(copies).exec_without_returning(self.db()).await.unwrap();
+        let Some(share) = shares.first() else { return };
+        let known =
+            transfer::Entity::find().filter(transfer::Column::Units.eq(row.units)).all(self.db()).await.unwrap();
+        let copies = known.iter().filter(|copy| copy.id != row.id).map(|copy| {
+            let mut copy = allocation::ActiveModel { transfer_id: Set(copy.id), ..share.clone().into() }.reset_all();
+            copy.id = NotSet;
+            copy
+        });
+        allocation::Entity::insert_many(copies).exec_without_returning(self.db()).await.unwrap();
     }
 
     // What can be seen.

@@ -88,7 +88,7 @@ fn closing_without_money_is_an_expiry_told_once() {
 }
 
 #[test]
-fn closing_is_told_once_as_an_update_where_no_other_event_tells_it() {
+fn closing_an_order_that_is_paid_or_over_is_no_event() {
     let mut confirming = order();
     confirming.pay(100);
     confirming.settle();
@@ -100,7 +100,6 @@ fn closing_is_told_once_as_an_update_where_no_other_event_tells_it() {
         book.chain.block_time = at(IN_TIME_UNTIL);
         assert_eq!(book.settle(), NONE, "{status}");
         book.chain.block_time = at(IN_TIME_UNTIL + 1);
-        assert_eq!(book.settle(), [OrderUpdated], "{status}");
         assert_eq!(book.settle(), NONE, "{status}");
         assert_eq!(book.status(), status);
     }
