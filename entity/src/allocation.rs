@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::ids::{AllocationId, MerchantId, OrderId, TransferId};
 use cryptopay_domain::matching::Method;
+use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::transfer::TransferState;
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder, QuerySelect};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{Condition, FromQueryResult, JoinType, QueryOrder, QuerySelect, Select};
 
-use super::payment_order;
+use super::{payment_order, transfer};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -49,7 +52,85 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+/// A block with money that a confirmation may wait for.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct WaitingBlock {
+    /// Height.
+    pub number: i64,
+    /// Hash.
+    pub hash: Hash,
+    /// Depth that the least demanding of its orders asks for.
+    pub required: i64,
+    /// How many allocations wait.
+    pub allocations: i64,
+}
+
 impl Entity {
+    /// Blocks of `chain` above `above` and up to `height` whose money was not announced there, oldest first, at most
+    /// `limit`. However many transfers a block holds, it is one row, and orders that depth cannot change are left out:
+    /// nobody can push a payment out of sight with a swarm of small ones.
+    pub async fn waiting_blocks(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        above: i64,
+        height: i64,
+        limit: u64,
+    ) -> Result<Vec<WaitingBlock>, DbErr> {
+        Self::waiting(chain)
+            .select_only()
+            .column_as(transfer::Column::BlockNumber, "number")
+            .column_as(transfer::Column::BlockHash, "hash")
+            .column_as(payment_order::Column::RequiredConfirmations.min(), "required")
+            .column_as(Column::Id.count(), "allocations")
+            .filter(transfer::Column::BlockNumber.gt(above))
+            .filter(transfer::Column::BlockNumber.lte(height))
+            .group_by(transfer::Column::BlockNumber)
+            .group_by(transfer::Column::BlockHash)
+            .order_by_asc(transfer::Column::BlockNumber)
+            .limit(limit)
+            .into_model()
+            .all(connection)
+            .await
+    }
+
+    /// The orders with money in one block that was not announced there, where depth can change them.
+    pub async fn waiting_orders(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        number: i64,
+        hash: Hash,
+    ) -> Result<Vec<OrderId>, DbErr> {
+        Self::waiting(chain)
+            .select_only()
+            .column(Column::OrderId)
+            .distinct()
+            .filter(transfer::Column::BlockNumber.eq(number))
+            .filter(transfer::Column::BlockHash.eq(hash))
+            .into_tuple()
+            .all(connection)
+            .await
+    }
+
+    /// Live allocations of included transfers that were not announced in the block which holds them.
+    fn waiting(chain: &str) -> Select<Self> {
+        let of_transfer = Self::belongs_to(transfer::Entity).from(Column::TransferId).to(transfer::Column::Id);
+        let of_order = Self::belongs_to(payment_order::Entity).from(Column::OrderId).to(payment_order::Column::Id);
+        let elsewhere =
+            Expr::col((Self, Column::AnnouncedBlock)).ne(Expr::col((transfer::Entity, transfer::Column::BlockHash)));
+        Self::find()
+            .join(JoinType::InnerJoin, of_transfer.into())
+            .join(JoinType::InnerJoin, of_order.into())
+            .filter(transfer::Column::Chain.eq(chain))
+            .filter(transfer::Column::State.eq(TransferState::Included))
+            .filter(Column::ReversedAt.is_null())
+            .filter(Condition::any().add(Column::AnnouncedBlock.is_null()).add(elsewhere))
+            .filter(payment_order::Column::Status.is_in([
+                OrderStatus::Confirming,
+                OrderStatus::Reorged,
+                OrderStatus::Confirmed,
+            ]))
+    }
+
     /// The live allocations of orders.
     pub async fn live_of_orders(
         connection: &impl ConnectionTrait,

@@ -5,7 +5,7 @@ use cryptopay_domain::merchant::Plan;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait, LockType};
+use sea_orm::sea_query::LockType;
 use sea_orm::{Condition, QuerySelect};
 
 /// A row.

@@ -3,47 +3,41 @@
 use std::collections::BTreeSet;
 
 use cryptopay_domain::address::Hash;
-use cryptopay_domain::ids::{OrderId, TransferId};
+use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::transfer::TransferState;
-use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transfer};
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use cryptopay_entity::{allocation, chain_block, chain_cursor, transfer};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use crate::error::LedgerError;
 use crate::nudges::Nudges;
 use crate::record::orders_of;
 use crate::rederive::{Occasion, rederive};
+use crate::view::unsigned;
 
-/// Most transfers that one pass looks at; the next pass takes the rest.
+/// Most transfers that one pass finalises, and about as many allocations as one pass confirms; the next takes the rest.
 const BATCH: u64 = 1_000;
 
 /// Blocks whose hash has to be named again before payments in them may be confirmed: ones that hold a transfer which is
-/// deep enough for its order and was not announced there.
+/// deep enough for its order and was not announced there. What is final needs no such word.
 pub async fn blocks_to_check(
     connection: &impl ConnectionTrait,
     chain: &Chain,
 ) -> Result<BTreeSet<(i64, Hash)>, LedgerError> {
     let Some(cursor) = chain_cursor::Entity::of(connection, &chain.slug).await? else { return Ok(BTreeSet::new()) };
-    let included = transfer::Entity::included_up_to(connection, &chain.slug, cursor.height, BATCH).await?;
-    if included.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let allocations = allocation::Entity::of_transfers(connection, included.iter().map(|row| row.id)).await?;
-    let waiting: Vec<&allocation::Model> = allocations.iter().filter(|row| row.reversed_at.is_none()).collect();
-    let orders: BTreeSet<OrderId> = waiting.iter().map(|row| row.order_id).collect();
-    if orders.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let orders = payment_order::Entity::find().filter(payment_order::Column::Id.is_in(orders)).all(connection).await?;
+    let last_final = final_height(chain, cursor.height);
+    let waiting = allocation::Entity::waiting_blocks(connection, &chain.slug, last_final, cursor.height, BATCH).await?;
     let mut blocks = BTreeSet::new();
-    for row in waiting {
-        let Some(transfer) = included.iter().find(|transfer| transfer.id == row.transfer_id) else { continue };
-        let Some(order) = orders.iter().find(|order| order.id == row.order_id) else { continue };
-        let depth = cursor.height.saturating_sub(transfer.block_number).saturating_add(1);
-        let tagged = cursor.final_height.is_some_and(|height| height >= transfer.block_number);
-        let announced = row.announced_block == Some(transfer.block_hash);
-        if !announced && (depth >= order.required_confirmations || tagged) {
-            blocks.insert((transfer.block_number, transfer.block_hash));
+    let mut allocations = 0_u64;
+    for block in waiting {
+        let depth = cursor.height.saturating_sub(block.number).saturating_add(1);
+        let tagged = cursor.final_height.is_some_and(|height| height >= block.number);
+        if depth >= block.required || tagged {
+            blocks.insert((block.number, block.hash));
+            allocations = allocations.saturating_add(unsigned(block.allocations));
+        }
+        if allocations >= BATCH {
+            break;
         }
     }
     Ok(blocks)
@@ -59,38 +53,28 @@ pub async fn confirm(
     vouched_by: &str,
 ) -> Result<Nudges, LedgerError> {
     let Some(cursor) = chain_cursor::Entity::lock(txn, &chain.slug).await? else { return Ok(Nudges::default()) };
-    let mut blocks = BTreeSet::new();
+    let mut orders = BTreeSet::new();
     for (number, hash) in checked {
         // A block that has left the window meanwhile, or was replaced in it, is vouched for by nobody.
         if chain_block::Entity::vouch(txn, &chain.slug, *number, *hash, vouched_by).await? {
-            blocks.insert((*number, *hash));
+            orders.extend(allocation::Entity::waiting_orders(txn, &chain.slug, *number, *hash).await?);
         }
     }
-    let included = transfer::Entity::included_up_to(txn, &chain.slug, cursor.height, BATCH).await?;
-    let mut touched: Vec<TransferId> =
-        included.iter().filter(|row| blocks.contains(&(row.block_number, row.block_hash))).map(|row| row.id).collect();
-    let final_height = cursor.height.saturating_sub(i64::from(chain.reorg_depth)).saturating_add(1);
-    let last_final: Vec<TransferId> =
-        included.iter().filter(|row| row.block_number <= final_height).map(|row| row.id).collect();
-    transfer::Entity::set_state(
-        txn,
-        last_final.clone(),
-        TransferState::Included,
-        TransferState::Final,
-        None,
-        occasion.now,
-    )
-    .await?;
-    touched.extend(last_final);
-    let orders = orders_of_if_any(txn, touched).await?;
+    let last_final = final_height(chain, cursor.height);
+    let done: Vec<TransferId> = transfer::Entity::included_up_to(txn, &chain.slug, last_final, BATCH)
+        .await?
+        .into_iter()
+        .map(|row| row.id)
+        .collect();
+    let (included, last) = (TransferState::Included, TransferState::Final);
+    transfer::Entity::set_state(txn, done.clone(), included, last, None, occasion.now).await?;
+    orders.extend(orders_of(txn, done).await?);
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }
 
-async fn orders_of_if_any(
-    txn: &DatabaseTransaction,
-    transfers: Vec<TransferId>,
-) -> Result<BTreeSet<OrderId>, LedgerError> {
-    if transfers.is_empty() { Ok(BTreeSet::new()) } else { orders_of(txn, transfers).await }
+/// The newest block that is beyond any reorganisation when the chain is verified up to `height`.
+fn final_height(chain: &Chain, height: i64) -> i64 {
+    height.saturating_sub(i64::from(chain.reorg_depth)).saturating_add(1)
 }
 
 /// Whether a chain has transfers that may still change: what makes `confirm` worth calling.

@@ -1,1 +1,161 @@
-//! Being filled: api_keys.
+//! `/api/api-keys/`.
+
+use cryptopay_domain::merchant::Scope;
+use cryptopay_entity::api_key;
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Enum, Object, OpenApi};
+
+use super::Tag;
+use super::body::Body;
+use super::envelope::{Answer, Created, Listed, Nothing, Success};
+use super::pages::ListQuery;
+use crate::app::App;
+use crate::operations::api_keys;
+use crate::principal::{Manager, Reader};
+use crate::security::api_keys::ApiKey;
+
+/// The routes.
+#[derive(Debug)]
+pub struct ApiKeys;
+
+#[OpenApi(prefix_path = "/api/api-keys", tag = "Tag::Authentication")]
+impl ApiKeys {
+    /// List API keys
+    ///
+    /// Newest first, without the keys themselves. Deleted keys are not listed.
+    #[oai(path = "/", method = "get", operation_id = "listApiKeys")]
+    async fn list(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Page, from 1
+        page: Query<Option<String>>,
+        /// Items on a page, at most 100; 20 if not said
+        page_size: Query<Option<String>>,
+    ) -> Answer<Listed<ApiKeyItem>> {
+        let _ = (page, page_size);
+        let query = ListQuery::of(request);
+        query.finish()?;
+        let (count, keys) = api_keys::list(&app, &auth.0, query.offset(), query.limit()).await?;
+        Ok(Listed(query.page(count, keys.iter().map(ApiKeyItem::new).collect())?))
+    }
+
+    /// Create an API key
+    ///
+    /// Needs the scope `manage`. A key with the scope `manage` can only be made with an access token from login.
+    #[oai(path = "/", method = "post", operation_id = "createApiKey")]
+    async fn create(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        body: Body<CreateApiKey>,
+    ) -> Answer<Created<CreatedApiKey>> {
+        let message = body.fields.message("API key created. Keep the secret; it is not shown again.");
+        let (key, secret) = api_keys::create(&app, &auth.0, body.fields).await?;
+        Ok(Created(CreatedApiKey::new(&key, &secret), message))
+    }
+
+    /// Delete an API key
+    ///
+    /// It is refused from then on, for good.
+    #[oai(path = "/:id/", method = "delete", operation_id = "deleteApiKey")]
+    async fn delete(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the key
+        id: Path<String>,
+    ) -> Answer<Success<Nothing>> {
+        api_keys::revoke(&app, &auth.0, &id).await?;
+        Ok(Success(Nothing {}, "API key deleted.".to_owned()))
+    }
+}
+
+/// A request for an API key.
+#[derive(Debug, Object)]
+pub struct CreateApiKey {
+    /// What you call it: 1 to 100 characters.
+    #[oai(validator(min_length = 1, max_length = 100))]
+    pub name: String,
+    /// What it may do; `read` and `write` if not said.
+    #[oai(validator(min_items = 1, max_items = 3))]
+    pub scopes: Option<Vec<ScopeWord>>,
+    /// When it stops working: RFC 3339, in the future; never if not said.
+    pub expires_at: Option<String>,
+}
+
+/// What an API key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "Scope", rename_all = "lowercase")]
+pub enum ScopeWord {
+    /// Look at everything of the merchant.
+    Read,
+    /// Orders, allocations, decisions, test deliveries, sandbox payments.
+    Write,
+    /// Wallets, webhook endpoints and their secrets, API keys, payment settings.
+    Manage,
+}
+
+impl From<Scope> for ScopeWord {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Read => Self::Read,
+            Scope::Write => Self::Write,
+            Scope::Manage => Self::Manage,
+        }
+    }
+}
+
+/// An API key, without the key itself.
+#[derive(Debug, Clone, Object)]
+#[oai(rename = "ApiKey")]
+pub struct ApiKeyItem {
+    /// Number.
+    pub id: i64,
+    /// What you call it.
+    pub name: String,
+    /// The first twelve characters of the key, to recognise it by.
+    pub prefix: String,
+    /// What it may do.
+    pub scopes: Vec<ScopeWord>,
+    /// When it was made: RFC 3339, UTC.
+    pub created_at: String,
+    /// When it stops working: RFC 3339, UTC; null if never.
+    pub expires_at: Option<String>,
+    /// When it was last used, to the minute: RFC 3339, UTC.
+    pub last_used_at: Option<String>,
+}
+
+impl ApiKeyItem {
+    /// From a row.
+    pub fn new(key: &api_key::Model) -> Self {
+        Self {
+            id: key.id.0,
+            name: key.name.clone(),
+            prefix: key.prefix.clone(),
+            scopes: key.scopes().into_iter().map(ScopeWord::from).collect(),
+            created_at: key.created_at.to_string(),
+            expires_at: key.expires_at.map(|time| time.to_string()),
+            last_used_at: key.last_used_at.map(|time| time.to_string()),
+        }
+    }
+}
+
+/// A new API key, with the key itself.
+#[derive(Debug, Object)]
+pub struct CreatedApiKey {
+    /// All but the key itself.
+    #[oai(flatten)]
+    pub key: ApiKeyItem,
+    /// The key: send it as `Authorization: Bearer …`. Not shown again.
+    pub secret: String,
+}
+
+impl CreatedApiKey {
+    fn new(key: &api_key::Model, secret: &ApiKey) -> Self {
+        Self { key: ApiKeyItem::new(key), secret: secret.expose().to_owned() }
+    }
+}

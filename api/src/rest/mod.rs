@@ -19,11 +19,23 @@ pub mod webhook_endpoints;
 use poem_openapi::{OpenApiService, Tags};
 
 /// Every documented route.
-pub type Routes = (payment_orders::PaymentOrders, ());
+pub type Routes = (
+    payment_orders::PaymentOrders,
+    wallets::MerchantWallets,
+    webhook_endpoints::WebhookEndpoints,
+    webhook_endpoints::WebhookDeliveries,
+    (),
+);
 
 /// The service behind the documented routes, from which the OpenAPI document is made too.
 pub fn service() -> OpenApiService<Routes, ()> {
-    let routes = (payment_orders::PaymentOrders, ());
+    let routes = (
+        payment_orders::PaymentOrders,
+        wallets::MerchantWallets,
+        webhook_endpoints::WebhookEndpoints,
+        webhook_endpoints::WebhookDeliveries,
+        (),
+    );
     OpenApiService::new(routes, "CryptoPay", env!("CARGO_PKG_VERSION"))
 }
 

@@ -1,1 +1,203 @@
-//! Being filled: payment_page.
+//! The public payment page of an order: the page itself, its status as JSON and as server-sent events, its QR code.
+//! No token: whoever knows the order's public id may look.
+
+mod stream;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use poem::http::{HeaderMap, StatusCode, header};
+use poem::web::{Data, Path};
+use poem::{IntoResponse, Request, Response, Route, get, handler};
+use poem_openapi::{Object, OpenApi};
+use tokio_util::sync::CancellationToken;
+
+use super::Tag;
+use super::envelope::{Answer, Success};
+use super::pages::ListQuery;
+use crate::app::App;
+use crate::error::{ApiError, ErrorCode};
+use crate::operations::payment_page::{self, PaymentStatus};
+use crate::page::{self, qr};
+use crate::security::entropy;
+
+/// The documented routes.
+#[derive(Debug)]
+pub struct PaymentPage;
+
+/// What the customer of an order may know. Never the merchant's `order_info`.
+#[derive(Debug, Clone, Object)]
+pub struct PaymentPageStatus {
+    /// Public id, `ORD-…`.
+    pub order_id: String,
+    /// `pending`, `underpaid`, `confirming`, `confirmed`, `reorged`, `expired`, `canceled` or `failed`.
+    pub status: String,
+    /// Who is paid.
+    pub shop_name: String,
+    /// Price.
+    pub amount: String,
+    /// Symbol.
+    pub currency: String,
+    /// The exact amount to send.
+    pub pay_amount: String,
+    /// Whether `pay_amount` is this order's alone, so that it must be met exactly.
+    pub exact_amount: bool,
+    /// What has come and counts.
+    pub amount_received: String,
+    /// What completes the order.
+    pub amount_remaining: String,
+    /// Slug of the chain.
+    pub blockchain: String,
+    /// Name of the chain.
+    pub network: String,
+    /// What exchanges call the chain.
+    pub exchange_name: String,
+    /// Where to pay.
+    pub receiving_address: String,
+    /// Confirmations of the newest payment.
+    pub confirmations: u64,
+    /// Confirmations at which it counts as paid.
+    pub required_confirmations: u32,
+    /// Until when to pay: RFC 3339, UTC.
+    pub expires_at: String,
+    /// Whether money may still be sent.
+    pub payable: bool,
+    /// Whether the shop may ship.
+    pub fulfillable: bool,
+    /// Where the customer goes afterwards.
+    pub redirect_url: Option<String>,
+    /// The newest payment.
+    pub transaction_hash: Option<String>,
+    /// Where an explorer shows it.
+    pub explorer_url: Option<String>,
+}
+
+impl PaymentPageStatus {
+    /// From a status; private parts stay behind.
+    pub fn new(status: &PaymentStatus) -> Self {
+        let shown = &status.shown;
+        Self {
+            order_id: shown.order_id.to_string(),
+            status: shown.status.to_string(),
+            shop_name: status.shop_name.clone(),
+            amount: shown.amount.clone(),
+            currency: shown.currency.clone(),
+            pay_amount: shown.pay_amount.clone(),
+            exact_amount: shown.exact_amount,
+            amount_received: shown.amount_received.clone(),
+            amount_remaining: shown.amount_remaining.clone(),
+            blockchain: shown.blockchain.clone(),
+            network: status.network.clone(),
+            exchange_name: status.exchange_name.clone(),
+            receiving_address: shown.receiving_address.to_string(),
+            confirmations: shown.confirmations,
+            required_confirmations: shown.required_confirmations,
+            expires_at: shown.expires_at.to_string(),
+            payable: status.payable,
+            fulfillable: shown.fulfillable,
+            redirect_url: shown.redirect_url.clone(),
+            transaction_hash: shown.transfer.as_ref().map(|transfer| transfer.transaction_hash.to_string()),
+            explorer_url: status.explorer_url.clone(),
+        }
+    }
+}
+
+#[OpenApi(prefix_path = "/order", tag = "Tag::PaymentPage")]
+impl PaymentPage {
+    /// Get the public status of a payment order
+    ///
+    /// What the payment page shows. `/order/{order_id}/events` sends the same as server-sent events, and again whenever
+    /// it changes.
+    #[oai(path = "/:order_id/status", method = "get", operation_id = "getPaymentStatus")]
+    async fn status(
+        &self,
+        app: Data<&App>,
+        /// Public id, `ORD-…`
+        order_id: poem_openapi::param::Path<String>,
+    ) -> Answer<Success<PaymentPageStatus>> {
+        let status = payment_page::status(&app, &order_id).await?;
+        Ok(Success(PaymentPageStatus::new(&status), "Success".to_owned()))
+    }
+}
+
+/// Adds what is no JSON: the page, its server-sent events, the QR code. A `CancellationToken` in the request's data ends
+/// the streams when it is cancelled.
+pub fn public_routes(route: Route) -> Route {
+    route.at("/order/:order_id", get(show)).at("/order/:order_id/events", get(events)).at("/qr/:order_id", get(code))
+}
+
+#[handler]
+async fn show(app: Data<&App>, Path(order_id): Path<String>) -> Result<Response, ApiError> {
+    // Fresh for every answer: the page's own script runs, and no other.
+    let nonce = STANDARD.encode(entropy::bytes::<16>());
+    let (status, html) = match payment_page::page(&app, &order_id).await {
+        Ok(view) => (StatusCode::OK, page::render(&view, &nonce)),
+        Err(ApiError { code: ErrorCode::NotFound, .. }) => (StatusCode::NOT_FOUND, page::not_found(&nonce)),
+        Err(error) => return Err(error),
+    };
+    let mut response = Response::builder().status(status).content_type("text/html; charset=utf-8");
+    for (name, value) in page::security_headers(&nonce) {
+        response = response.header(name, value);
+    }
+    Ok(response.body(html))
+}
+
+#[handler]
+async fn events(
+    app: Data<&App>,
+    request: &Request,
+    headers: &HeaderMap,
+    Path(order_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let stop = request.data::<CancellationToken>().cloned().unwrap_or_default();
+    let last_seen = headers.get("Last-Event-ID").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let Some(stream) = stream::follow(&app, &order_id, last_seen, stop).await? else {
+        // Nothing can happen any more: a browser that gets this does not come again.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let mut response = stream.into_response();
+    let cache = header::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    Ok(response)
+}
+
+#[handler]
+async fn code(app: Data<&App>, request: &Request, Path(order_id): Path<String>) -> Result<Response, ApiError> {
+    let mut query = ListQuery::of(request);
+    let content = query.parsed("content").unwrap_or_default();
+    let format = query.parsed("format").unwrap_or_default();
+    query.finish()?;
+    let checkout = payment_page::find(&app, &order_id).await?;
+    let order = &checkout.order;
+    let text = qr::content(content, order.receiving_address, order.asset, checkout.chain_id(), checkout.due());
+    let cache = match content {
+        // An order's address never changes; what is due may, with each payment.
+        qr::Content::Address => "private, max-age=3600",
+        qr::Content::Uri => "no-store",
+    };
+    let response = Response::builder().header(header::CACHE_CONTROL, cache);
+    let response = response.header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    Ok(match format {
+        Format::Svg => response.content_type("image/svg+xml").body(qr::svg(&text).map_err(ApiError::internal)?),
+        Format::Png => response.content_type("image/png").body(qr::png(&text).map_err(ApiError::internal)?),
+    })
+}
+
+/// How a code is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Format {
+    #[default]
+    Svg,
+    Png,
+}
+
+impl std::str::FromStr for Format {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "svg" => Ok(Self::Svg),
+            "png" => Ok(Self::Png),
+            _ => Err("must be one of: svg, png"),
+        }
+    }
+}

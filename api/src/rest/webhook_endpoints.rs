@@ -1,1 +1,438 @@
-//! Being filled: webhook_endpoints.
+//! `/api/webhook-endpoints/` and `/api/webhook-deliveries/`.
+
+use cryptopay_domain::merchant::DeliveryState;
+use cryptopay_entity::webhook_attempt;
+use cryptopay_entity::webhook_delivery::DeliveryFilter;
+use cryptopay_jobs::webhooks::TestDelivery;
+use poem::Request;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+
+use super::Tag;
+use super::body::Body;
+use super::envelope::{Answer, Created, Listed, Nothing, Success};
+use super::pages::ListQuery;
+use crate::app::App;
+use crate::operations::webhook_endpoints::{self, DeliveryDetail, DeliveryView, EndpointView};
+use crate::principal::{Manager, Reader, Writer};
+
+/// An endpoint to register.
+#[derive(Debug, Object)]
+pub struct CreateWebhookEndpoint {
+    /// Where to: http or https (https only in live mode), at most 2048 characters, no credentials, a public address.
+    pub url: String,
+    /// Names of the events wanted, or `*` for all, also ones that are added later. If not said: `payment.pending`,
+    /// `payment.confirmed`, `payment.failed`, `order.expired`, `order.underpaid`, `order.late_payment`,
+    /// `payment.reorged`.
+    #[oai(validator(max_items = 50))]
+    pub events: Option<Vec<String>>,
+    /// Your words for it.
+    #[oai(validator(max_length = 200))]
+    pub description: Option<String>,
+    /// Whether it gets deliveries. True if not said.
+    pub is_active: Option<bool>,
+}
+
+/// What is to change of an endpoint; the rest stays.
+#[derive(Debug, Object)]
+pub struct ChangeWebhookEndpoint {
+    /// Where to: http or https (https only in live mode), at most 2048 characters, no credentials, a public address.
+    pub url: Option<String>,
+    /// Names of the events wanted, or `*` for all, also ones that are added later.
+    #[oai(validator(max_items = 50))]
+    pub events: Option<Vec<String>>,
+    /// Your words for it.
+    #[oai(validator(max_length = 200))]
+    pub description: Option<String>,
+    /// Whether it gets deliveries. True clears `disabled_reason`.
+    pub is_active: Option<bool>,
+}
+
+/// An endpoint.
+#[derive(Debug, Clone, Object)]
+pub struct WebhookEndpoint {
+    /// Number of the endpoint.
+    pub id: i64,
+    /// Where to; null for scope `order`, which serves the `webhook_url` of your orders.
+    pub url: Option<String>,
+    /// Names of the events wanted, or `*`.
+    pub events: Vec<String>,
+    /// Your words for it.
+    pub description: String,
+    /// Whether it gets deliveries.
+    pub is_active: bool,
+    /// `merchant`: registered, for all orders. `order`: implicit, for orders with a `webhook_url` of their own.
+    pub scope: String,
+    /// `healthy`, `failing`, `open` (ten failures in a row: one attempt a minute) or `disabled`.
+    pub state: String,
+    /// Why the gateway switched it off.
+    pub disabled_reason: Option<String>,
+    /// When it was added: RFC 3339, UTC.
+    pub created_at: String,
+    /// When it was last changed: RFC 3339, UTC.
+    pub updated_at: String,
+    /// When it last took a delivery: RFC 3339, UTC.
+    pub last_success_at: Option<String>,
+    /// When an attempt last failed: RFC 3339, UTC.
+    pub last_failure_at: Option<String>,
+    /// Key of the signatures, `whsec_…`; only in the answer to its creation, later at `secret/`.
+    #[oai(skip_serializing_if_is_none)]
+    pub secret: Option<String>,
+}
+
+impl WebhookEndpoint {
+    /// From a view; `secret` only where it is to be shown.
+    pub fn new(view: &EndpointView, secret: Option<String>) -> Self {
+        let endpoint = &view.endpoint;
+        Self {
+            id: endpoint.id.0,
+            url: endpoint.url.clone(),
+            events: endpoint.filter().names().into_iter().map(str::to_owned).collect(),
+            description: endpoint.description.clone(),
+            is_active: endpoint.is_active,
+            scope: endpoint.scope.to_string(),
+            state: view.state.as_str().to_owned(),
+            disabled_reason: endpoint.disabled_reason.clone(),
+            created_at: endpoint.created_at.to_string(),
+            updated_at: endpoint.updated_at.to_string(),
+            last_success_at: endpoint.last_success_at.map(|time| time.to_string()),
+            last_failure_at: endpoint.last_failure_at.map(|time| time.to_string()),
+            secret,
+        }
+    }
+}
+
+/// The signing secret of an endpoint.
+#[derive(Debug, Clone, Object)]
+pub struct WebhookSecret {
+    /// Key of the signatures, `whsec_…`.
+    pub secret: String,
+}
+
+/// What came of a test delivery.
+#[derive(Debug, Clone, Object)]
+pub struct WebhookTest {
+    /// Public id of the delivery, `wh_…`.
+    pub delivery_id: String,
+    /// Whether the receiver took it: a status from 200 to 299.
+    pub delivered: bool,
+    /// HTTP status of the answer; null if there was none.
+    pub status: Option<i64>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: i64,
+    /// First 4 KiB of the answer.
+    pub response: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+impl WebhookTest {
+    /// From what came of it.
+    pub fn new(test: &TestDelivery) -> Self {
+        let attempt = test.attempt.as_ref();
+        Self {
+            delivery_id: test.delivery.delivery_id.to_string(),
+            delivered: test.delivery.state == DeliveryState::Delivered,
+            status: test.delivery.last_status,
+            duration_ms: attempt.map(|attempt| attempt.duration_ms).unwrap_or_default(),
+            response: attempt.and_then(|attempt| attempt.response.clone()),
+            error: test.delivery.last_error.clone(),
+        }
+    }
+}
+
+/// One event's way to one endpoint.
+#[derive(Debug, Clone, Object)]
+pub struct WebhookDelivery {
+    /// Public id, `wh_…`, the same over all retries; `webhook_id` in the body.
+    pub id: String,
+    /// Number of the endpoint.
+    pub endpoint_id: i64,
+    /// What happened.
+    pub event: String,
+    /// Public id of the order that it is about, if any.
+    pub order_id: Option<String>,
+    /// `pending`, `delivered` or `dead`.
+    pub status: String,
+    /// Attempts begun since it was queued, or queued again.
+    pub attempts: i64,
+    /// When the next attempt is due: RFC 3339, UTC; null unless pending.
+    pub next_attempt_at: Option<String>,
+    /// HTTP status of the last answer.
+    pub last_status: Option<i64>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// Why it was given up.
+    pub dead_reason: Option<String>,
+    /// When it was made: RFC 3339, UTC.
+    pub created_at: String,
+    /// When it was taken: RFC 3339, UTC.
+    pub delivered_at: Option<String>,
+    /// Where to.
+    pub url: String,
+    /// The newest attempts, at most 100, oldest first; only where one delivery is asked for.
+    #[oai(skip_serializing_if_is_none)]
+    pub history: Option<Vec<WebhookAttempt>>,
+}
+
+impl WebhookDelivery {
+    /// From a view.
+    pub fn new(view: &DeliveryView) -> Self {
+        let delivery = &view.delivery;
+        let pending = delivery.state == DeliveryState::Pending;
+        Self {
+            id: delivery.delivery_id.to_string(),
+            endpoint_id: delivery.endpoint_id.0,
+            event: delivery.event_type.to_string(),
+            order_id: view.order_id.as_ref().map(ToString::to_string),
+            status: delivery.state.to_string(),
+            attempts: delivery.attempts,
+            next_attempt_at: pending.then(|| delivery.next_attempt_at.to_string()),
+            last_status: delivery.last_status,
+            last_error: delivery.last_error.clone(),
+            dead_reason: delivery.dead_reason.clone(),
+            created_at: delivery.created_at.to_string(),
+            delivered_at: delivery.delivered_at.map(|time| time.to_string()),
+            url: delivery.url.clone(),
+            history: None,
+        }
+    }
+
+    /// From a view with attempts.
+    pub fn detailed(detail: &DeliveryDetail) -> Self {
+        let history = detail.attempts.iter().map(WebhookAttempt::new).collect();
+        Self { history: Some(history), ..Self::new(&detail.view) }
+    }
+}
+
+/// One attempt to deliver.
+#[derive(Debug, Clone, Object)]
+pub struct WebhookAttempt {
+    /// From 1; from 1 again after a redelivery.
+    pub attempt: i64,
+    /// When it began: RFC 3339, UTC.
+    pub started_at: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: i64,
+    /// HTTP status of the answer; null if there was none.
+    pub status: Option<i64>,
+    /// First 4 KiB of the answer.
+    pub response: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+impl WebhookAttempt {
+    fn new(attempt: &webhook_attempt::Model) -> Self {
+        Self {
+            attempt: attempt.attempt,
+            started_at: attempt.started_at.to_string(),
+            duration_ms: attempt.duration_ms,
+            status: attempt.status,
+            response: attempt.response.clone(),
+            error: attempt.error.clone(),
+        }
+    }
+}
+
+/// The routes of endpoints.
+#[derive(Debug)]
+pub struct WebhookEndpoints;
+
+#[OpenApi(prefix_path = "/api/webhook-endpoints", tag = "Tag::Webhooks")]
+impl WebhookEndpoints {
+    /// Register a webhook endpoint
+    ///
+    /// At most 20 per merchant. The answer holds its secret.
+    #[oai(path = "/", method = "post", operation_id = "createWebhookEndpoint")]
+    async fn create(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        body: Body<CreateWebhookEndpoint>,
+    ) -> Answer<Created<WebhookEndpoint>> {
+        let (view, secret, message) = webhook_endpoints::create(&app, &auth.0, body.fields).await?;
+        Ok(Created(WebhookEndpoint::new(&view, Some(secret)), message))
+    }
+
+    /// List webhook endpoints
+    ///
+    /// Newest first. The one of scope `order` is always there: its secret signs deliveries to your orders' own
+    /// `webhook_url`.
+    #[oai(path = "/", method = "get", operation_id = "listWebhookEndpoints")]
+    async fn list(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Page, from 1
+        page: Query<Option<String>>,
+        /// Items on a page, at most 100; 20 if not said
+        page_size: Query<Option<String>>,
+    ) -> Answer<Listed<WebhookEndpoint>> {
+        let _ = (page, page_size);
+        let query = ListQuery::of(request);
+        query.finish()?;
+        let (count, views) = webhook_endpoints::list(&app, &auth.0, query.offset(), query.limit()).await?;
+        Ok(Listed(query.page(count, views.iter().map(|view| WebhookEndpoint::new(view, None)).collect())?))
+    }
+
+    /// Get a webhook endpoint
+    #[oai(path = "/:id/", method = "get", operation_id = "getWebhookEndpoint")]
+    async fn get(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        /// Number of the endpoint
+        id: Path<String>,
+    ) -> Answer<Success<WebhookEndpoint>> {
+        let view = webhook_endpoints::get(&app, &auth.0, &id).await?;
+        Ok(Success(WebhookEndpoint::new(&view, None), "Success".to_owned()))
+    }
+
+    /// Change a webhook endpoint
+    ///
+    /// Changes what is sent and keeps the rest, as PATCH does.
+    #[oai(path = "/:id/", method = "put", operation_id = "replaceWebhookEndpoint")]
+    async fn put(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the endpoint
+        id: Path<String>,
+        body: Body<ChangeWebhookEndpoint>,
+    ) -> Answer<Success<WebhookEndpoint>> {
+        let (view, message) = webhook_endpoints::update(&app, &auth.0, &id, body.fields).await?;
+        Ok(Success(WebhookEndpoint::new(&view, None), message))
+    }
+
+    /// Change parts of a webhook endpoint
+    ///
+    /// Changes what is sent and keeps the rest. Activating a disabled endpoint forgets its failures.
+    #[oai(path = "/:id/", method = "patch", operation_id = "updateWebhookEndpoint")]
+    async fn patch(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the endpoint
+        id: Path<String>,
+        body: Body<ChangeWebhookEndpoint>,
+    ) -> Answer<Success<WebhookEndpoint>> {
+        let (view, message) = webhook_endpoints::update(&app, &auth.0, &id, body.fields).await?;
+        Ok(Success(WebhookEndpoint::new(&view, None), message))
+    }
+
+    /// Remove a webhook endpoint
+    ///
+    /// What was still to be delivered to it is kept as dead. The one of scope `order` cannot be removed.
+    #[oai(path = "/:id/", method = "delete", operation_id = "deleteWebhookEndpoint")]
+    async fn delete(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the endpoint
+        id: Path<String>,
+    ) -> Answer<Success<Nothing>> {
+        webhook_endpoints::remove(&app, &auth.0, &id).await?;
+        Ok(Success(Nothing::default(), "Webhook endpoint removed.".to_owned()))
+    }
+
+    /// Show the secret of a webhook endpoint
+    ///
+    /// Audited.
+    #[oai(path = "/:id/secret/", method = "get", operation_id = "getWebhookEndpointSecret")]
+    async fn secret(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the endpoint
+        id: Path<String>,
+    ) -> Answer<Success<WebhookSecret>> {
+        let secret = webhook_endpoints::secret(&app, &auth.0, &id).await?;
+        Ok(Success(WebhookSecret { secret }, "Success".to_owned()))
+    }
+
+    /// Test a webhook endpoint
+    ///
+    /// Sends a signed `webhook.test` now and says what came of it.
+    #[oai(path = "/:id/test/", method = "post", operation_id = "testWebhookEndpoint")]
+    async fn test(
+        &self,
+        app: Data<&App>,
+        auth: Writer,
+        /// Number of the endpoint
+        id: Path<String>,
+    ) -> Answer<Success<WebhookTest>> {
+        let test = WebhookTest::new(&webhook_endpoints::test(&app, &auth.0, &id).await?);
+        let message = if test.delivered { "The endpoint took it." } else { "The endpoint did not take it." };
+        Ok(Success(test, message.to_owned()))
+    }
+
+    /// List the deliveries of a webhook endpoint
+    ///
+    /// Newest first.
+    #[oai(path = "/:id/deliveries/", method = "get", operation_id = "listWebhookDeliveries")]
+    #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
+    async fn deliveries(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        request: &Request,
+        /// Number of the endpoint
+        id: Path<String>,
+        /// Page, from 1
+        page: Query<Option<String>>,
+        /// Items on a page, at most 100; 20 if not said
+        page_size: Query<Option<String>>,
+        /// `pending`, `delivered` or `dead`, comma-separated
+        status: Query<Option<String>>,
+        /// Names of events, comma-separated
+        event: Query<Option<String>>,
+    ) -> Answer<Listed<WebhookDelivery>> {
+        let _ = (page, page_size, status, event);
+        let mut query = ListQuery::of(request);
+        let filter = DeliveryFilter { states: query.words("status"), events: query.words("event") };
+        query.finish()?;
+        let (count, views) =
+            webhook_endpoints::list_deliveries(&app, &auth.0, &id, &filter, query.offset(), query.limit()).await?;
+        Ok(Listed(query.page(count, views.iter().map(WebhookDelivery::new).collect())?))
+    }
+}
+
+/// The routes of deliveries.
+#[derive(Debug)]
+pub struct WebhookDeliveries;
+
+#[OpenApi(prefix_path = "/api/webhook-deliveries", tag = "Tag::Webhooks")]
+impl WebhookDeliveries {
+    /// Get a webhook delivery
+    ///
+    /// With its attempts.
+    #[oai(path = "/:id/", method = "get", operation_id = "getWebhookDelivery")]
+    async fn get(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        /// Public id of the delivery, `wh_…`
+        id: Path<String>,
+    ) -> Answer<Success<WebhookDelivery>> {
+        let detail = webhook_endpoints::get_delivery(&app, &auth.0, &id).await?;
+        Ok(Success(WebhookDelivery::detailed(&detail), "Success".to_owned()))
+    }
+
+    /// Send a webhook delivery once more
+    ///
+    /// With the same id and body, now, whatever became of it; attempts are counted from the start.
+    #[oai(path = "/:id/redeliver/", method = "post", operation_id = "redeliverWebhookDelivery")]
+    async fn redeliver(
+        &self,
+        app: Data<&App>,
+        auth: Writer,
+        /// Public id of the delivery, `wh_…`
+        id: Path<String>,
+    ) -> Answer<Success<WebhookDelivery>> {
+        let detail = webhook_endpoints::redeliver(&app, &auth.0, &id).await?;
+        Ok(Success(WebhookDelivery::detailed(&detail), "Queued for delivery now.".to_owned()))
+    }
+}
