@@ -6,8 +6,14 @@ use std::sync::Arc;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue};
 use cryptopay_test_support::TestDatabase;
+use poem_openapi::types::Type;
+use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use crate::app::{App, EndpointSecrets, Parts};
+use crate::fields::Fields;
+use crate::operations::accounts;
+use crate::principal::{Principal, authenticate};
 use crate::config::{Config, Environment, Role};
 use crate::live::Live;
 use crate::security::Keys;
@@ -49,4 +55,23 @@ pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> A
         passwords: Passwords::new(),
         live: Live::default(),
     })
+}
+
+/// The password of every merchant of these tests.
+pub(crate) const PASSWORD: &str = "correct-horse-9";
+
+/// A registered merchant, logged in, as operations see one.
+pub(crate) async fn merchant(app: &App, username: &str) -> Principal {
+    let email = format!("{username}@b.example");
+    let body = serde_json::json!({
+        "username": username, "email": email, "password": PASSWORD, "shop_name": "Shop",
+    });
+    let session = accounts::register(app, fields::<crate::rest::auth::Register>(body)).await.unwrap();
+    authenticate(app, session.access.expose_secret()).await.unwrap()
+}
+
+/// The fields of a request body, judged by the schema that documents it.
+pub(crate) fn fields<T: Type>(body: Value) -> Fields {
+    let Value::Object(values) = body else { panic!("a body is an object") };
+    Fields::judged_by::<T>(values)
 }

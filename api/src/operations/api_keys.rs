@@ -127,3 +127,113 @@ fn judge_expiry(fields: &mut Fields, now: Timestamp) -> Option<Timestamp> {
     }
     Some(expires_at)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cryptopay_entity::audit_log;
+    use cryptopay_test_support::{TestDatabase, on_both_databases};
+    use sea_orm::sea_query::Expr;
+    use sea_orm::{EntityTrait, PaginatorTrait};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::error::ErrorCode;
+    use crate::principal::authenticate;
+    use crate::rest::api_keys::CreateApiKey;
+    use crate::testing::{app, fields, merchant};
+
+    async fn made(app: &App, who: &Principal, body: Value) -> Result<(api_key::Model, ApiKey), ApiError> {
+        create(app, who, fields::<CreateApiKey>(body)).await
+    }
+
+    fn refused<T>(result: Result<T, ApiError>) -> ErrorCode {
+        result.err().expect("this should be refused").code
+    }
+
+    on_both_databases!(a_key_opens_the_account_with_its_scopes_until_it_is_deleted, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let (key, secret) = made(&app, &who, json!({"name": " Till 1 "})).await.unwrap();
+        assert_eq!((key.name.as_str(), key.scopes()), ("Till 1", DEFAULT_SCOPES.to_vec()));
+        assert!(secret.expose().starts_with("sk_test_") && secret.expose().starts_with(&key.prefix));
+        assert!(!format!("{key:?}").contains(secret.expose()), "the table does not keep the key");
+        let by_key = authenticate(&app, secret.expose()).await.unwrap();
+        assert_eq!(by_key.merchant_id(), who.merchant_id());
+        assert!(by_key.require(Scope::Write).is_ok() && by_key.require(Scope::Manage).is_err());
+
+        revoke(&app, &who, &key.id.to_string()).await.unwrap();
+        assert_eq!(refused(authenticate(&app, secret.expose()).await), ErrorCode::TokenInvalid);
+        assert_eq!(refused(revoke(&app, &who, &key.id.to_string()).await), ErrorCode::NotFound);
+        assert_eq!(list(&app, &who, 0, 10).await.unwrap(), (0, Vec::new()));
+        let actions: Vec<_> = audit_log::Entity::find().all(app.database()).await.unwrap();
+        let actions: Vec<_> = actions.iter().map(|line| line.action.as_str()).collect();
+        assert_eq!(actions, ["merchant.create", "api_key.create", "api_key.revoke"]);
+    });
+
+    on_both_databases!(keys_are_listed_newest_first_to_their_owner_only, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let (who, other) = (merchant(&app, "shop").await, merchant(&app, "other").await);
+        let mut ids = Vec::new();
+        for name in ["one", "two", "three"] {
+            ids.push(made(&app, &who, json!({"name": name})).await.unwrap().0.id);
+        }
+        let (count, keys) = list(&app, &who, 1, 1).await.unwrap();
+        assert_eq!((count, keys.iter().map(|key| key.id).collect::<Vec<_>>()), (3, vec![ids[1]]));
+        assert_eq!(list(&app, &other, 0, 10).await.unwrap().0, 0);
+        for id in [ids[0].to_string(), "0".to_owned(), "x".to_owned(), "9".repeat(30)] {
+            assert_eq!(refused(revoke(&app, &other, &id).await), ErrorCode::NotFound, "{id}");
+        }
+        assert_eq!(list(&app, &who, 0, 10).await.unwrap().0, 3);
+    });
+
+    on_both_databases!(a_key_with_manage_needs_a_login_and_any_key_needs_manage, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let scopes = json!({"name": "n", "scopes": ["manage", "read", "read"]});
+        let (key, manager) = made(&app, &who, scopes.clone()).await.unwrap();
+        assert_eq!(key.scopes(), [Scope::Read, Scope::Manage]);
+        let manager = authenticate(&app, manager.expose()).await.unwrap();
+        assert_eq!(refused(made(&app, &manager, scopes).await), ErrorCode::PermissionDenied);
+        let (_, plain) = made(&app, &manager, json!({"name": "n"})).await.unwrap();
+        let plain = authenticate(&app, plain.expose()).await.unwrap();
+        assert_eq!(refused(made(&app, &plain, json!({"name": "n"})).await), ErrorCode::PermissionDenied);
+        assert_eq!(refused(revoke(&app, &plain, &key.id.to_string()).await), ErrorCode::PermissionDenied);
+    });
+
+    on_both_databases!(every_fault_of_a_key_is_named_at_once, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let faults = async |body: Value| {
+            let details = made(&app, &who, body).await.err().expect("this should be refused").details;
+            details.into_keys().collect::<Vec<_>>()
+        };
+        let past = "2020-01-01T00:00:00Z";
+        assert_eq!(
+            faults(json!({"name": " ", "scopes": [], "expires_at": past})).await,
+            ["expires_at", "name", "scopes"]
+        );
+        assert_eq!(faults(json!({"scopes": ["read", "all"], "expires_at": "soon"})).await, [
+            "expires_at",
+            "name",
+            "scopes[1]"
+        ]);
+        assert_eq!(faults(json!({"name": "n".repeat(101), "scopes": "read"})).await, ["name", "scopes"]);
+        assert_eq!(api_key::Entity::find().count(app.database()).await.unwrap(), 0);
+    });
+
+    on_both_databases!(a_key_ends_when_it_was_said_to, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let body = json!({"name": "n", "scopes": null, "expires_at": "2999-01-01T00:00:00+01:00"});
+        let (key, secret) = made(&app, &who, body).await.unwrap();
+        assert_eq!(key.expires_at.unwrap().to_string(), "2998-12-31T23:00:00Z");
+        assert!(authenticate(&app, secret.expose()).await.is_ok());
+        let past = key.created_at.minus(Duration::from_secs(1));
+        let change = api_key::Entity::update_many().col_expr(api_key::Column::ExpiresAt, Expr::value(past));
+        change.exec(app.database()).await.unwrap();
+        assert_eq!(refused(authenticate(&app, secret.expose()).await), ErrorCode::TokenInvalid);
+        assert_eq!(list(&app, &who, 0, 10).await.unwrap().0, 1);
+    });
+}

@@ -6,6 +6,8 @@ pub mod api_keys;
 pub mod blockchains;
 pub mod events;
 pub mod payment_orders;
+pub mod payment_page;
+pub mod sandbox;
 mod stop;
 pub mod transactions;
 pub mod wallets;

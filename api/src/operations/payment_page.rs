@@ -107,15 +107,15 @@ impl Checkout {
         Ok(self.status(&shown, self.verified(connection).await?))
     }
 
-    /// Reads the row again, and its status.
+    /// Reads the row again.
     ///
     /// # Errors
     /// Only failures of the database.
-    pub async fn refresh(&mut self, connection: &impl ConnectionTrait) -> Result<PaymentStatus, ApiError> {
+    pub async fn reload(&mut self, connection: &impl ConnectionTrait) -> Result<(), ApiError> {
         if let Some(order) = payment_order::Entity::find_public(connection, &self.order.order_id).await? {
             self.order = order;
         }
-        self.now(connection).await
+        Ok(())
     }
 
     /// How far the order's chain is verified: one look-up by key.

@@ -145,7 +145,7 @@ impl ApiKeyItem {
 }
 
 /// A new API key, with the key itself.
-#[derive(Debug, Object)]
+#[derive(Object)]
 pub struct CreatedApiKey {
     /// All but the key itself.
     #[oai(flatten)]

@@ -74,7 +74,7 @@ impl Auth {
 }
 
 /// A request for an account.
-#[derive(Debug, Object)]
+#[derive(Object)]
 pub struct Register {
     /// Name to log in with: 3 to 64 letters, digits and . _ - (unique in any case).
     #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9._-]+$"))]
@@ -91,7 +91,7 @@ pub struct Register {
 }
 
 /// A request to log in.
-#[derive(Debug, Object)]
+#[derive(Object)]
 pub struct Login {
     /// User name or e-mail address, in any case.
     #[oai(validator(min_length = 1, max_length = 254))]
@@ -102,7 +102,7 @@ pub struct Login {
 }
 
 /// A request for a new pair of tokens.
-#[derive(Debug, Object)]
+#[derive(Object)]
 pub struct Refresh {
     /// The refresh token of the last answer.
     #[oai(validator(min_length = 1, max_length = 2048))]
@@ -110,7 +110,7 @@ pub struct Refresh {
 }
 
 /// A question whether a token is good.
-#[derive(Debug, Object)]
+#[derive(Object)]
 pub struct Verify {
     /// An access token or an API key.
     #[oai(validator(min_length = 1, max_length = 2048))]
@@ -118,7 +118,7 @@ pub struct Verify {
 }
 
 /// A new account, logged in.
-#[derive(Debug, ApiResponse)]
+#[derive(ApiResponse)]
 pub enum Registered {
     /// Created
     #[oai(status = 201)]
@@ -126,7 +126,7 @@ pub enum Registered {
 }
 
 /// A login.
-#[derive(Debug, ApiResponse)]
+#[derive(ApiResponse)]
 pub enum LoggedIn {
     /// Success
     #[oai(status = 200)]
@@ -134,7 +134,7 @@ pub enum LoggedIn {
 }
 
 /// A login. The tokens stand at the top and in `data` alike.
-#[derive(Debug, Object)]
+#[derive(Object)]
 pub struct SessionEnvelope {
     /// Always true.
     pub success: bool,
@@ -157,7 +157,7 @@ pub struct SessionEnvelope {
 }
 
 /// A pair of tokens and whose it is.
-#[derive(Debug, Clone, Object)]
+#[derive(Object)]
 pub struct Tokens {
     /// Access token: send it as `Authorization: Bearer …`.
     pub access: String,
@@ -244,4 +244,72 @@ impl Me {
     pub fn new(merchant: &merchant::Model) -> Self {
         Self { user: User::new(merchant), limits: Limits { requests_per_hour: merchant.requests_per_hour() } }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptopay_test_support::{TestDatabase, on_both_databases};
+    use poem::http::{Method, StatusCode, header};
+    use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response};
+    use serde_json::{Value, json};
+
+    use crate::testing::{PASSWORD, app};
+
+    async fn send(gateway: &impl Endpoint, method: Method, path: &str, token: &str, body: Value) -> (StatusCode, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path.parse().unwrap())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .body(body.to_string());
+        let response: Response = gateway.get_response(request).await;
+        let status = response.status();
+        assert_eq!(response.content_type(), Some("application/json"));
+        (status, response.into_body().into_json().await.unwrap())
+    }
+
+    on_both_databases!(a_login_stands_at_the_top_and_in_data_alike, async |db: TestDatabase| {
+        let gateway = crate::rest::service().into_endpoint().data(app(&db).await);
+        let post = async |path: &str, token: &str, body: Value| send(&gateway, Method::POST, path, token, body).await;
+        let account = json!({
+            "username": "shop", "email": "a@b.example", "password": PASSWORD, "shop_name": "Shop", "referrer": "x",
+        });
+        let (status, registered) = post("/api/auth/register", "", account).await;
+        assert_eq!((status, registered["message"].as_str()), (StatusCode::CREATED, Some("Account created. Ignored: referrer")));
+        let (status, answer) =
+            post("/api/auth/login", "", json!({"username": "A@B.example", "password": PASSWORD})).await;
+        assert_eq!((status, &answer["success"]), (StatusCode::OK, &json!(true)));
+        let (renewed, pair) = post("/api/auth/token/refresh", "", json!({"refresh": answer["refresh"]})).await;
+        assert_eq!(renewed, StatusCode::OK);
+        let user = json!({
+            "id": answer["user"]["id"], "username": "shop", "email": "a@b.example", "shop_name": "Shop",
+            "plan": "standard",
+        });
+        for answer in [&registered, &answer, &pair] {
+            for field in ["access", "refresh", "token_type", "expires_in", "user"] {
+                assert_eq!(answer[field], answer["data"][field], "{field}");
+            }
+            assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(86_400)));
+            assert_eq!(answer["user"], user);
+        }
+
+        let access = pair["access"].as_str().unwrap();
+        let (_, me) = send(&gateway, Method::GET, "/api/auth/me", access, json!({})).await;
+        assert_eq!((&me["data"]["username"], &me["data"]["limits"]), (&json!("shop"), &json!({"requests_per_hour": 1_000})));
+        let (status, key) = post("/api/api-keys", access, json!({"name": "Till"})).await;
+        assert_eq!((status, &key["data"]["scopes"]), (StatusCode::CREATED, &json!(["read", "write"])));
+        let secret = key["data"]["secret"].as_str().unwrap();
+        let (_, keys) = send(&gateway, Method::GET, "/api/api-keys", secret, json!({})).await;
+        assert_eq!((&keys["count"], keys.to_string().contains(secret)), (&json!(1), false));
+        let path = format!("/api/api-keys/{}", key["data"]["id"]);
+        assert_eq!(send(&gateway, Method::DELETE, &path, secret, json!({})).await.0, StatusCode::FORBIDDEN);
+        let (status, deleted) = send(&gateway, Method::DELETE, &path, access, json!({})).await;
+        assert_eq!((status, &deleted["data"]), (StatusCode::OK, &json!({})));
+
+        let check = async || post("/api/auth/token/verify", "", json!({"token": access})).await.0;
+        assert_eq!(check().await, StatusCode::OK);
+        assert_eq!(post("/api/auth/logout", access, json!({})).await.0, StatusCode::OK);
+        assert_eq!(check().await, StatusCode::UNAUTHORIZED);
+        assert_eq!(post("/api/auth/logout", access, json!({})).await.0, StatusCode::UNAUTHORIZED);
+    });
 }

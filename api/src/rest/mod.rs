@@ -19,21 +19,31 @@ pub mod webhook_endpoints;
 use poem_openapi::{OpenApiService, Tags};
 
 /// Every documented route.
-pub type Routes = (
+pub type Routes = (auth::Auth, api_keys::ApiKeys, 
     payment_orders::PaymentOrders,
     wallets::MerchantWallets,
     webhook_endpoints::WebhookEndpoints,
     webhook_endpoints::WebhookDeliveries,
+    transactions::Transactions,
+    blockchains::Blockchains,
+    events::Events,
+    payment_page::PaymentPage,
+    sandbox::Sandbox,
     (),
 );
 
 /// The service behind the documented routes, from which the OpenAPI document is made too.
 pub fn service() -> OpenApiService<Routes, ()> {
-    let routes = (
+    let routes = (auth::Auth, api_keys::ApiKeys, 
         payment_orders::PaymentOrders,
         wallets::MerchantWallets,
         webhook_endpoints::WebhookEndpoints,
         webhook_endpoints::WebhookDeliveries,
+        transactions::Transactions,
+        blockchains::Blockchains,
+        events::Events,
+        payment_page::PaymentPage,
+        sandbox::Sandbox,
         (),
     );
     OpenApiService::new(routes, "CryptoPay", env!("CARGO_PKG_VERSION"))

@@ -6,6 +6,7 @@
 
 mod reorg;
 mod second_look;
+mod window;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -151,6 +152,7 @@ pub(crate) async fn scan_chain(context: &Context, access: &ChainAccess) -> Resul
             }
             continue;
         }
+        window::ensure(context, access, &fence).await?;
         match step(context, access, &mut fence, &head, &watch).await? {
             Step::Advanced => moved = true,
             Step::Lagging => break,

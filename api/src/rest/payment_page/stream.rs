@@ -54,7 +54,8 @@ pub(super) async fn follow(
         None => Vec::new(),
     };
     // Read last: it is as new as the events at least.
-    let now = checkout.refresh(app.database()).await?;
+    checkout.reload(app.database()).await?;
+    let now = checkout.now(app.database()).await?;
     let verified = checkout.verified(app.database()).await?;
     let over = checkout.is_over(verified);
     if over && last_seen.is_some_and(|seen| seen >= newest) {
@@ -153,13 +154,13 @@ impl Follower {
             return self.catch_up().await;
         }
         let Some((sequence, snapshot)) = payment_page::told_by(event) else { return Ok(()) };
-        self.checkout.refresh(self.app.database()).await?;
+        self.checkout.reload(self.app.database()).await?;
         self.tell(sequence, snapshot).await
     }
 
     async fn catch_up(&mut self) -> Result<(), ApiError> {
         self.behind = true;
-        self.checkout.refresh(self.app.database()).await?;
+        self.checkout.reload(self.app.database()).await?;
         let missed = payment_page::history_after(self.app.database(), self.checkout.order.id, self.sequence).await?;
         for (sequence, snapshot) in missed {
             self.tell(sequence, snapshot).await?;
