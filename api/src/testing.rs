@@ -11,11 +11,11 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::app::{App, EndpointSecrets, Parts};
+use crate::config::{Config, Environment, Role};
 use crate::fields::Fields;
+use crate::live::Live;
 use crate::operations::accounts;
 use crate::principal::{Principal, authenticate};
-use crate::config::{Config, Environment, Role};
-use crate::live::Live;
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
 

@@ -127,11 +127,7 @@ pub async fn create_merchant(accounts: Accounts<'_>, new: NewMerchant) -> Result
 ///
 /// # Errors
 /// `NOT_FOUND`; a password that breaks the rules; `SERVICE_UNAVAILABLE` as [`register`].
-pub async fn reset_password(
-    accounts: Accounts<'_>,
-    username: &str,
-    password: SecretString,
-) -> Result<u64, ApiError> {
+pub async fn reset_password(accounts: Accounts<'_>, username: &str, password: SecretString) -> Result<u64, ApiError> {
     let found = by_name(accounts, username).await?;
     let problems = accounts.passwords.problems(password.clone(), &found.username, &found.email).await?;
     if !problems.is_empty() {

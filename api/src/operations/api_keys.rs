@@ -214,11 +214,10 @@ mod tests {
             faults(json!({"name": " ", "scopes": [], "expires_at": past})).await,
             ["expires_at", "name", "scopes"]
         );
-        assert_eq!(faults(json!({"scopes": ["read", "all"], "expires_at": "soon"})).await, [
-            "expires_at",
-            "name",
-            "scopes[1]"
-        ]);
+        assert_eq!(
+            faults(json!({"scopes": ["read", "all"], "expires_at": "soon"})).await,
+            ["expires_at", "name", "scopes[1]"]
+        );
         assert_eq!(faults(json!({"name": "n".repeat(101), "scopes": "read"})).await, ["name", "scopes"]);
         assert_eq!(api_key::Entity::find().count(app.database()).await.unwrap(), 0);
     });

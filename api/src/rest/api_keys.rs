@@ -47,12 +47,7 @@ impl ApiKeys {
     ///
     /// Needs the scope `manage`. A key with the scope `manage` can only be made with an access token from login.
     #[oai(path = "/", method = "post", operation_id = "createApiKey")]
-    async fn create(
-        &self,
-        app: Data<&App>,
-        auth: Manager,
-        body: Body<CreateApiKey>,
-    ) -> Answer<Created<CreatedApiKey>> {
+    async fn create(&self, app: Data<&App>, auth: Manager, body: Body<CreateApiKey>) -> Answer<Created<CreatedApiKey>> {
         let message = body.fields.message("API key created. Keep the secret; it is not shown again.");
         let (key, secret) = api_keys::create(&app, &auth.0, body.fields).await?;
         Ok(Created(CreatedApiKey::new(&key, &secret), message))

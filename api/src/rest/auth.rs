@@ -255,7 +255,13 @@ mod tests {
 
     use crate::testing::{PASSWORD, app};
 
-    async fn send(gateway: &impl Endpoint, method: Method, path: &str, token: &str, body: Value) -> (StatusCode, Value) {
+    async fn send(
+        gateway: &impl Endpoint,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let request = Request::builder()
             .method(method)
             .uri(path.parse().unwrap())
@@ -275,7 +281,10 @@ mod tests {
             "username": "shop", "email": "a@b.example", "password": PASSWORD, "shop_name": "Shop", "referrer": "x",
         });
         let (status, registered) = post("/api/auth/register", "", account).await;
-        assert_eq!((status, registered["message"].as_str()), (StatusCode::CREATED, Some("Account created. Ignored: referrer")));
+        assert_eq!(
+            (status, registered["message"].as_str()),
+            (StatusCode::CREATED, Some("Account created. Ignored: referrer"))
+        );
         let (status, answer) =
             post("/api/auth/login", "", json!({"username": "A@B.example", "password": PASSWORD})).await;
         assert_eq!((status, &answer["success"]), (StatusCode::OK, &json!(true)));
@@ -295,7 +304,10 @@ mod tests {
 
         let access = pair["access"].as_str().unwrap();
         let (_, me) = send(&gateway, Method::GET, "/api/auth/me", access, json!({})).await;
-        assert_eq!((&me["data"]["username"], &me["data"]["limits"]), (&json!("shop"), &json!({"requests_per_hour": 1_000})));
+        assert_eq!(
+            (&me["data"]["username"], &me["data"]["limits"]),
+            (&json!("shop"), &json!({"requests_per_hour": 1_000}))
+        );
         let (status, key) = post("/api/api-keys", access, json!({"name": "Till"})).await;
         assert_eq!((status, &key["data"]["scopes"]), (StatusCode::CREATED, &json!(["read", "write"])));
         let secret = key["data"]["secret"].as_str().unwrap();

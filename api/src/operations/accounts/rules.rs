@@ -8,13 +8,13 @@ use crate::error::ApiError;
 use crate::fields::Fields;
 
 /// Fewest characters of a user name. Source of these bounds: the REST contract.
-pub const MIN_USERNAME_CHARS: usize = 3;
+const MIN_USERNAME_CHARS: usize = 3;
 /// Most characters of a user name.
-pub const MAX_USERNAME_CHARS: usize = 64;
+const MAX_USERNAME_CHARS: usize = 64;
 /// Most bytes of an e-mail address; SMTP carries no longer ones (RFC 5321, erratum 1690).
-pub const MAX_EMAIL_BYTES: usize = 254;
+const MAX_EMAIL_BYTES: usize = 254;
 /// Most characters of a shop's name.
-pub const MAX_SHOP_NAME_CHARS: usize = 120;
+const MAX_SHOP_NAME_CHARS: usize = 120;
 
 /// An account as it was sent; what is missing, or at fault already, is `None`.
 pub(super) struct Draft {
@@ -107,9 +107,9 @@ fn username(text: String) -> Result<String, &'static str> {
 fn email(text: String) -> Result<String, &'static str> {
     let valid = text.len() <= MAX_EMAIL_BYTES
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
-        && text.split_once('@').is_some_and(|(mailbox, domain)| {
-            !mailbox.is_empty() && !domain.is_empty() && !domain.contains('@')
-        });
+        && text
+            .split_once('@')
+            .is_some_and(|(mailbox, domain)| !mailbox.is_empty() && !domain.is_empty() && !domain.contains('@'));
     if valid { Ok(text) } else { Err("Enter an e-mail address of at most 254 bytes, such as you@shop.example.") }
 }
 
@@ -138,7 +138,8 @@ mod tests {
         for text in ["a@b", "A.b+c@d.example", "ü@ö.example", &format!("a@{}", "b".repeat(252))] {
             assert_eq!(email(text.to_owned()).as_deref(), Ok(text));
         }
-        for text in ["", "@", "a@", "@b", "a@b@c", "a b@c", "a@b\u{a0}c", "a@b\u{7}", &format!("a@{}", "b".repeat(253))] {
+        for text in ["", "@", "a@", "@b", "a@b@c", "a b@c", "a@b\u{a0}c", "a@b\u{7}", &format!("a@{}", "b".repeat(253))]
+        {
             assert!(email(text.to_owned()).is_err(), "{text:?}");
         }
     }
