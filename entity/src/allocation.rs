@@ -14,6 +14,7 @@ use sea_orm::sea_query::ExprTrait;
 use sea_orm::{Condition, FromQueryResult, JoinType, QueryOrder, QuerySelect, Select};
 
 use super::{payment_order, transfer};
+use crate::pieces::pieces;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -136,12 +137,13 @@ impl Entity {
         connection: &impl ConnectionTrait,
         orders: impl IntoIterator<Item = OrderId>,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(Column::OrderId.is_in(orders))
-            .filter(Column::ReversedAt.is_null())
-            .order_by_asc(Column::Id)
-            .all(connection)
-            .await
+        let mut rows = Vec::new();
+        for piece in pieces(orders) {
+            let live = Self::find().filter(Column::OrderId.is_in(piece)).filter(Column::ReversedAt.is_null());
+            rows.extend(live.order_by_asc(Column::Id).all(connection).await?);
+        }
+        rows.sort_by_key(|row| row.id);
+        Ok(rows)
     }
 
     /// The live shares that a merchant's orders have of transfers, each with its order, oldest first.
@@ -177,7 +179,13 @@ impl Entity {
         connection: &impl ConnectionTrait,
         transfers: impl IntoIterator<Item = TransferId>,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find().filter(Column::TransferId.is_in(transfers)).order_by_asc(Column::Id).all(connection).await
+        let mut rows = Vec::new();
+        for piece in pieces(transfers) {
+            let of = Self::find().filter(Column::TransferId.is_in(piece));
+            rows.extend(of.order_by_asc(Column::Id).all(connection).await?);
+        }
+        rows.sort_by_key(|row| row.id);
+        Ok(rows)
     }
 
     /// Whether an order has a live allocation.

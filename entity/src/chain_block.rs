@@ -6,6 +6,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, QueryOrder};
 
+use crate::pieces::pieces;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "chain_block")]
@@ -92,7 +94,12 @@ impl Entity {
         chain: &str,
         numbers: impl IntoIterator<Item = i64>,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find().filter(Column::Chain.eq(chain)).filter(Column::Number.is_in(numbers)).all(connection).await
+        let mut rows = Vec::new();
+        for piece in pieces(numbers) {
+            let held = Self::find().filter(Column::Chain.eq(chain)).filter(Column::Number.is_in(piece));
+            rows.extend(held.all(connection).await?);
+        }
+        Ok(rows)
     }
 
     /// Notes that a block's hash was named again, if it is still the one that is held.

@@ -13,6 +13,7 @@ pub mod idempotency_key;
 pub mod merchant;
 pub mod merchant_wallet;
 pub mod payment_order;
+mod pieces;
 pub mod receiving_address;
 pub mod refresh_token;
 pub mod sandbox_block;

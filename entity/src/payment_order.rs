@@ -12,6 +12,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, Func, LikeExpr};
 use sea_orm::{Condition, Order, PaginatorTrait, QueryOrder, QuerySelect, QueryTrait};
 
+use crate::pieces::pieces;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "payment_order")]
@@ -152,15 +154,12 @@ impl Entity {
 
     /// Locks orders by ascending id, whoever owns them: for what the chain, not a merchant, has caused.
     pub async fn lock(connection: &impl ConnectionTrait, ids: &BTreeSet<OrderId>) -> Result<Vec<Model>, DbErr> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
+        let mut rows = Vec::new();
+        for piece in pieces(ids.iter().copied()) {
+            let locked = Self::find().filter(Column::Id.is_in(piece)).order_by_asc(Column::Id).lock_exclusive();
+            rows.extend(locked.all(connection).await?);
         }
-        Self::find()
-            .filter(Column::Id.is_in(ids.iter().copied()))
-            .order_by_asc(Column::Id)
-            .lock_exclusive()
-            .all(connection)
-            .await
+        Ok(rows)
     }
 
     /// Orders on `chain` that carry one of these references.

@@ -11,6 +11,8 @@ use sea_orm::{Condition, JoinType, Order, PaginatorTrait, QueryOrder, QuerySelec
 
 use super::{allocation, payment_order, receiving_address};
 
+use crate::pieces::pieces;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "transfer")]
@@ -81,13 +83,13 @@ impl Entity {
         chain: &str,
         hashes: impl IntoIterator<Item = Hash>,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(Column::Chain.eq(chain))
-            .filter(Column::TxHash.is_in(hashes))
-            .order_by_asc(Column::Id)
-            .lock_exclusive()
-            .all(connection)
-            .await
+        let mut rows = Vec::new();
+        for piece in pieces(hashes) {
+            let known = Self::find().filter(Column::Chain.eq(chain)).filter(Column::TxHash.is_in(piece));
+            rows.extend(known.order_by_asc(Column::Id).lock_exclusive().all(connection).await?);
+        }
+        rows.sort_by_key(|row| row.id);
+        Ok(rows)
     }
 
     /// Transfers in blocks above `height`, which a reorganisation has put in doubt.
@@ -145,18 +147,19 @@ impl Entity {
         missing_since: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<u64, DbErr> {
-        if ids.is_empty() {
-            return Ok(0);
+        let mut changed = 0_u64;
+        for piece in pieces(ids) {
+            let done = Self::update_many()
+                .col_expr(Column::State, Expr::value(to))
+                .col_expr(Column::MissingSince, Expr::value(missing_since))
+                .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+                .col_expr(Column::UpdatedAt, Expr::value(now))
+                .filter(Condition::all().add(Column::Id.is_in(piece)).add(Column::State.eq(from)))
+                .exec(connection)
+                .await?;
+            changed = changed.saturating_add(done.rows_affected);
         }
-        let done = Self::update_many()
-            .col_expr(Column::State, Expr::value(to))
-            .col_expr(Column::MissingSince, Expr::value(missing_since))
-            .col_expr(Column::Version, Expr::col(Column::Version).add(1))
-            .col_expr(Column::UpdatedAt, Expr::value(now))
-            .filter(Condition::all().add(Column::Id.is_in(ids)).add(Column::State.eq(from)))
-            .exec(connection)
-            .await?;
-        Ok(done.rows_affected)
+        Ok(changed)
     }
 
     /// Transfers by key.
@@ -164,7 +167,11 @@ impl Entity {
         connection: &impl ConnectionTrait,
         ids: impl IntoIterator<Item = TransferId>,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find().filter(Column::Id.is_in(ids)).all(connection).await
+        let mut rows = Vec::new();
+        for piece in pieces(ids) {
+            rows.extend(Self::find().filter(Column::Id.is_in(piece)).all(connection).await?);
+        }
+        Ok(rows)
     }
 }
 

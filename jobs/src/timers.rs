@@ -75,7 +75,7 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
-fn report<E: std::fmt::Display>(timer: &'static str, outcome: Result<(), E>) {
+pub(crate) fn report<E: std::fmt::Display>(timer: &'static str, outcome: Result<(), E>) {
     if let Err(error) = outcome {
         tracing::warn!(timer, %error, "a timer failed; it runs again");
     }
@@ -83,12 +83,8 @@ fn report<E: std::fmt::Display>(timer: &'static str, outcome: Result<(), E>) {
 
 /// Wakes chains and endpoints that are due and that nobody is working on.
 async fn sweep(context: &Context) -> Result<(), DbErr> {
-    let clocks = Clocks {
-        business: clock::business_now(&context.database).await?,
-        database: clock::database_now(&context.database).await?,
-    };
-    for (endpoint, origin) in webhook_delivery::Entity::due_queues(&context.database, clocks, SWEEP_ENDPOINTS).await? {
-        context.queue.deliveries.push(DeliveryKey { endpoint, origin });
+    for key in due_queues(context).await? {
+        context.queue.deliveries.push(key);
     }
     for chain in context.chains.keys() {
         // A chain that waits for its next block keeps its time: the earlier of the two counts, and this is late.
@@ -97,11 +93,23 @@ async fn sweep(context: &Context) -> Result<(), DbErr> {
     Ok(())
 }
 
+/// Queues with a due delivery that nobody is sending.
+pub(crate) async fn due_queues(context: &Context) -> Result<Vec<DeliveryKey>, DbErr> {
+    let clocks = Clocks {
+        business: clock::business_now(&context.database).await?,
+        database: clock::database_now(&context.database).await?,
+    };
+    let due = webhook_delivery::Entity::due_queues(&context.database, clocks, SWEEP_ENDPOINTS).await?;
+    Ok(due.into_iter().map(|(endpoint, origin)| DeliveryKey { endpoint, origin }).collect())
+}
+
 /// Closes orders and releases amounts, chain by chain, by verified block time.
 async fn expire_orders(context: &Context) -> Result<(), LedgerError> {
-    if !holds(context, "expire_orders").await? {
-        return Ok(());
-    }
+    if holds(context, "expire_orders").await? { pass_deadlines(context).await } else { Ok(()) }
+}
+
+/// The work of `expire_orders`, which is safe to do twice at once: the cursor's row is locked.
+pub(crate) async fn pass_deadlines(context: &Context) -> Result<(), LedgerError> {
     for access in context.chains.values() {
         let cause = format!("a block after the deadline was verified on {}", access.chain.slug);
         loop {

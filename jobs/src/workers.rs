@@ -1,5 +1,6 @@
 //! The workers of a process: three apalis workers and the timers, supervised until they are told to stop.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use apalis::prelude::{
 };
 use cryptopay_entity::{chain_cursor, timer_lease};
 use cryptopay_ledger::DeliveryKey;
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use futures_util::{SinkExt, sink};
+use sea_orm::DbErr;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -82,6 +85,34 @@ impl Workers {
             );
         }
         give_back_leases(&context).await;
+    }
+
+    /// Does once whatever is due now, and returns: for tests and tools, which decide themselves what happens when.
+    ///
+    /// The order is fixed: every chain is scanned to its head (second looks included), what is deep enough is confirmed,
+    /// deadlines are passed, events numbered, and every queue with a due delivery is worked off, queues side by side.
+    /// Leases, claims and breakers are respected as by the workers. What fails is logged and left where it is, as there.
+    pub async fn drain(context: &Context) {
+        for access in context.chains.values() {
+            scan::run(context, access).await;
+            confirm_payments::run(context, access).await;
+        }
+        timers::report("expire_orders", timers::pass_deadlines(context).await);
+        timers::report("publish_events", timers::publish_events(context).await);
+        timers::report("deliver_webhooks", drain_deliveries(context).await);
+    }
+}
+
+/// Each queue once: one whose breaker is open stays due.
+async fn drain_deliveries(context: &Context) -> Result<(), DbErr> {
+    let mut worked_off = BTreeSet::new();
+    loop {
+        let mut due = timers::due_queues(context).await?;
+        due.retain(|key| worked_off.insert(key.clone()));
+        if due.is_empty() {
+            return Ok(());
+        }
+        join_all(due.iter().map(|key| webhooks::run(context, key))).await;
     }
 }
 

@@ -5,7 +5,6 @@ mod controls;
 mod error;
 mod rpc;
 mod transport;
-mod txn;
 
 pub use controls::clock::{ClockError, MAX_ADVANCE, advance_clock};
 pub use controls::inbox::{

@@ -8,6 +8,8 @@ pub mod events;
 pub mod payment_orders;
 pub mod payment_page;
 pub mod sandbox;
+#[cfg(test)]
+pub(crate) mod shop;
 mod stop;
 pub mod transactions;
 pub mod wallets;

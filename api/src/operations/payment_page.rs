@@ -1,6 +1,9 @@
 //! What the public payment page of an order shows: whoever knows the order's public id may see it. Never order_info, the
 //! merchant's e-mail address, webhooks or other orders.
 
+#[cfg(test)]
+mod tests;
+
 use cryptopay_domain::amount::format_units;
 use cryptopay_domain::ids::{OrderId, OrderRef};
 use cryptopay_domain::order::{OrderSnapshot, OrderStatus, TransferSnapshot};

@@ -2,6 +2,8 @@
 //! the whole instance.
 
 pub mod inbox;
+#[cfg(test)]
+mod tests;
 
 use cryptopay_domain::address::{AccountAddress, Hash, parse_receiving_address};
 use cryptopay_domain::amount::Amount;

@@ -3,6 +3,9 @@
 //! A merchant sees the transfers that its orders have a share of, and those that belong to nobody but came to an address
 //! that it held at that time. Statuses and confirmations go by the verified heights, read once per request.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cryptopay_domain::address::Hash;

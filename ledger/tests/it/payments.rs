@@ -1,15 +1,20 @@
 //! What came, in which amounts: exact, short, over, twice, in one transaction, in other assets.
 
+use std::collections::BTreeSet;
+
 use cryptopay_domain::event::EventType::{
     OrderExtraPayment, OrderFinalized, OrderOverpaid, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentPending,
 };
+use cryptopay_domain::ids::{OrderId, TransferId};
 use cryptopay_domain::order::LatePolicy;
+use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::TransferState;
 use cryptopay_domain::units::Units;
+use cryptopay_entity::{allocation, chain_block, payment_order, transfer};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 
-use crate::fake_chain::Payment;
-use crate::world::{Ask, World};
+use crate::fake_chain::{Payment, hash};
+use crate::world::{Ask, SLUG, World};
 
 on_both_databases!(an_exact_payment_is_pending_then_confirmed_then_final, async |db: TestDatabase| {
     let mut world = World::new(db).await;
@@ -249,4 +254,22 @@ on_both_databases!(a_swarm_of_small_transfers_keeps_no_payment_from_its_confirma
     assert_eq!(world.said(order.id).await, "confirmed 100000000");
     let checked = cryptopay_ledger::blocks_to_check(world.db(), world.settings()).await.unwrap();
     assert_eq!(checked.len(), 0, "what no confirmation waits for is not asked for again and again");
+});
+
+on_both_databases!(no_list_is_too_long_for_a_statement, async |db: TestDatabase| {
+    // More than either database binds in one statement: an order may have been sent any number of transfers.
+    let many = 1..=70_000_i64;
+    let connection = db.connection();
+    let transfers: Vec<TransferId> = many.clone().map(TransferId).collect();
+    assert_eq!(transfer::Entity::by_ids(connection, transfers.clone()).await.unwrap(), []);
+    assert_eq!(allocation::Entity::of_transfers(connection, transfers.clone()).await.unwrap(), []);
+    let (from, to) = (TransferState::Included, TransferState::Missing);
+    let now = Timestamp::from_secs(1);
+    assert_eq!(transfer::Entity::set_state(connection, transfers, from, to, None, now).await.unwrap(), 0);
+    let orders: BTreeSet<OrderId> = many.clone().map(OrderId).collect();
+    assert_eq!(allocation::Entity::live_of_orders(connection, orders.clone()).await.unwrap(), []);
+    assert_eq!(payment_order::Entity::lock(connection, &orders).await.unwrap(), []);
+    let hashes = many.clone().map(|number| hash(u64::try_from(number).unwrap()));
+    assert_eq!(transfer::Entity::of_transactions(connection, SLUG, hashes).await.unwrap(), []);
+    assert_eq!(chain_block::Entity::numbered(connection, SLUG, many).await.unwrap(), []);
 });

@@ -6,13 +6,12 @@
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::time::Timestamp;
-use cryptopay_entity::{chain_cursor, clock, sandbox_block, sandbox_transaction};
+use cryptopay_entity::{chain_cursor, clock, sandbox_block, sandbox_transaction, transact};
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
 use crate::chain::block::{Draft, build};
 use crate::chain::replacing::{Vanishing, settle_vanishing};
 use crate::error::{SimulationError, column};
-use crate::txn::transact;
 
 /// Most transactions of one block; the rest waits for the next. Bounds what one step holds in memory.
 const MAX_TRANSACTIONS_PER_BLOCK: u64 = 5_000;
@@ -36,7 +35,7 @@ pub(crate) async fn head(
     let now = clock::business_now(database).await?;
     match sandbox_block::Entity::newest(database, &chain.slug).await? {
         Some(head) if !is_due(&head, chain, now) => Ok(head),
-        _ => transact(database, |txn| async move { mine_if_due(&txn, chain).await }).await,
+        _ => transact!(database, |txn| { mine_if_due(txn, chain).await }),
     }
 }
 

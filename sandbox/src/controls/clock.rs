@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::txn::Restart;
-use cryptopay_entity::{clock, sandbox_clock};
+use cryptopay_entity::{clock, sandbox_clock, transact};
 use sea_orm::{DatabaseConnection, DbErr};
-
-use crate::txn::transact;
 
 /// Furthest that one call moves the clock: a leap year.
 pub const MAX_ADVANCE: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -47,14 +45,13 @@ pub async fn advance_clock(database: &DatabaseConnection, seconds: u64) -> Resul
     if by.is_zero() || by > MAX_ADVANCE {
         return Err(ClockError::SecondsOutOfRange);
     }
-    transact(database, |txn| async move {
-        sandbox_clock::Entity::advance(&*txn, by).await?;
+    transact!(database, |txn| {
+        sandbox_clock::Entity::advance(txn, by).await?;
         // Read after the write, which holds the row: two calls at once cannot both find room.
-        let offset = sandbox_clock::Entity::offset(&*txn).await?;
+        let offset = sandbox_clock::Entity::offset(txn).await?;
         if offset > MAX_OFFSET {
             return Err(ClockError::TooFarAhead { ahead_seconds: offset.saturating_sub(by).as_secs() });
         }
-        Ok(clock::business_now(&*txn).await?)
+        Ok(clock::business_now(txn).await?)
     })
-    .await
 }

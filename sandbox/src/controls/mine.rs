@@ -1,6 +1,7 @@
 //! Mines blocks now.
 
 use cryptopay_domain::registry::Chain;
+use cryptopay_entity::transact;
 use cryptopay_entity::txn::Restart;
 use sea_orm::{DatabaseConnection, DbErr};
 
@@ -8,7 +9,6 @@ use crate::SimulationError;
 use crate::chain::mining::{Locked, lock, mine_blocks};
 use crate::chain::replacing::{Vanishing, settle_vanishing};
 use crate::error::unsigned;
-use crate::txn::transact;
 
 /// Most blocks of one call.
 pub const MAX_MINED_BLOCKS: u32 = 10_000;
@@ -54,13 +54,12 @@ pub async fn mine(database: &DatabaseConnection, chain: &Chain, blocks: u32) -> 
     if !(1..=MAX_MINED_BLOCKS).contains(&blocks) {
         return Err(MineError::BlocksOutOfRange);
     }
-    transact(database, |txn| async move {
-        let mut locked = lock(&txn, chain).await?;
-        if let Vanishing::Done(head) = settle_vanishing(&txn, chain, &locked).await? {
+    transact!(database, |txn| {
+        let mut locked = lock(txn, chain).await?;
+        if let Vanishing::Done(head) = settle_vanishing(txn, chain, &locked).await? {
             locked = Locked { head, ..locked };
         }
-        let newest = mine_blocks(&txn, chain, &locked, blocks).await?;
+        let newest = mine_blocks(txn, chain, &locked, blocks).await?;
         Ok(Mined { from: unsigned(locked.head.number)?.saturating_add(1), to: unsigned(newest.number)? })
     })
-    .await
 }

@@ -1,7 +1,5 @@
 //! Pays an order as a customer would: with a transaction of its own, sent to the simulated chain.
 
-use std::sync::Arc;
-
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::amount::format_units;
 use cryptopay_domain::registry::{Chain, Token};
@@ -9,14 +7,13 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::sandbox_transaction::Sent;
 use cryptopay_entity::txn::Restart;
-use cryptopay_entity::{payment_order, sandbox_transaction};
+use cryptopay_entity::{payment_order, sandbox_transaction, transact};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 
 use crate::chain::mining::{Locked, lock, mine_blocks};
 use crate::chain::replacing::away;
 use crate::chain::transaction::{Payer, Transfer, sign};
 use crate::error::{column, unsigned, written};
-use crate::txn::transact;
 use crate::{Scenario, SimulationError};
 
 /// How to pay. The default is what is due, from the customer of the order.
@@ -154,18 +151,17 @@ pub async fn pay(
     if payer.address() == order.receiving_address {
         return Err(PayError::PayerIsRecipient);
     }
-    transact(database, |txn| send(txn, chain, order, payment, token, &payer)).await
+    transact!(database, |txn| { send(txn, chain, order, payment, token, &payer).await })
 }
 
 async fn send(
-    txn: Arc<DatabaseTransaction>,
+    txn: &DatabaseTransaction,
     chain: &Chain,
     order: &payment_order::Model,
     payment: Payment,
     token: &Token,
     payer: &Payer,
 ) -> Result<Paid, PayError> {
-    let txn = &*txn;
     let locked = lock(txn, chain).await?;
     let not_before = earliest(order, payment.scenario, locked.now)?;
     let units = units(payment, due(order), token)?;

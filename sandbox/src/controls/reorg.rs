@@ -2,6 +2,7 @@
 
 use cryptopay_domain::registry::Chain;
 use cryptopay_entity::sandbox_transaction::Displaced;
+use cryptopay_entity::transact;
 use cryptopay_entity::txn::Restart;
 use sea_orm::{DatabaseConnection, DbErr};
 
@@ -9,7 +10,6 @@ use crate::SimulationError;
 use crate::chain::mining::lock;
 use crate::chain::replacing::{Fate, deepest, replace, top};
 use crate::error::unsigned;
-use crate::txn::transact;
 
 /// Most blocks that are replaced at once.
 pub const MAX_REORG_DEPTH: u32 = 10_000;
@@ -76,12 +76,12 @@ pub async fn reorg(
     if !(1..=MAX_REORG_DEPTH).contains(&depth) {
         return Err(ReorgError::DepthOutOfRange);
     }
-    transact(database, |txn| async move {
-        let locked = lock(&txn, chain).await?;
-        let Some(top) = top(&txn, &locked.head, i64::from(depth)).await? else {
-            return Err(ReorgError::TooDeep { deepest: deepest(&txn, &locked.head, MAX_REORG_DEPTH).await? });
+    transact!(database, |txn| {
+        let locked = lock(txn, chain).await?;
+        let Some(top) = top(txn, &locked.head, i64::from(depth)).await? else {
+            return Err(ReorgError::TooDeep { deepest: deepest(txn, &locked.head, MAX_REORG_DEPTH).await? });
         };
-        let newest = replace(&txn, top, |_| match keep {
+        let newest = replace(txn, top, |_| match keep {
             KeepTransactions::Yes => Fate::Stays,
             KeepTransactions::No => Fate::Leaves(Displaced::Dropped(locked.now)),
         })
@@ -89,5 +89,4 @@ pub async fn reorg(
         let to = unsigned(newest.number)?;
         Ok(Reorganised { from: to.saturating_sub(u64::from(depth)), to })
     })
-    .await
 }

@@ -1,0 +1,306 @@
+//! `/graphql`: GraphQL over HTTP.
+//!
+//! - `POST` takes `application/json`; `GET` takes the same in the query string, for queries only. No batches.
+//! - Without a token, fields other than introspection are errors `AUTHENTICATION_REQUIRED` in a 200, as the operation did
+//!   run. A token that is not accepted is a 401 before anything runs.
+//! - `application/graphql-response+json` answers 400 to a request that cannot run; `application/json` answers 200 to it,
+//!   as older clients expect, unless the request is not even well-formed.
+//! - `text/event-stream` streams the results; a browser that comes by `GET` gets the explorer.
+
+use std::time::Duration;
+
+use async_graphql::parser::types::OperationType;
+use async_graphql::{Name, Request as Operation, Response as Answer, ServerError, Value as GraphQLValue, Variables};
+use poem::http::{HeaderValue, Method, StatusCode, header};
+use poem::{Body, Endpoint, IntoResponse, Request, Response};
+use serde_json::{Map, Value, json};
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+use url::form_urlencoded;
+
+use super::access::{Admission, admit, bearer};
+use super::connections::{Connections, MAX_PER_MERCHANT};
+use super::failure::{self, Failure, RequestId};
+use super::media::Media;
+use super::{Schema, explorer, limits, sse};
+use crate::app::App;
+use crate::error::{ApiError, ErrorCode};
+
+/// Largest body, in bytes: a document and its variables.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+/// A refused body is read on up to here, so that the client hears the answer instead of a broken connection.
+const MAX_DRAINED_BYTES: u64 = 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Methods of the route.
+const METHODS: &str = "GET, POST";
+
+/// The endpoint.
+#[derive(Clone)]
+pub(super) struct Http {
+    pub(super) app: App,
+    pub(super) schema: Schema,
+    pub(super) connections: Connections,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Endpoint for Http {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let body = request.take_body();
+        let request_id = request_id(&request);
+        let offered: &[Media] = match *request.method() {
+            Method::POST => &[Media::GraphqlResponse, Media::Json, Media::EventStream],
+            _ if has_query(&request) => &[Media::GraphqlResponse, Media::Json],
+            _ => &[Media::GraphqlResponse, Media::Json, Media::Html],
+        };
+        let media = Media::of(request.header(header::ACCEPT), offered);
+        let answered = match *request.method() {
+            Method::GET | Method::HEAD if media == Media::Html => return Ok(explorer::page()),
+            Method::GET | Method::HEAD => self.get(&request, media, request_id.clone()).await,
+            Method::POST => self.post(&request, body, media, request_id.clone()).await,
+            _ => Err(not_allowed("GraphQL takes GET and POST.", METHODS)),
+        };
+        Ok(answered.unwrap_or_else(|error| refusal(error, media, request_id.as_ref())))
+    }
+}
+
+impl Http {
+    async fn get(&self, request: &Request, media: Media, id: Option<RequestId>) -> Result<Response, ApiError> {
+        let admission = self.admission(request).await?;
+        let operation = operation(from_query_string(request.uri().query().unwrap_or_default())?)?;
+        self.run(operation, admission, media, id, Method::GET).await
+    }
+
+    async fn post(
+        &self,
+        request: &Request,
+        body: Body,
+        media: Media,
+        id: Option<RequestId>,
+    ) -> Result<Response, ApiError> {
+        check_content_type(request)?;
+        let bytes = read(body).await?;
+        let admission = self.admission(request).await?;
+        let operation = operation(from_body(&bytes)?)?;
+        if media == Media::EventStream {
+            return self.stream(operation, admission, id);
+        }
+        self.run(operation, admission, media, id, Method::POST).await
+    }
+
+    async fn admission(&self, request: &Request) -> Result<Option<Admission>, ApiError> {
+        match bearer(request)? {
+            Some(token) => admit(&self.app, token).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn run(
+        &self,
+        mut operation: Operation,
+        admission: Option<Admission>,
+        media: Media,
+        id: Option<RequestId>,
+        method: Method,
+    ) -> Result<Response, ApiError> {
+        // What cannot be parsed is told by the schema, in the same words on every transport.
+        if limits::admit(&mut operation).is_ok() {
+            match limits::kind_of(&mut operation) {
+                Some(OperationType::Mutation) if method != Method::POST => {
+                    return Err(not_allowed("Send mutations with POST.", "POST"));
+                }
+                Some(OperationType::Subscription) if method != Method::POST => {
+                    return Err(not_allowed("Send subscriptions with POST, or over /graphql/ws.", "POST"));
+                }
+                Some(OperationType::Subscription) => {
+                    let message = "Subscriptions need the header Accept: text/event-stream, or a WebSocket at /graphql/ws.";
+                    return Err(ApiError::new(ErrorCode::ValidationError, message));
+                }
+                _ => {}
+            }
+        }
+        let operation = with_data(operation, admission, id);
+        Ok(answer(&self.schema.execute(operation).await, media))
+    }
+
+    fn stream(
+        &self,
+        operation: Operation,
+        admission: Option<Admission>,
+        id: Option<RequestId>,
+    ) -> Result<Response, ApiError> {
+        let permit = match &admission {
+            Some(admission) => {
+                let merchant = admission.principal.merchant_id();
+                Some(self.connections.enter(merchant, MAX_PER_MERCHANT).ok_or_else(too_many)?)
+            }
+            None => None,
+        };
+        let valid_for = admission.as_ref().and_then(|admission| admission.valid_for);
+        let results = self.schema.execute_stream(with_data(operation, admission, id));
+        Ok(sse::response(results, valid_for, self.shutdown.clone(), permit))
+    }
+}
+
+/// Too many streams of one merchant.
+pub(super) fn too_many() -> ApiError {
+    let message = format!("You hold {MAX_PER_MERCHANT} streams open, the most that are allowed: close one first.");
+    ApiError { retry_after_secs: Some(1), ..ApiError::new(ErrorCode::RateLimited, message) }
+}
+
+/// An answer with an error that concerns the request, not a field.
+pub(super) fn refusal(error: ApiError, media: Media, id: Option<&RequestId>) -> Response {
+    let (status, retry_after, allow) = (error.code.status(), error.retry_after_secs, error.allow.clone());
+    let mut server = ServerError::from(Failure::from(error));
+    failure::complete(&mut server, id);
+    let body = json!({"errors": [server]}).to_string();
+    let mut response = Response::builder().status(status).content_type(media.content_type()).body(body);
+    let headers = response.headers_mut();
+    if let Some(secs) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+    }
+    if let Some(allow) = allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
+        headers.insert(header::ALLOW, allow);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// The id of a request: what was put into its extensions, else the caller's own, if it is sane.
+pub(super) fn request_id(request: &Request) -> Option<RequestId> {
+    if let Some(id) = request.extensions().get::<RequestId>() {
+        return Some(id.clone());
+    }
+    let id = request.header("x-request-id")?;
+    let sane = (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'));
+    sane.then(|| RequestId(id.to_owned()))
+}
+
+fn answer(answer: &Answer, media: Media) -> Response {
+    // Without a path an error concerns the request: nothing ran, and there is no data, not even null.
+    let refused = answer.is_err()
+        && answer.data == GraphQLValue::Null
+        && answer.errors.iter().all(|error| error.path.is_empty());
+    let (status, body) = if refused {
+        let status = if media == Media::GraphqlResponse { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        (status, serde_json::to_string(&json!({"errors": answer.errors})))
+    } else {
+        (StatusCode::OK, serde_json::to_string(answer))
+    };
+    match body {
+        Ok(body) => Response::builder().status(status).content_type(media.content_type()).body(body),
+        Err(error) => ApiError::internal(error).into_response(),
+    }
+}
+
+fn with_data(mut operation: Operation, admission: Option<Admission>, id: Option<RequestId>) -> Operation {
+    if let Some(admission) = admission {
+        operation = operation.data(admission.principal);
+    }
+    if let Some(id) = id {
+        operation = operation.data(id);
+    }
+    operation
+}
+
+fn has_query(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "query")
+}
+
+fn not_allowed(message: &str, allow: &str) -> ApiError {
+    ApiError { allow: Some(allow.to_owned()), ..ApiError::new(ErrorCode::MethodNotAllowed, message) }
+}
+
+fn malformed(problem: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::MalformedJson, problem)
+}
+
+fn check_content_type(request: &Request) -> Result<(), ApiError> {
+    let content_type = request.header(header::CONTENT_TYPE).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::UnsupportedMediaType, "Send the header Content-Type: application/json."))
+}
+
+async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut reader = body.into_async_read();
+    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let arrived = async {
+        (&mut reader).take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
+        if bytes.len() > MAX_BODY_BYTES {
+            tokio::io::copy(&mut (&mut reader).take(MAX_DRAINED_BYTES), &mut tokio::io::sink()).await?;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    match tokio::time::timeout(BODY_TIMEOUT, arrived).await {
+        Ok(Ok(())) if bytes.len() > MAX_BODY_BYTES => {
+            Err(ApiError::new(ErrorCode::PayloadTooLarge, "The body is larger than 256 KiB."))
+        }
+        Ok(Ok(())) => Ok(bytes),
+        Ok(Err(_)) => Err(malformed("The body broke off.")),
+        Err(_) => Err(malformed("The body did not arrive within 30 seconds.")),
+    }
+}
+
+fn from_body(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(parameters)) => Ok(parameters),
+        Ok(Value::Array(_)) => Err(malformed("Batches are not taken; send each operation in a request of its own.")),
+        Ok(_) => Err(malformed("The body must be an object: {\"query\": \"…\"}.")),
+        Err(error) => Err(malformed(format!("The body is no JSON that can be read: {error}."))),
+    }
+}
+
+fn from_query_string(query: &str) -> Result<Map<String, Value>, ApiError> {
+    let mut parameters = Map::new();
+    for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+        let value = match name.as_ref() {
+            "query" | "operationName" => Value::String(text.into_owned()),
+            "variables" | "extensions" => serde_json::from_str(&text)
+                .map_err(|error| malformed(format!("\"{name}\" is no JSON that can be read: {error}.")))?,
+            _ => continue,
+        };
+        parameters.insert(name.into_owned(), value);
+    }
+    Ok(parameters)
+}
+
+fn operation(mut parameters: Map<String, Value>) -> Result<Operation, ApiError> {
+    let wrong = |name: &str, problem: &str| ApiError::field(name, problem);
+    let Some(Value::String(query)) = parameters.remove("query") else {
+        return Err(wrong("query", "Send the document as a string."));
+    };
+    let mut operation = Operation::new(query);
+    operation.operation_name = match parameters.remove("operationName") {
+        Some(Value::String(name)) => Some(name).filter(|name| !name.is_empty()),
+        None | Some(Value::Null) => None,
+        Some(_) => return Err(wrong("operationName", "Send a string, or leave it out.")),
+    };
+    operation.variables = match parameters.remove("variables") {
+        Some(Value::Object(variables)) => variables_of(variables)?,
+        None | Some(Value::Null) => Variables::default(),
+        Some(_) => return Err(wrong("variables", "Send an object, or leave it out.")),
+    };
+    match parameters.remove("extensions") {
+        Some(Value::Object(_) | Value::Null) | None => Ok(operation),
+        Some(_) => Err(wrong("extensions", "Send an object, or leave it out.")),
+    }
+}
+
+fn variables_of(variables: Map<String, Value>) -> Result<Variables, ApiError> {
+    let mut read = Variables::default();
+    for (name, value) in variables {
+        let value = GraphQLValue::from_json(value).map_err(|error| malformed(error.to_string()))?;
+        read.insert(Name::new(name), value);
+    }
+    Ok(read)
+}

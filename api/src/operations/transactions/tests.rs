@@ -1,0 +1,152 @@
+use cryptopay_domain::transfer::{TransactionStatus, TransferState};
+use cryptopay_entity::{clock, receiving_address};
+use cryptopay_test_support::{TestDatabase, on_both_databases};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+
+use super::*;
+use crate::error::ErrorCode;
+use crate::operations::shop::{Incoming, Shop};
+use crate::rest::transactions::Transaction;
+
+async fn listed(shop: &Shop, principal: &Principal, filter: TransferFilter) -> Vec<Hash> {
+    let (count, page) = list(&shop.app, principal, &filter, 0, 100).await.unwrap();
+    assert_eq!(count, u64::try_from(page.len()).unwrap());
+    page.into_iter().map(|view| view.transfer.tx_hash).collect()
+}
+
+fn matched(matched: bool) -> TransferFilter {
+    TransferFilter { matched: Some(matched), ..TransferFilter::default() }
+}
+
+on_both_databases!(a_merchant_sees_what_came_to_its_orders_and_wallets_and_nothing_else, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let (bert, his) = shop.merchant("bert").await;
+    let order = shop.order(&anna).await;
+    let paid = shop.transfer(hers, order.pay_units);
+    let stray = shop.transfer(hers, Units::new(7));
+    let other = shop.transfer(his, Units::new(8));
+    shop.receive("base", &[paid]).await;
+    shop.receive("base", &[stray, other]).await;
+
+    let all = TransferFilter::default;
+    assert_eq!(listed(&shop, &anna, all()).await, [stray.tx_hash, paid.tx_hash], "newest first");
+    assert_eq!(listed(&shop, &anna, matched(true)).await, [paid.tx_hash]);
+    assert_eq!(listed(&shop, &anna, matched(false)).await, [stray.tx_hash]);
+    assert_eq!(listed(&shop, &bert, all()).await, [other.tx_hash]);
+    let of_order = TransferFilter { order: Some(order.id), ..all() };
+    assert_eq!(listed(&shop, &anna, of_order.clone()).await, [paid.tx_hash]);
+    assert_eq!(listed(&shop, &bert, of_order.clone()).await, [], "an order of somebody else's");
+    assert_eq!(listed(&shop, &anna, TransferFilter { matched: Some(false), ..of_order }).await, []);
+    let on = |slug: &str| TransferFilter { chain: Some(slug.to_owned()), ..all() };
+    assert_eq!(listed(&shop, &anna, on("base")).await.len(), 2);
+    assert_eq!(listed(&shop, &anna, on("polygon")).await, []);
+
+    let seen = get(&shop.app, &anna, &paid.tx_hash.to_string().to_uppercase().replace("0X", "0x"), None).await.unwrap();
+    assert_eq!(seen.first.order.map(|order| order.id), Some(order.id));
+    for unknown in [paid.tx_hash.to_string(), "0x12".to_owned(), "\0".to_owned()] {
+        assert_eq!(get(&shop.app, &bert, &unknown, None).await.unwrap_err().code, ErrorCode::NotFound);
+    }
+});
+
+on_both_databases!(a_page_is_a_window_on_the_whole_list, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let strays: Vec<Incoming> = (1..=5).map(|units| shop.transfer(hers, Units::new(units))).collect();
+    shop.receive("base", &strays).await;
+    let (count, page) = list(&shop.app, &anna, &TransferFilter::default(), 2, 2).await.unwrap();
+    let shown: Vec<Hash> = page.iter().map(|view| view.transfer.tx_hash).collect();
+    assert_eq!((count, shown), (5, vec![strays[2].tx_hash, strays[1].tx_hash]));
+});
+
+on_both_databases!(the_status_that_is_asked_for_is_the_status_that_is_shown, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let order = shop.order(&anna).await;
+    let paid = shop.transfer(hers, order.pay_units);
+    let stray = shop.transfer(hers, Units::new(7));
+    let gone = shop.transfer(hers, Units::new(8));
+    shop.receive("base", &[paid, stray, gone]).await;
+    let now = shop.now().await;
+    let lost = get(&shop.app, &anna, &gone.tx_hash.to_string(), None).await.unwrap().first.transfer.id;
+    let (from, to) = (TransferState::Included, TransferState::Orphaned);
+    transfer::Entity::set_state(shop.app.database(), vec![lost], from, to, None, now).await.unwrap();
+    // The order asks for fewer confirmations than its chain: one of the two is confirmed first.
+    let mut fewer: payment_order::ActiveModel = order.clone().into();
+    fewer.required_confirmations = sea_orm::Set(3);
+    sea_orm::ActiveModelTrait::update(fewer, shop.app.database()).await.unwrap();
+
+    let default = shop.app.chain("base").unwrap().confirmations;
+    let mut confirmed_at = BTreeMap::new();
+    for depth in 1..=default {
+        let mut seen = 0;
+        for status in TransactionStatus::ALL {
+            let filter = TransferFilter { statuses: vec![*status], ..TransferFilter::default() };
+            let (count, page) = list(&shop.app, &anna, &filter, 0, 10).await.unwrap();
+            assert_eq!(count, u64::try_from(page.len()).unwrap());
+            seen += page.len();
+            for view in page {
+                assert_eq!((view.shown.status, view.shown.confirmations > 0), (*status, view.transfer.id != lost));
+                if *status == TransactionStatus::Confirmed {
+                    confirmed_at.entry(view.transfer.tx_hash).or_insert(depth);
+                }
+            }
+        }
+        assert_eq!(seen, 3, "each has one status");
+        shop.mine("base", 1).await;
+    }
+    assert_eq!(confirmed_at, BTreeMap::from([(paid.tx_hash, 3), (stray.tx_hash, default)]));
+});
+
+on_both_databases!(what_comes_after_an_address_was_let_go_is_no_longer_its_merchants, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let before = shop.transfer(hers, Units::new(1));
+    shop.receive("base", &[before]).await;
+    let claims = receiving_address::Entity::find().filter(receiving_address::Column::MerchantId.eq(anna.merchant_id()));
+    for claim in claims.all(shop.app.database()).await.unwrap() {
+        let now = clock::business_now(shop.app.database()).await.unwrap();
+        receiving_address::Entity::release(shop.app.database(), claim.id, now).await.unwrap();
+    }
+    let after = shop.transfer(hers, Units::new(2));
+    shop.receive("base", &[after]).await;
+    assert_eq!(listed(&shop, &anna, TransferFilter::default()).await, [before.tx_hash]);
+});
+
+on_both_databases!(a_transaction_shows_every_transfer_in_it_and_what_it_cost, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let order = shop.order(&anna).await;
+    let paid = shop.transfer(hers, order.pay_units);
+    let second = Incoming { position: Position::Log(3), units: Units::new(5_000_000), ..paid };
+    // The scanner may meet them in any order.
+    shop.receive("base", &[second, paid]).await;
+    let view = get(&shop.app, &anna, &paid.tx_hash.to_string(), Some("BASE")).await.unwrap();
+    let shown = Transaction::new(&view);
+    assert_eq!(shown.transfers.iter().map(|transfer| transfer.position.as_str()).collect::<Vec<_>>(), ["0", "3"]);
+    assert_eq!(shown.amount, shown.transfers[0].amount);
+    assert_eq!(shown.transfers[1].amount, "5.00");
+    assert_eq!(shown.payment_order.map(|paid| paid.order_id), Some(order.order_id.to_string()));
+    assert_eq!(shown.matched_by.method.as_deref(), Some("exact_amount"));
+    assert!(shown.transfers[1].payment_order.is_none() && shown.transfers[1].matched_by.method.is_none());
+    assert!(shown.transfers[1].matched_by.evidence.0.is_object());
+    assert_eq!((shown.to_address, shown.log_index), (hers.to_string(), Some(1)));
+    assert_eq!((shown.gas_used, shown.gas_price.as_str()), (60_000, "1500000000"));
+    assert_eq!(shown.transaction_fee, "0.000090000000000001");
+    assert_eq!((shown.status.as_str(), shown.state.as_str(), shown.confirmations), ("pending", "included", 1));
+});
+
+on_both_databases!(a_hash_on_two_chains_needs_its_chain_named, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let twin = shop.transfer(hers, Units::new(5));
+    shop.receive("base", &[twin]).await;
+    shop.receive("polygon", &[twin]).await;
+    let hash = twin.tx_hash.to_string();
+    let error = get(&shop.app, &anna, &hash, None).await.unwrap_err();
+    assert!(error.details["blockchain"][0].contains("base, polygon"), "{error:?}");
+    for slug in ["base", "polygon"] {
+        assert_eq!(get(&shop.app, &anna, &hash, Some(slug)).await.unwrap().first.transfer.chain, slug);
+    }
+    assert_eq!(get(&shop.app, &anna, &hash, Some("bsc")).await.unwrap_err().code, ErrorCode::NotFound);
+});

@@ -1,0 +1,22 @@
+//! The binary as its users meet it: over HTTP, WebSocket, webhooks, signals and the command line, on both databases.
+//! Nothing here knows how it works inside, except where a test says so.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should say so at once"
+)]
+
+mod harness;
+
+mod bad_input;
+mod contracts;
+mod demo;
+mod journey;
+mod kills;
+mod latency;
+mod scenarios;
+mod starts;
+mod statements;
+mod tour;
