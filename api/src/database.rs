@@ -73,8 +73,7 @@ pub async fn open(url: &DatabaseUrl) -> Result<DatabaseConnection, SchemaError> 
 
 fn make_parent(path: &Path) -> Result<(), SchemaError> {
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
-    std::fs::create_dir_all(parent)
-        .map_err(|source| SchemaError::File { path: parent.display().to_string(), source })
+    std::fs::create_dir_all(parent).map_err(|source| SchemaError::File { path: parent.display().to_string(), source })
 }
 
 /// Applies what is missing, one process at a time.

@@ -9,7 +9,7 @@ use cryptopay_entity::webhook_delivery::Clocks;
 use cryptopay_entity::{clock, event, idempotency_key, refresh_token, timer_lease, webhook_delivery};
 use cryptopay_ledger::{DeliveryKey, LedgerError, Occasion};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -33,11 +33,6 @@ const LEASE: Duration = Duration::from_secs(3);
 
 /// Runs every timer until `stop`.
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let ticking = |every: Duration| {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
-    };
     let sweep = async {
         let mut ticks = ticking(SWEEP_EVERY);
         loop {
@@ -73,6 +68,12 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         () = publish => {}
         () = purge => {}
     }
+}
+
+fn ticking(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 pub(crate) fn report<E: std::fmt::Display>(timer: &'static str, outcome: Result<(), E>) {
@@ -153,9 +154,7 @@ async fn purge(context: &Context) -> Result<(), LedgerError> {
         .exec(&context.database)
         .await?;
     for access in context.chains.values() {
-        transact!(&context.database, |txn| {
-            cryptopay_ledger::release_addresses(txn, &access.chain).await
-        })?;
+        transact!(&context.database, |txn| { cryptopay_ledger::release_addresses(txn, &access.chain).await })?;
     }
     Ok(())
 }

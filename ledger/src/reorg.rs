@@ -60,8 +60,8 @@ pub async fn rewind(
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }
 
-/// Gives up transfers that a second look has not found either. Only ones that are still missing, and whose height the
-/// new branch has been scanned past, are touched.
+/// Gives up transfers that a second look has not found either. Only ones that are still missing are touched; how far the
+/// new branch is scanned does not matter, so that a payment which is gone is known to be gone without a new block.
 pub async fn orphan(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,

@@ -25,7 +25,7 @@ pub(super) enum Export {
 pub(super) fn run(export: Export) -> Result<(), Failure> {
     let (text, path) = match export {
         Export::Openapi { path } => (crate::rest::document::openapi_text().map_err(Failure::other)?, path),
-        Export::Graphql { path } => (String::new() /* W */, path),
+        Export::Graphql { path } => (crate::graphql::sdl(), path),
     };
     match path {
         Some(path) => {

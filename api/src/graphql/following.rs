@@ -114,8 +114,7 @@ impl Following {
         let database = self.app.database();
         // Read first: whatever has a number up to here is visible to the read below.
         let newest = event_counter::Entity::peek(database).await?;
-        let events =
-            event::Entity::of_owned_order_after(database, self.merchant, self.order, self.seen, BATCH).await?;
+        let events = event::Entity::of_owned_order_after(database, self.merchant, self.order, self.seen, BATCH).await?;
         let is_all = u64::try_from(events.len()).unwrap_or(u64::MAX) < BATCH;
         let last = events.last().and_then(|event| event.sequence).unwrap_or(self.seen);
         self.seen = if is_all { last.max(newest) } else { last };

@@ -115,7 +115,8 @@ impl Http {
                     return Err(not_allowed("Send subscriptions with POST, or over /graphql/ws.", "POST"));
                 }
                 Some(OperationType::Subscription) => {
-                    let message = "Subscriptions need the header Accept: text/event-stream, or a WebSocket at /graphql/ws.";
+                    let message =
+                        "Subscriptions need the header Accept: text/event-stream, or a WebSocket at /graphql/ws.";
                     return Err(ApiError::new(ErrorCode::ValidationError, message));
                 }
                 _ => {}
@@ -183,9 +184,8 @@ pub(super) fn request_id(request: &Request) -> Option<RequestId> {
 
 fn answer(answer: &Answer, media: Media) -> Response {
     // Without a path an error concerns the request: nothing ran, and there is no data, not even null.
-    let refused = answer.is_err()
-        && answer.data == GraphQLValue::Null
-        && answer.errors.iter().all(|error| error.path.is_empty());
+    let refused =
+        answer.is_err() && answer.data == GraphQLValue::Null && answer.errors.iter().all(|error| error.path.is_empty());
     let (status, body) = if refused {
         let status = if media == Media::GraphqlResponse { StatusCode::BAD_REQUEST } else { StatusCode::OK };
         (status, serde_json::to_string(&json!({"errors": answer.errors})))

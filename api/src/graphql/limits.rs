@@ -140,7 +140,9 @@ fn check_document(document: &ExecutableDocument) -> Result<(), ServerError> {
         selections = selections.saturating_add(measure.fragment(name)?.written);
     }
     if selections > MAX_SELECTIONS {
-        return Err(refused(format!("The document selects more than {MAX_SELECTIONS} fields, with fragments written out.")));
+        return Err(refused(format!(
+            "The document selects more than {MAX_SELECTIONS} fields, with fragments written out."
+        )));
     }
     let Totals { aliases, arguments, directives } = measure.totals;
     for (count, most, what) in [
@@ -161,7 +163,10 @@ fn check_size(size: &Size, kind: OperationType) -> Result<(), ServerError> {
     }
     let most = if kind == OperationType::Subscription { 1 } else { MAX_ROOT_FIELDS };
     if size.roots > most {
-        return Err(refused(format!("The operation has {} fields at the top; at most {most} are allowed.", size.roots)));
+        return Err(refused(format!(
+            "The operation has {} fields at the top; at most {most} are allowed.",
+            size.roots
+        )));
     }
     Ok(())
 }
@@ -299,7 +304,10 @@ mod tests {
         refuses("{a".repeat(20_000), "brackets");
         refuses(format!("{{a(b: {})}}", "[".repeat(30_000)), "brackets");
         let many = "{[(".repeat(100);
-        assert_eq!(judged(format!("# {many}\n{{a(b: \"\\\"{many}\", c: \"\"\"{many} \\\"\"\" {many}\"\"\")}}")), Ok(()));
+        assert_eq!(
+            judged(format!("# {many}\n{{a(b: \"\\\"{many}\", c: \"\"\"{many} \\\"\"\" {many}\"\"\")}}")),
+            Ok(())
+        );
     }
 
     #[test]
@@ -336,7 +344,8 @@ mod tests {
 
     #[test]
     fn introspection_as_tools_ask_for_it_passes_and_multiplied_introspection_does_not() {
-        let kind = "name kind ofType{name ofType{name ofType{name ofType{name ofType{name ofType{name ofType{name}}}}}}}";
+        let kind =
+            "name kind ofType{name ofType{name ofType{name ofType{name ofType{name ofType{name ofType{name}}}}}}}";
         let tools = format!("{{__schema{{types{{name fields{{name args{{name type{{{kind}}}}} type{{{kind}}}}}}}}}}}");
         assert_eq!(judged(tools), Ok(()));
         refuses("{__schema{types{fields{type{fields{type{name}}}}}}}", "Introspection");

@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn a_quality_has_three_digits_at_most() {
-        for (text, value) in [("1", 1_000), ("0.8", 800), ("0.1234", 123), ("2", 1_000), ("", 0), ("x", 0), ("0.é", 0)] {
+        for (text, value) in [("1", 1_000), ("0.8", 800), ("0.1234", 123), ("2", 1_000), ("", 0), ("x", 0), ("0.é", 0)]
+        {
             assert_eq!(thousandths(text), value, "{text}");
         }
     }

@@ -69,8 +69,12 @@ pub(crate) fn schema(app: App) -> Schema {
 
 /// The schema as text: sorted, with descriptions. This is `schema.graphql`.
 pub fn sdl() -> String {
-    let options =
-        SDLExportOptions::new().sorted_fields().sorted_arguments().sorted_enum_items().use_space_ident().indent_width(2);
+    let options = SDLExportOptions::new()
+        .sorted_fields()
+        .sorted_arguments()
+        .sorted_enum_items()
+        .use_space_ident()
+        .indent_width(2);
     let sdl = builder().finish().sdl_with_options(options);
     // The generator leaves blanks at the ends of lines, and blank lines at the end.
     let mut text: String = sdl.trim_end().lines().flat_map(|line| [line.trim_end(), "\n"]).collect();

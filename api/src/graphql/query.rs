@@ -76,8 +76,7 @@ impl Query {
     ) -> Result<PaymentOrderConnection, Failure> {
         let merchant = reader(ctx)?.merchant_id();
         let filter = filter.unwrap_or_default().judged(app(ctx)?)?;
-        let window =
-            PageArguments { first, after, last, before }.window(order_by == PaymentOrderSort::CreatedAtAsc)?;
+        let window = PageArguments { first, after, last, before }.window(order_by == PaymentOrderSort::CreatedAtAsc)?;
         let snapshot = reading(ctx).await?;
         let rows = payment_order::Entity::seek_owned(&*snapshot, merchant, &filter, window.seek).await?;
         let page = window.page(rows);

@@ -40,7 +40,8 @@ impl Snapshot {
 
 /// The connection on which a field reads.
 pub(super) async fn reading(ctx: &Context<'_>) -> Result<Arc<DatabaseTransaction>, Failure> {
-    let snapshot = ctx.data_opt::<Arc<Snapshot>>().ok_or_else(|| ApiError::internal("an operation without snapshot"))?;
+    let snapshot =
+        ctx.data_opt::<Arc<Snapshot>>().ok_or_else(|| ApiError::internal("an operation without snapshot"))?;
     Ok(snapshot.open(app(ctx)?).await?)
 }
 

@@ -43,11 +43,12 @@ impl Socket {
         let socket = WebSocket::from_request(request, &mut RequestBody::default()).await.map_err(|_| no_upgrade())?;
         let limits = Limits::default();
         let Self { app, schema, connections, shutdown } = self.clone();
-        let upgrade = socket.protocols([PROTOCOL]).config(limits.socket_config()).on_upgrade(move |stream| async move {
-            let authenticate = |payload: Value| async move { let_in(&app, &connections, &payload).await };
-            let ended = websocket::serve(stream, schema, authenticate, limits, shutdown).await;
-            tracing::debug!(?ended, "socket closed");
-        });
+        let upgrade =
+            socket.protocols([PROTOCOL]).config(limits.socket_config()).on_upgrade(move |stream| async move {
+                let authenticate = |payload: Value| async move { let_in(&app, &connections, &payload).await };
+                let ended = websocket::serve(stream, schema, authenticate, limits, shutdown).await;
+                tracing::debug!(?ended, "socket closed");
+            });
         Ok(upgrade.into_response())
     }
 }

@@ -35,9 +35,7 @@ impl Subscriptions {
         // Listen first, read second: what happens in between is heard.
         let live = app.live.subscribe();
         let order = match order_id.parse::<OrderRef>() {
-            Ok(order_id) => {
-                payment_order::Entity::find_owned_by_ref(app.database(), merchant, &order_id).await?
-            }
+            Ok(order_id) => payment_order::Entity::find_owned_by_ref(app.database(), merchant, &order_id).await?,
             Err(_) => None,
         };
         let order = order.ok_or_else(|| Failure::not_found("payment order"))?.id;

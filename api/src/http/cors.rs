@@ -19,8 +19,8 @@ const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("7200");
 pub(super) async fn around<E: Endpoint>(endpoint: &E, request: Request, origins: &CorsOrigins) -> Result<Response> {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = origin.filter(|origin| origin.to_str().is_ok_and(|origin| origins.allows(origin)));
-    let is_preflight = request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let is_preflight =
+        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     if is_preflight {
         let mut response = StatusCode::NO_CONTENT.into_response();
         if let Some(origin) = allowed {

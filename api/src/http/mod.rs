@@ -21,25 +21,21 @@ use crate::rest;
 pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken) -> BoxEndpoint<'static, Response> {
     let methods = errors::Methods::of_document();
     let api = Route::new();
-    // W let api = rest::payment_page::public_routes(api);
-    // W let api = rest::sandbox::inbox_route(api);
-    // W let api = crate::graphql::routes(api, &app, shutdown);
-    let _ = shutdown;
-    let api = api
-        .nest("/", rest::service())
-        .with(NormalizePath::new(TrailingSlash::Trim))
-        .around({
+    let api = rest::payment_page::public_routes(api);
+    let api = rest::sandbox::inbox_route(api);
+    let api = crate::graphql::routes(api, &app, shutdown);
+    let api = api.nest("/", rest::service()).with(NormalizePath::new(TrailingSlash::Trim)).around({
+        let readiness = readiness.clone();
+        move |endpoint, request| {
             let readiness = readiness.clone();
-            move |endpoint, request| {
-                let readiness = readiness.clone();
-                async move {
-                    if let Some(reason) = readiness.not_migrated() {
-                        return Err(ApiError::unavailable(reason).into());
-                    }
-                    poem::Endpoint::call(&*endpoint, request).await
+            async move {
+                if let Some(reason) = readiness.not_migrated() {
+                    return Err(ApiError::unavailable(reason).into());
                 }
+                poem::Endpoint::call(&*endpoint, request).await
             }
-        });
+        }
+    });
     let cors_origins = app.config.cors_origins.clone();
     Route::new()
         .at("/", get(index))

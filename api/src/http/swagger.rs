@@ -16,7 +16,10 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 #[handler]
 pub(super) fn swagger(request: &Request) -> Result<Response, poem::Error> {
     if request.original_uri().path() == "/docs" {
-        return Ok(Response::builder().status(StatusCode::MOVED_PERMANENTLY).header(header::LOCATION, "/docs/").finish());
+        return Ok(Response::builder()
+            .status(StatusCode::MOVED_PERMANENTLY)
+            .header(header::LOCATION, "/docs/")
+            .finish());
     }
     let tail = request.uri().path().trim_start_matches('/');
     match utoipa_swagger_ui::serve(tail, CONFIG.clone()) {

@@ -21,9 +21,9 @@ use cryptopay_domain::merchant::{EndpointScope, Plan};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::webhook::secret_from_entropy;
 use cryptopay_entity::txn::Restart;
+use cryptopay_entity::webhook_endpoint::NewEndpoint;
 use cryptopay_entity::{audit_log, clock, merchant, refresh_token, transact, webhook_endpoint};
-use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, SqlErr};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, SqlErr};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -247,7 +247,7 @@ async fn add(
     Ok(merchant)
 }
 
-/// An endpoint that an account begins with.
+/// An endpoint that an account begins with, its secret still to be made.
 struct Endpoint {
     scope: EndpointScope,
     url: Option<String>,
@@ -264,25 +264,16 @@ async fn add_endpoint(
 ) -> Result<(), Failure> {
     let secret = secret_from_entropy(entropy::bytes());
     let sealed = accounts.keys.secret_box().seal(EndpointSecrets::seal_context(merchant), secret.as_bytes());
-    let row = webhook_endpoint::ActiveModel {
-        id: NotSet,
-        merchant_id: Set(merchant),
-        scope: Set(endpoint.scope),
-        url: Set(endpoint.url),
-        events: Set(endpoint.events.to_string()),
-        description: Set(endpoint.description.to_owned()),
-        is_active: Set(true),
-        secret: Set(sealed.map_err(|error| Failure::Final(ApiError::internal(error)))?),
-        previous_secret: Set(None),
-        previous_secret_until: Set(None),
-        disabled_reason: Set(None),
-        last_success_at: Set(None),
-        last_failure_at: Set(None),
-        created_at: Set(now),
-        updated_at: Set(now),
-        deleted_at: Set(None),
+    let new = NewEndpoint {
+        merchant,
+        scope: endpoint.scope,
+        url: endpoint.url,
+        events: endpoint.events,
+        description: endpoint.description.to_owned(),
+        is_active: true,
+        secret: sealed.map_err(|error| Failure::Final(ApiError::internal(error)))?,
     };
-    webhook_endpoint::Entity::insert(row).exec_without_returning(txn).await?;
+    webhook_endpoint::Entity::add(txn, new, now).await?;
     Ok(())
 }
 

@@ -50,8 +50,7 @@ impl ChainState<'_> {
 /// Only failures of the database.
 pub async fn list(app: &App) -> Result<Vec<ChainState<'_>>, ApiError> {
     let cursors = chain_cursor::Entity::list(app.database()).await?;
-    let mut cursors: BTreeMap<String, _> =
-        cursors.into_iter().map(|cursor| (cursor.chain.clone(), cursor)).collect();
+    let mut cursors: BTreeMap<String, _> = cursors.into_iter().map(|cursor| (cursor.chain.clone(), cursor)).collect();
     let chains = app.context.registry.chains().iter();
     Ok(chains.map(|chain| state(app, chain, cursors.remove(&chain.slug))).collect())
 }
@@ -72,4 +71,30 @@ pub fn is_simulated(app: &App, chain: &Chain) -> bool {
 
 fn state<'a>(app: &App, chain: &'a Chain, cursor: Option<chain_cursor::Model>) -> ChainState<'a> {
     ChainState { chain, simulated: is_simulated(app, chain), cursor }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptopay_test_support::{TestDatabase, on_both_databases};
+
+    use super::*;
+    use crate::error::ErrorCode;
+    use crate::operations::shop::{FIRST, Shop, body};
+
+    on_both_databases!(every_chain_says_how_far_it_is_verified, async |db: TestDatabase| {
+        let mut shop = Shop::new(&db).await;
+        shop.mine("base", 2).await;
+        let base = get(&shop.app, "BASE").await.unwrap();
+        assert_eq!((base.lag(), base.health(), base.problem(), base.simulated), (Some(0), "ok", None, true));
+        assert_eq!(get(&shop.app, "bsc").await.unwrap().health(), "starting");
+        assert_eq!(get(&shop.app, "moon").await.unwrap_err().code, ErrorCode::NotFound);
+
+        let answer = body(crate::operations::shop::get(&shop.app, "/api/blockchains").await).await;
+        let chains = answer["results"].as_array().unwrap();
+        assert_eq!(answer["count"], chains.len());
+        let base = chains.iter().find(|chain| chain["slug"] == "base").unwrap();
+        assert_eq!(base["scanned_height"], FIRST + 2);
+        assert_eq!((&base["tokens"][0]["native"], &base["tokens"][0]["address"]), (&true.into(), &().into()));
+        assert!(base["tokens"].as_array().unwrap().iter().any(|token| token["symbol"] == "USDC"));
+    });
 }

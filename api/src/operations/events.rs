@@ -20,3 +20,27 @@ pub async fn after(
     let next = events.last().and_then(|event| event.sequence).unwrap_or(sequence);
     Ok((events, next))
 }
+
+#[cfg(test)]
+mod tests {
+    use cryptopay_test_support::{TestDatabase, on_both_databases};
+
+    use super::*;
+    use crate::operations::shop::Shop;
+
+    on_both_databases!(a_merchant_pulls_its_own_events_in_steps, async |db: TestDatabase| {
+        let mut shop = Shop::new(&db).await;
+        let (anna, _) = shop.merchant("anna").await;
+        let (bert, _) = shop.merchant("bert").await;
+        for who in [&anna, &bert, &anna, &anna] {
+            shop.order(who).await;
+        }
+        assert_eq!(after(&shop.app, &anna, 0, 2).await.unwrap(), (Vec::new(), 0), "events are seen once numbered");
+        shop.publish().await;
+        let (first, next) = after(&shop.app, &anna, 0, 2).await.unwrap();
+        let (second, last) = after(&shop.app, &anna, next, 2).await.unwrap();
+        let sequences: Vec<_> = first.iter().chain(&second).filter_map(|event| event.sequence).collect();
+        assert_eq!((sequences, last), (vec![1, 3, 4], 4));
+        assert_eq!(after(&shop.app, &anna, last, 2).await.unwrap(), (Vec::new(), last));
+    });
+}

@@ -172,9 +172,8 @@ pub async fn advance_clock(app: &App, fields: &Fields) -> Result<(Timestamp, Str
     for chain in app.context.registry.chains().iter().filter(|chain| is_simulated(app, chain)) {
         app.context.queue.scan(&chain.slug);
     }
-    let message = format!(
-        "The test clock shows {now}. {WHOLE_INSTANCE} Tokens, leases and rate limits keep the real clock."
-    );
+    let message =
+        format!("The test clock shows {now}. {WHOLE_INSTANCE} Tokens, leases and rate limits keep the real clock.");
     Ok((now, fields.message(&message)))
 }
 

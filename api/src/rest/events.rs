@@ -50,7 +50,10 @@ impl Events {
             None => 0,
             Some(Ok(after)) if after >= 0 => after,
             Some(_) => {
-                query.fault("after", "Must be a sequence: a whole number from 0, such as next_after of the last answer.");
+                query.fault(
+                    "after",
+                    "Must be a sequence: a whole number from 0, such as next_after of the last answer.",
+                );
                 0
             }
         };

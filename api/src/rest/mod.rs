@@ -19,7 +19,9 @@ pub mod webhook_endpoints;
 use poem_openapi::{OpenApiService, Tags};
 
 /// Every documented route.
-pub type Routes = (auth::Auth, api_keys::ApiKeys, 
+pub type Routes = (
+    auth::Auth,
+    api_keys::ApiKeys,
     payment_orders::PaymentOrders,
     wallets::MerchantWallets,
     webhook_endpoints::WebhookEndpoints,
@@ -34,7 +36,9 @@ pub type Routes = (auth::Auth, api_keys::ApiKeys,
 
 /// The service behind the documented routes, from which the OpenAPI document is made too.
 pub fn service() -> OpenApiService<Routes, ()> {
-    let routes = (auth::Auth, api_keys::ApiKeys, 
+    let routes = (
+        auth::Auth,
+        api_keys::ApiKeys,
         payment_orders::PaymentOrders,
         wallets::MerchantWallets,
         webhook_endpoints::WebhookEndpoints,

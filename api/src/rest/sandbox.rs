@@ -234,8 +234,7 @@ impl Sandbox {
         let filter = filter(&mut query);
         let wait = wait_of(&mut query);
         query.finish()?;
-        let (count, messages) =
-            inbox::messages(&app, &auth.0, &filter, wait, query.offset(), query.limit()).await?;
+        let (count, messages) = inbox::messages(&app, &auth.0, &filter, wait, query.offset(), query.limit()).await?;
         Ok(Listed(query.page(count, messages.into_iter().map(InboxMessage::new).collect())?))
     }
 

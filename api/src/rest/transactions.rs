@@ -14,8 +14,8 @@ use super::pages::ListQuery;
 use super::types::TransactionSummary;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
-use crate::operations::transactions::{self, TransactionView, TransferView};
 use crate::operations::payment_orders;
+use crate::operations::transactions::{self, TransactionView, TransferView};
 use crate::principal::{Principal, Reader};
 
 /// The routes.

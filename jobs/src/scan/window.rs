@@ -38,7 +38,8 @@ pub(super) async fn ensure(context: &Context, access: &ChainAccess, fence: &Fenc
     tracing::warn!(chain = slug, block = oldest.number, "the chain has reorganised while nothing was watched");
     transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
-        let occasion = Occasion { registry: &context.registry, cause: "a reorganisation while nothing was watched", now };
+        let occasion =
+            Occasion { registry: &context.registry, cause: "a reorganisation while nothing was watched", now };
         cryptopay_ledger::skip_to(txn, occasion, fence, &access.chain, oldest).await
     })?;
     Ok(())

@@ -1,5 +1,6 @@
 //! Late money, closing and cooling: all by the time of verified blocks.
 
+use std::slice::from_ref;
 use std::time::Duration;
 
 use cryptopay_domain::event::EventType::{
@@ -200,7 +201,7 @@ on_both_databases!(the_value_of_an_unpaid_order_cools_and_a_reused_one_goes_to_t
     assert!(reused.exact_amount && reused.pay_units < Units::new(400), "the plain price is no longer handed out");
     let before = old.iter().find(|order| order.pay_units == reused.pay_units).unwrap();
     let payment = world.pay_exactly(&reused);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     assert_eq!(world.said(reused.id).await, "pending 0");
     let inbox = world.inbox(world.merchant).await;
     assert_eq!(inbox.len(), 1);
@@ -229,7 +230,7 @@ on_both_databases!(a_cooled_value_is_like_new_after_a_week, async |db: TestDatab
     world.mine_at(released.plus(COOLING).plus(BLOCK_TIME), &[]);
     world.settle().await;
     let payment = world.transfer(old.pay_units);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     assert_eq!(world.inbox(world.merchant).await, [(payment.tx_hash, vec![])], "nobody asks for it any more");
     world.audit().await;
 });

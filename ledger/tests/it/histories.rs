@@ -153,6 +153,8 @@ struct Play {
     named: BTreeMap<Hash, usize>,
     /// Orders whose remainder was paid: whether that is known when the payment comes depends on the past.
     topped_up: BTreeSet<usize>,
+    /// Transactions that have stood in a block: their contents are fixed.
+    mined: BTreeSet<Hash>,
     reorganised: bool,
     waited: bool,
     before: BTreeMap<usize, payment_order::Model>,
@@ -173,6 +175,7 @@ impl Play {
             waiting: Vec::new(),
             named: BTreeMap::new(),
             topped_up: BTreeSet::new(),
+            mined: BTreeSet::new(),
             reorganised: false,
             waited: false,
             before: BTreeMap::new(),
@@ -208,6 +211,7 @@ impl Play {
             Action::Mine { most, wait_secs } => {
                 let most = most.min(self.waiting.len());
                 let payments: Vec<Payment> = self.waiting.drain(..most).flatten().collect();
+                self.mined.extend(payments.iter().map(|payment| payment.tx_hash));
                 let time = self.world.chain.tip().time.plus(BLOCK_TIME + Duration::from_secs(wait_secs));
                 self.world.mine_at(time, &payments);
             }
@@ -235,9 +239,7 @@ impl Play {
                 self.waited = true;
                 // What was matched once keeps its order however late it is mined again; a ledger that only ever sees it
                 // so late would not match it.
-                if self.reorganised {
-                    self.waiting.clear();
-                }
+                self.waiting.retain(|transaction| !self.mined.contains(&transaction[0].tx_hash));
             }
         }
     }
@@ -264,7 +266,8 @@ impl Play {
             How::Stray(hundreds) => self.world.pay(&row, Units::new(u128::from(hundreds) * 100 + 77)),
             How::Beside => {
                 let exact = self.world.pay_exactly(&row);
-                if let Some(transaction) = self.waiting.last_mut() {
+                let unseen = |transaction: &&mut Vec<Payment>| !self.mined.contains(&transaction[0].tx_hash);
+                if let Some(transaction) = self.waiting.last_mut().filter(unseen) {
                     let ordinal = u32::try_from(transaction.len()).unwrap();
                     transaction.push(Payment { ordinal, tx_hash: transaction[0].tx_hash, ..exact });
                 }

@@ -18,3 +18,6 @@ mod orders;
 mod payments;
 mod races;
 mod reorganisations;
+mod scanning;
+mod seed;
+mod sight;

@@ -1,6 +1,7 @@
 //! New orders: amounts of their own, deliveries, and what happens when a band of amounts is full.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 
 use cryptopay_domain::event::EventType::{PaymentConfirmed, PaymentPending};
 use cryptopay_domain::units::Units;
@@ -81,12 +82,12 @@ on_both_databases!(an_orders_own_webhook_gets_the_default_events_beside_the_endp
 on_both_databases!(money_from_before_the_order_is_not_its_payment, async |db: TestDatabase| {
     let mut world = World::new(db).await;
     let early = world.transfer(Units::new(100_000_000));
-    world.receive(&[early.clone()]).await;
+    world.receive(from_ref(&early)).await;
     let order = world.order(Ask::default()).await;
     assert_eq!(order.pay_units, early.units);
     // The same block again on another branch: it had been scanned before the order was there.
     world.chain.fork(1);
-    world.receive(&[early.clone()]).await;
+    world.receive(from_ref(&early)).await;
     let other = world.transfer(Units::new(100_000_000));
     world.chain.fork(1);
     world.receive(&[early, other.clone()]).await;

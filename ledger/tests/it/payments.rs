@@ -1,6 +1,7 @@
 //! What came, in which amounts: exact, short, over, twice, in one transaction, in other assets.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 
 use cryptopay_domain::event::EventType::{
     OrderExtraPayment, OrderFinalized, OrderOverpaid, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentPending,
@@ -24,7 +25,7 @@ on_both_databases!(an_exact_payment_is_pending_then_confirmed_then_final, async 
     assert_eq!(world.events(order.id).await, []);
 
     let payment = world.pay_exactly(&order);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     assert_eq!(world.said(order.id).await, "confirming 100000000");
     assert_eq!(world.events(order.id).await, [PaymentPending]);
     world.mine_empty(1);
@@ -215,7 +216,7 @@ on_both_databases!(native_coins_pay_like_tokens, async |db: TestDatabase| {
     let twin = world.order(ask).await;
     assert!(twin.pay_units < order.pay_units && twin.exact_amount);
     let payment = world.pay_exactly(&twin);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     world.deepen().await;
     assert_eq!(world.said(twin.id).await, format!("confirmed {}", twin.pay_units));
     assert_eq!(world.said(order.id).await, "pending 0");

@@ -2,8 +2,10 @@
 //! writer, it begins after it.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 
 use cryptopay_domain::units::Units;
+use cryptopay_entity::event;
 use cryptopay_entity::txn::begin;
 use cryptopay_ledger::{self as ledger, LedgerError, Nudges, Refusal};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
@@ -90,7 +92,7 @@ on_both_databases!(an_operator_assigns_while_the_scan_matches, async |db: TestDa
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let stray = world.transfer(Units::new(60_000_000));
-    world.receive(&[stray.clone()]).await;
+    world.receive(from_ref(&stray)).await;
     let rest = world.pay_by_button(&order, Units::new(40_000_000));
     world.mine(&[rest]);
     let fence = world.fence().await;
@@ -101,7 +103,7 @@ on_both_databases!(an_operator_assigns_while_the_scan_matches, async |db: TestDa
 
     let other = world.order(Ask { amount: "77", ..Ask::default() }).await;
     let stray = world.transfer(Units::new(7_000_000));
-    world.receive(&[stray.clone()]).await;
+    world.receive(from_ref(&stray)).await;
     let rest = world.pay_by_button(&other, Units::new(70_000_000));
     world.mine(&[rest]);
     let fence = world.fence().await;
@@ -120,7 +122,7 @@ on_both_databases!(an_operator_assigns_what_a_reorganisation_takes_away, async |
     let order = world.order(Ask::default()).await;
     let stray = world.transfer(Units::new(60_000_000));
     for assigned_first in [false, true] {
-        world.receive(&[stray.clone()]).await;
+        world.receive(from_ref(&stray)).await;
         let fence = world.fence().await;
         world.chain.fork(1);
         let ancestor = world.chain.tip();
@@ -152,7 +154,7 @@ on_both_databases!(two_operators_assign_one_transfer_and_one_of_them_wins, async
     let first = world.order(Ask::default()).await;
     let second = world.order(Ask::default()).await;
     let stray = world.transfer(Units::new(60_000_000));
-    world.receive(&[stray.clone()]).await;
+    world.receive(from_ref(&stray)).await;
     let outcomes = tokio::join!(world.assign(first.id, all_of(&stray)), world.assign(second.id, all_of(&stray)));
     let outcomes = [outcomes.0, outcomes.1];
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
@@ -223,3 +225,22 @@ on_both_databases!(
         }
     }
 );
+
+on_both_databases!(events_numbered_side_by_side_have_no_gaps, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    for number in 0..5 {
+        world.order(Ask { seed: number, ..Ask::default() }).await;
+        let (_, first, second) = tokio::join!(
+            world.transact(async |txn| world
+                .create(txn, world.merchant, Ask::default(), 1_000 + i64::try_from(number).unwrap())
+                .await),
+            event::Entity::publish(world.db()),
+            event::Entity::publish(world.db()),
+        );
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        world.check_rules().await;
+    }
+    world.audit().await;
+    let numbered = event::Entity::tail(world.db(), 0, 100).await.unwrap();
+    assert!(numbered.iter().map(|event| event.sequence.unwrap()).eq(1..=10));
+});

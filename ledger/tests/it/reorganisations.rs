@@ -7,6 +7,7 @@ use cryptopay_domain::order::Decision;
 use cryptopay_domain::transfer::TransferState;
 use cryptopay_domain::units::Units;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
+use std::slice::from_ref;
 
 use crate::fake_chain::{GENESIS, Payment};
 use crate::world::{Ask, World};
@@ -15,13 +16,13 @@ on_both_databases!(a_payment_mined_again_before_its_confirmation_never_falls_bac
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let payment = world.pay_exactly(&order);
-    let first = world.receive(&[payment.clone()]).await;
+    let first = world.receive(from_ref(&payment)).await;
     let gone = world.reorganise(1).await;
-    assert_eq!(gone, [payment.clone()]);
+    assert_eq!(gone.as_slice(), from_ref(&payment));
     assert_eq!(world.state(&payment).await, TransferState::Missing);
     assert_eq!(world.said(order.id).await, "confirming 100000000");
 
-    let second = world.receive(&[payment.clone()]).await;
+    let second = world.receive(from_ref(&payment)).await;
     assert_ne!(first.hash, second.hash);
     assert_eq!(world.state(&payment).await, TransferState::Included);
     assert_eq!(world.transfers(payment.tx_hash).await[0].block_hash, second.hash);
@@ -37,7 +38,7 @@ on_both_databases!(
         let mut world = World::new(db).await;
         let order = world.order(Ask::default()).await;
         let payment = world.pay_exactly(&order);
-        world.receive(&[payment.clone()]).await;
+        world.receive(from_ref(&payment)).await;
         world.reorganise(1).await;
         world.settle().await;
         assert_eq!(world.state(&payment).await, TransferState::Orphaned);
@@ -46,7 +47,7 @@ on_both_databases!(
         world.audit().await;
 
         // It was only late: included again, it is the same payment of the same order.
-        world.receive(&[payment.clone()]).await;
+        world.receive(from_ref(&payment)).await;
         world.deepen().await;
         assert_eq!(world.said(order.id).await, "confirmed 100000000");
         let events = [PaymentPending, PaymentFailed, PaymentPending, PaymentConfirmed];
@@ -60,13 +61,13 @@ on_both_databases!(a_confirmed_payment_mined_in_another_block_starts_a_new_gener
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let payment = world.pay_exactly(&order);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     world.deepen().await;
     let first = world.row(order.id).await;
 
     world.chain.fork(3);
     world.mine_empty(2);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     let reorged = world.row(order.id).await;
     assert_eq!(world.said(order.id).await, "reorged review 100000000");
     assert!(!reorged.fulfillable && reorged.confirmed_at.is_none());
@@ -99,7 +100,7 @@ on_both_databases!(a_confirmed_payment_stays_confirmed_while_it_is_only_missing,
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let payment = world.pay_exactly(&order);
-    let block = world.receive(&[payment.clone()]).await;
+    let block = world.receive(from_ref(&payment)).await;
     world.deepen().await;
     world.reorganise(3).await;
     assert_eq!(world.state(&payment).await, TransferState::Missing);
@@ -117,7 +118,7 @@ on_both_databases!(a_double_spent_payment_is_taken_back_and_its_successor_pays_i
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let payment = world.pay_exactly(&order);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     world.deepen().await;
 
     // Same sender, same count, other receiver: nothing of it is ours.
@@ -145,19 +146,19 @@ on_both_databases!(a_taken_back_payment_in_its_old_block_is_counted_anew, async 
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let first = world.pay_exactly(&order);
-    world.receive(&[first.clone()]).await;
+    world.receive(from_ref(&first)).await;
     world.deepen().await;
     let branch: Vec<_> = (1..=3).map(|above| world.chain.block(GENESIS + above).unwrap()).collect();
     world.reorganise(3).await;
     world.settle().await;
     let second = world.pay_exactly(&order);
-    world.receive(&[second.clone()]).await;
+    world.receive(from_ref(&second)).await;
     world.deepen().await;
     assert_eq!(world.said(order.id).await, "confirmed 100000000");
 
     // Back to the old branch, only its first block has come yet.
     world.chain.fork(usize::MAX);
-    world.chain.append(branch[0], std::slice::from_ref(&first));
+    world.chain.append(branch[0], from_ref(&first));
     world.scan().await;
     world.orphan_missing().await;
     assert_eq!(world.state(&first).await, TransferState::Included);
@@ -213,7 +214,7 @@ on_both_databases!(a_transaction_mined_again_with_other_contents_is_another_tran
     let order = world.order(Ask::default()).await;
     let payment = world.pay_exactly(&order);
     let other = Payment { units: Units::new(5), ..payment.clone() };
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     world.chain.fork(1);
     world.mine_empty(1);
     world.receive(&[other]).await;
@@ -225,7 +226,7 @@ on_both_databases!(a_transaction_mined_again_with_other_contents_is_another_tran
     // And back: the first contents are the first transfer, with its allocation, not a third one.
     world.chain.fork(2);
     world.mine_empty(2);
-    world.receive(&[payment.clone()]).await;
+    world.receive(from_ref(&payment)).await;
     let rows = world.transfers(payment.tx_hash).await;
     let rows: Vec<_> = rows.iter().map(|row| (row.generation, row.units, row.state)).collect();
     assert_eq!(rows[0], (0, order.pay_units, TransferState::Included));

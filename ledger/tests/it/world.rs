@@ -1,24 +1,19 @@
 //! A merchant, a customer's chain and the ledger between them, with all that a gateway process does done by hand.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::amount::Amount;
-use cryptopay_domain::event::EventType::{self, OrderCreated};
 use cryptopay_domain::ids::{EndpointId, MerchantId, OrderId, TransferId, WalletId};
-use cryptopay_domain::merchant::{EndpointScope, Ownership, Plan, WalletKind};
-use cryptopay_domain::order::{Decision, LatePolicy, OrderSnapshot};
+use cryptopay_domain::order::{Decision, LatePolicy};
 use cryptopay_domain::registry::{Chain, Registry};
 use cryptopay_domain::time::Timestamp;
-use cryptopay_domain::transfer::{Block, TransferState};
+use cryptopay_domain::transfer::Block;
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{
-    allocation, amount_reservation, chain_block, chain_cursor, event, merchant, merchant_wallet, payment_order,
-    receiving_address, transfer, txn, webhook_delivery, webhook_endpoint,
-};
+use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transfer, txn};
 use cryptopay_ledger::{
     self as ledger, Assignment, Batch, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned,
 };
@@ -26,10 +21,10 @@ use cryptopay_test_support::TestDatabase;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseConnection, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter,
-    QueryOrder,
 };
 
 use crate::fake_chain::{BLOCK_TIME, FakeChain, Payment, address};
+use crate::seed::seed_merchant;
 
 /// The chain that everything happens on, unless a test says otherwise.
 pub(crate) const SLUG: &str = "base";
@@ -469,138 +464,6 @@ impl World {
         });
         allocation::Entity::insert_many(copies).exec_without_returning(self.db()).await.unwrap();
     }
-
-    // What can be seen.
-
-    pub(crate) async fn row(&self, order: OrderId) -> payment_order::Model {
-        payment_order::Entity::find_by_id(order).one(self.db()).await.unwrap().unwrap()
-    }
-
-    /// Status, flags and received units of an order, in words.
-    pub(crate) async fn said(&self, order: OrderId) -> String {
-        let row = self.row(order).await;
-        let flags = if row.flags.is_empty() { String::new() } else { format!(" {}", row.flags) };
-        format!("{}{flags} {}", row.status, row.received_units)
-    }
-
-    /// The events of an order after its creation. Checks what holds of every history.
-    pub(crate) async fn events(&self, order: OrderId) -> Vec<EventType> {
-        let row = self.row(order).await;
-        let events = event::Entity::of_order(self.db(), row.merchant_id, order).await.unwrap();
-        let versions: Vec<i64> = events.iter().map(|event| event.order_version.unwrap()).collect();
-        assert_eq!(versions, (1..=row.version).collect::<Vec<_>>(), "versions without gaps");
-        for event in &events {
-            let told: OrderSnapshot = serde_json::from_str(&event.snapshot).unwrap();
-            assert_eq!(Some(told.version), event.order_version);
-            assert_eq!(told.fulfillable, told.status.as_str() == "confirmed", "{told:?}");
-            self.check_deliveries(event, row.webhook_url.as_deref()).await;
-        }
-        let events: Vec<EventType> = events.into_iter().map(|event| event.event_type).collect();
-        assert_eq!(events[0], OrderCreated);
-        events[1..].to_vec()
-    }
-
-    /// One delivery for the endpoint that wants everything, and one for the order's own url if it wants this event and
-    /// that endpoint does not have it.
-    async fn check_deliveries(&self, event: &event::Model, own_url: Option<&str>) {
-        let deliveries = self.deliveries(event).await;
-        let to = |url: &str| deliveries.iter().filter(|delivery| delivery.url == url).count();
-        assert_eq!(to(EVERYTHING_URL), 1, "{}", event.event_type);
-        let own = own_url.filter(|url| *url != EVERYTHING_URL && EventType::DEFAULTS.contains(&event.event_type));
-        assert_eq!(deliveries.len(), 1 + own.map_or(0, to), "{}", event.event_type);
-        assert!(own.is_none_or(|url| to(url) == 1), "{}", event.event_type);
-        for delivery in deliveries {
-            assert_eq!((delivery.order_version, delivery.event_type), (event.order_version, event.event_type));
-            assert_eq!(delivery.merchant_id, event.merchant_id);
-            let body: serde_json::Value = serde_json::from_str(&delivery.body).unwrap();
-            assert_eq!(body["event"], event.event_type.as_str());
-            assert_eq!(body["webhook_id"], delivery.delivery_id.as_str());
-            assert_eq!(body["data"]["event_id"], event.event_id.as_str());
-        }
-    }
-
-    pub(crate) async fn deliveries(&self, event: &event::Model) -> Vec<webhook_delivery::Model> {
-        webhook_delivery::Entity::find()
-            .filter(webhook_delivery::Column::EventId.eq(event.id))
-            .order_by_asc(webhook_delivery::Column::Id)
-            .all(self.db())
-            .await
-            .unwrap()
-    }
-
-    /// The live allocations of an order: units and how they were found.
-    pub(crate) async fn allocations(&self, order: OrderId) -> Vec<(Units, String)> {
-        let rows = allocation::Entity::live_of_orders(self.db(), [order]).await.unwrap();
-        rows.into_iter().map(|row| (row.units, row.method.to_string())).collect()
-    }
-
-    /// The stored transfers of a transaction.
-    pub(crate) async fn transfers(&self, tx_hash: Hash) -> Vec<transfer::Model> {
-        transfer::Entity::find()
-            .filter(transfer::Column::TxHash.eq(tx_hash))
-            .order_by_asc(transfer::Column::Id)
-            .all(self.db())
-            .await
-            .unwrap()
-    }
-
-    pub(crate) async fn transfers_all(&self) -> Vec<transfer::Model> {
-        transfer::Entity::find().order_by_asc(transfer::Column::Id).all(self.db()).await.unwrap()
-    }
-
-    pub(crate) async fn state(&self, payment: &Payment) -> TransferState {
-        let rows = self.transfers(payment.tx_hash).await;
-        assert_eq!(rows.len(), 1, "{rows:?}");
-        rows[0].state
-    }
-
-    /// Transfers that were announced as unmatched to a merchant, by transaction, with the candidates named.
-    pub(crate) async fn inbox(&self, merchant: Merchant) -> Vec<(Hash, Vec<String>)> {
-        let events = event::Entity::find()
-            .filter(event::Column::MerchantId.eq(merchant.id))
-            .filter(event::Column::EventType.eq(EventType::TransferUnmatched))
-            .order_by_asc(event::Column::Id)
-            .all(self.db())
-            .await
-            .unwrap();
-        let mut inbox = Vec::new();
-        for event in events {
-            assert_eq!((event.order_id, event.order_version), (None, None));
-            assert_eq!(self.deliveries(&event).await.len(), 1, "only the endpoint that wants everything");
-            let told: serde_json::Value = serde_json::from_str(&event.snapshot).unwrap();
-            let candidates = told["candidates"].as_array().unwrap().iter();
-            let candidates = candidates.map(|candidate| candidate["order_id"].as_str().unwrap().to_owned()).collect();
-            inbox.push((told["transaction_hash"].as_str().unwrap().parse().unwrap(), candidates));
-        }
-        inbox
-    }
-
-    pub(crate) async fn held(&self, order: OrderId) -> Vec<Units> {
-        let held = amount_reservation::Entity::held_by(self.db(), order).await.unwrap();
-        held.into_iter().map(|row| row.units).collect()
-    }
-
-    /// Numbers the events and asks the checker.
-    pub(crate) async fn audit(&self) {
-        while event::Entity::publish(self.db()).await.unwrap().is_some() {}
-        self.check_rules().await;
-    }
-
-    /// Asks the checker.
-    pub(crate) async fn check_rules(&self) {
-        let found = ledger::audit::check(self.db()).await.unwrap();
-        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(found, Vec::<String>::new());
-    }
-
-    /// How many events there are, by order.
-    pub(crate) async fn event_counts(&self) -> BTreeMap<Option<OrderId>, usize> {
-        let mut counts = BTreeMap::new();
-        for event in event::Entity::find().all(self.db()).await.unwrap() {
-            *counts.entry(event.order_id).or_default() += 1;
-        }
-        counts
-    }
 }
 
 /// The rule that refused.
@@ -614,75 +477,4 @@ pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, LedgerError>) -> Re
 /// Hands a transaction's transfer in full to an order.
 pub(crate) fn all_of(payment: &Payment) -> Assignment {
     Assignment { tx_hash: payment.tx_hash, position: None, units: None, evidence: r#"{"by":"operator"}"#.to_owned() }
-}
-
-async fn seed_merchant(connection: &DatabaseConnection, slug: &str, number: u64, now: Timestamp) -> Merchant {
-    let name = format!("merchant{number}");
-    let email = format!("{name}@example.com");
-    let merchant = merchant::ActiveModel {
-        id: NotSet,
-        username: Set(name.clone()),
-        username_key: Set(name),
-        email: Set(email.clone()),
-        email_key: Set(email),
-        password_hash: Set("-".to_owned()),
-        shop_name: Set("Shop".to_owned()),
-        plan: Set(Plan::Standard),
-        limit_override: Set(None),
-        payment_settings: Set("{}".to_owned()),
-        created_at: Set(now),
-        updated_at: Set(now),
-    };
-    let id = merchant.insert(connection).await.unwrap().id;
-    let address = address(0xa11ce000 + number);
-    let wallet = merchant_wallet::ActiveModel {
-        id: NotSet,
-        merchant_id: Set(id),
-        chain: Set(slug.to_owned()),
-        kind: Set(WalletKind::Address),
-        address: Set(Some(address)),
-        xpub: Set(None),
-        label: Set("till".to_owned()),
-        is_active: Set(true),
-        dedicated: Set(false),
-        ownership: Set(Ownership::Unproven),
-        created_at: Set(now),
-        updated_at: Set(now),
-        deleted_at: Set(None),
-    };
-    let wallet = wallet.insert(connection).await.unwrap().id;
-    assert!(receiving_address::Entity::claim(connection, slug, address, 0, id, wallet, now).await.unwrap());
-    let defaults = cryptopay_domain::event::EventFilter::default().to_string();
-    let own_urls = seed_endpoint(connection, id, EndpointScope::Order, None, &defaults, now).await;
-    let everything = seed_endpoint(connection, id, EndpointScope::Merchant, Some(EVERYTHING_URL), "*", now).await;
-    Merchant { id, wallet, address, own_urls, everything }
-}
-
-async fn seed_endpoint(
-    connection: &DatabaseConnection,
-    merchant: MerchantId,
-    scope: EndpointScope,
-    url: Option<&str>,
-    events: &str,
-    now: Timestamp,
-) -> EndpointId {
-    let endpoint = webhook_endpoint::ActiveModel {
-        id: NotSet,
-        merchant_id: Set(merchant),
-        scope: Set(scope),
-        url: Set(url.map(str::to_owned)),
-        events: Set(events.to_owned()),
-        description: Set(String::new()),
-        is_active: Set(true),
-        secret: Set("-".to_owned()),
-        previous_secret: Set(None),
-        previous_secret_until: Set(None),
-        disabled_reason: Set(None),
-        last_success_at: Set(None),
-        last_failure_at: Set(None),
-        created_at: Set(now),
-        updated_at: Set(now),
-        deleted_at: Set(None),
-    };
-    endpoint.insert(connection).await.unwrap().id
 }

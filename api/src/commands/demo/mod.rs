@@ -68,9 +68,11 @@ async fn start(folder: &Folder) -> Result<Gateway, Failure> {
             ("CRYPTOPAY_BIND", bind.into()),
             ("CRYPTOPAY_LOG", "error".into()),
         ];
-        let missing = wanted.into_iter().filter(|(name, _)| !set.iter().any(|(known, value)| known == name && !value.is_empty()));
+        let missing =
+            wanted.into_iter().filter(|(name, _)| !set.iter().any(|(known, value)| known == name && !value.is_empty()));
         let missing: Vec<(OsString, OsString)> = missing.map(|(name, value)| (name.into(), value)).collect();
-        let variables = set.iter().cloned().chain(missing).filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let variables =
+            set.iter().cloned().chain(missing).filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         Config::from_env(Role::All, &Environment::from_iter(variables))
     };
     let config = configured(PREFERRED)?;
@@ -124,7 +126,11 @@ async fn story(gateway: &Gateway) -> Result<(), Failure> {
         )
         .await?;
     let order_id = text(&order, "/data/order_id")?.to_owned();
-    detail(format!("{order_id}: {} USDC to {}", text(&order, "/data/pay_amount")?, text(&order, "/data/receiving_address")?));
+    detail(format!(
+        "{order_id}: {} USDC to {}",
+        text(&order, "/data/pay_amount")?,
+        text(&order, "/data/receiving_address")?
+    ));
     detail(format!("payment page: {}", text(&order, "/data/payment_url")?));
     let mut updates = Subscription::open(&base, client.token(), &order_id).await?;
 

@@ -11,8 +11,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::Failure;
 
 /// What the dashboard asks for.
-const QUERY: &str =
-    "subscription($orderId: String!) { orderUpdated(orderId: $orderId) { sequence event order { status confirmations version } } }";
+const QUERY: &str = "subscription($orderId: String!) { orderUpdated(orderId: $orderId) { sequence event order { status confirmations version } } }";
 
 /// An open subscription to one order.
 pub(super) struct Subscription(WebSocketStream<MaybeTlsStream<TcpStream>>);

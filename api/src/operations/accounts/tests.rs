@@ -4,7 +4,7 @@ use cryptopay_entity::sandbox_inbox;
 use cryptopay_jobs::SigningSecrets;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 

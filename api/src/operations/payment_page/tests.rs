@@ -105,10 +105,9 @@ on_both_databases!(a_qr_code_is_drawn_as_it_is_asked_for, async |db: TestDatabas
     let (anna, _) = shop.merchant("anna").await;
     let order = shop.order(&anna).await;
     let of = |query: &str| format!("/qr/{}{query}", order.order_id);
-    for (query, kind, begins) in [
-        ("", "image/svg+xml", &b"<svg"[..]),
-        ("?format=png&content=uri", "image/png", &b"\x89PNG"[..]),
-    ] {
+    for (query, kind, begins) in
+        [("", "image/svg+xml", &b"<svg"[..]), ("?format=png&content=uri", "image/png", &b"\x89PNG"[..])]
+    {
         let code = get(&shop.app, &of(query)).await;
         assert_eq!((code.status(), code.content_type()), (StatusCode::OK, Some(kind)));
         assert!(code.header("Cache-Control").is_some());

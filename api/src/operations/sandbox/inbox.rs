@@ -106,12 +106,12 @@ pub async fn receive(
         body: String::from_utf8_lossy(body).into_owned(),
         signature_valid: is_signed(app, inbox, header("X-Webhook-Signature"), body).await?,
     };
-    cryptopay_sandbox::record_message(app.database(), inbox.merchant_id, received).await.map_err(|error| {
-        match error {
+    cryptopay_sandbox::record_message(app.database(), inbox.merchant_id, received).await.map_err(
+        |error| match error {
             InboxError::TooLarge { .. } => ApiError::new(ErrorCode::PayloadTooLarge, error.to_string()),
             InboxError::Database(error) => error.into(),
-        }
-    })?;
+        },
+    )?;
     ARRIVED.notify_waiters();
     let delay = Duration::from_millis(u64::try_from(inbox.answer_delay_ms).unwrap_or(0)).min(MAX_ANSWER_DELAY);
     Ok(InboxAnswer { status: u16::try_from(inbox.answer_status).unwrap_or(200), delay })

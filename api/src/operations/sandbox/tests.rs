@@ -41,7 +41,8 @@ on_both_databases!(a_wish_that_cannot_be_met_says_what_to_do, async |db: TestDat
     let (anna, hers) = shop.merchant("anna").await;
     let order = shop.order(&anna).await;
     let id = order.order_id.as_str();
-    let error = pay_with(&shop, &anna, id, json!({"scenario": "steal", "amount": "-1", "from": "me"})).await.unwrap_err();
+    let error =
+        pay_with(&shop, &anna, id, json!({"scenario": "steal", "amount": "-1", "from": "me"})).await.unwrap_err();
     assert_eq!(error.details.keys().collect::<Vec<_>>(), ["amount", "from", "scenario"]);
     assert!(error.details["scenario"][0].contains("exact, underpay"), "{error:?}");
     let error = pay_with(&shop, &anna, id, json!({"scenario": "late"})).await.unwrap_err();
@@ -159,7 +160,10 @@ on_both_databases!(what_arrives_is_kept_as_it_came_and_its_signature_is_checked,
     assert_eq!(found(&app, &anna, of_event).await.0, 2);
     assert_eq!(found(&app, &bert, MessageFilter::default()).await.0, 0, "somebody else's inbox");
 
-    assert_eq!(deliver(&app, &inbox.token, vec![b'x'; 64 * 1024 + 1], &[]).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(
+        deliver(&app, &inbox.token, vec![b'x'; 64 * 1024 + 1], &[]).await.status(),
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
     assert_eq!(deliver(&app, &"0".repeat(32), text, &[event]).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(inbox::clear(&app, &bert).await.unwrap(), 0);
     assert_eq!(inbox::clear(&app, &anna).await.unwrap(), 3);

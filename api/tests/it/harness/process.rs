@@ -38,6 +38,11 @@ impl Installation {
             .with("CRYPTOPAY_LOG", "warn")
     }
 
+    /// With no variable set, as on the day after the clone.
+    pub(crate) fn unset() -> Self {
+        Self { variables: Vec::new(), ..Self::bare() }
+    }
+
     /// With one variable more, or with another value of it.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(known, _)| known != name);
@@ -53,10 +58,7 @@ impl Installation {
     /// Starts `cryptopay serve`, and waits until it can do its work.
     pub(crate) async fn start(&self) -> Process {
         let mut process = self.launch(["serve"]);
-        let address = process.printed.until(|text| serves_on(text).is_some()).await;
-        let address = address.as_deref().and_then(serves_on).unwrap_or_else(|| panic!("no banner: {process:?}"));
-        process.base = format!("http://{address}");
-        let client = process.client();
+        let client = process.banner().await;
         eventually("ready", async || (client.get("/readyz").await.status == 200).then_some(())).await;
         process
     }
@@ -115,6 +117,14 @@ impl Process {
     /// `http://127.0.0.1:<port>`.
     pub(crate) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Waits until it says where it serves; a client without a token. It may not be ready yet.
+    pub(crate) async fn banner(&mut self) -> Client {
+        let said = self.printed.until(|text| serves_on(text).is_some()).await;
+        let address = said.as_deref().and_then(serves_on).unwrap_or_else(|| panic!("no banner: {self:?}"));
+        self.base = format!("http://{address}");
+        self.client()
     }
 
     /// A client without a token.

@@ -234,7 +234,14 @@ fn settle_and_check(book: &mut Book, fresh_late: bool, newest_block_time: Timest
         != (seen.status, seen.received, &seen.flags, seen.late, seen.failure_reason);
     // Closing short asks for a decision, whether or not something else can be seen of it.
     let closed_short = !before.closed && seen.closed && seen.status == OrderStatus::Underpaid;
-    prop_assert_eq!(!events.is_empty(), differs || fresh_late || closed_short, "{:?}: {:?} to {:?}", events, before, seen);
+    prop_assert_eq!(
+        !events.is_empty(),
+        differs || fresh_late || closed_short,
+        "{:?}: {:?} to {:?}",
+        events,
+        before,
+        seen
+    );
 
     // Invariant 2, one step of it: each event at most once; confirmations and generations go together.
     let distinct: std::collections::BTreeSet<_> = events.iter().collect();

@@ -1,0 +1,71 @@
+//! What creating an order costs PostgreSQL.
+
+use cryptopay_test_support::{TestDatabase, block_on};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use serde_json::json;
+
+use crate::harness::{Installation, Shop};
+
+/// The bound of the contract: one transaction, without its BEGIN and COMMIT.
+const MOST_STATEMENTS: usize = 8;
+
+/// What the server has logged so far. It logs a statement before it executes it.
+async fn server_log(db: &TestDatabase) -> String {
+    let text = "SELECT pg_read_file('server.log') AS text";
+    let row = db.connection().query_one_raw(Statement::from_string(DbBackend::Postgres, text)).await;
+    row.expect("the throwaway server logs to server.log").unwrap().try_get("", "text").unwrap()
+}
+
+/// The statements of one connection between BEGIN and COMMIT, for each transaction that came to a COMMIT.
+fn transactions(log: &str) -> Vec<Vec<String>> {
+    let mut open: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    let mut committed = Vec::new();
+    for line in log.lines() {
+        // `2026-01-31 23:59:59.000 UTC [4711] LOG:  execute sqlx_s_1: SELECT 1`, or `LOG:  statement: BEGIN`.
+        let Some((head, rest)) = line.split_once("] LOG:  ") else { continue };
+        let Some((_, process)) = head.rsplit_once('[') else { continue };
+        let Some((_, sql)) = rest.split_once(": ").filter(|(kind, _)| *kind == "statement" || kind.starts_with("execute"))
+        else {
+            continue;
+        };
+        match sql.split_whitespace().next().unwrap_or_default() {
+            "BEGIN" | "START" => drop(open.insert(process, Vec::new())),
+            "COMMIT" => committed.extend(open.remove(process)),
+            "ROLLBACK" => drop(open.remove(process)),
+            _ => {
+                if let Some(statements) = open.get_mut(process) {
+                    statements.push(sql.to_owned());
+                }
+            }
+        }
+    }
+    committed
+}
+
+#[test]
+fn creating_an_order_takes_one_transaction_of_at_most_8_statements() {
+    block_on(async {
+        let db = TestDatabase::postgres().await;
+        let process = Installation::on(&db).start().await;
+        let shop = Shop::open(&process.client()).await;
+        shop.order(json!({})).await;
+        let name = db.url().rsplit('/').next().unwrap().split('?').next().unwrap();
+        let logged = format!("ALTER DATABASE {name} SET log_statement = 'all'");
+        db.connection().execute_unprepared(&logged).await.unwrap();
+        drop(process);
+
+        // New connections log; the process has a pool of them.
+        let process = Installation::on(&db).start().await;
+        let shop = Shop::open(&process.client()).await;
+        let before = server_log(&db).await.len();
+        let order = shop.order(json!({})).await;
+        let log = server_log(&db).await.split_off(before);
+        let creating: Vec<Vec<String>> = transactions(&log)
+            .into_iter()
+            .filter(|statements| statements.iter().any(|sql| sql.starts_with("INSERT INTO \"payment_order\"")))
+            .collect();
+        assert_eq!(creating.len(), 1, "{order}\n{log}");
+        eprintln!("creating an order took {} statements:\n{}", creating[0].len(), creating[0].join("\n"));
+        assert!(creating[0].len() <= MOST_STATEMENTS, "{:#?}", creating[0]);
+    });
+}

@@ -1,0 +1,26 @@
+//! The jobs against a simulated chain, a real receiver and both databases.
+//!
+//! Jobs are drained explicitly and time is moved by hand, so that a test decides what happens when. What is asked of the
+//! chain goes through a client that can be told to lag, fail or lie.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should say so at once"
+)]
+
+mod deadlines;
+mod deliveries;
+mod isolation;
+mod leases;
+mod lies;
+mod numbering;
+mod payments;
+mod reorganisations;
+mod signed;
+mod starting;
+mod tampered;
+mod workers;
+mod world;

@@ -1,0 +1,209 @@
+//! A chain client that does what the honest one does, until it is told otherwise.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use cryptopay_chain::{ChainClient, ChainError, Inclusion, TransferQuery};
+use cryptopay_domain::address::{AccountAddress, Hash};
+use cryptopay_domain::registry::FinalityTag;
+use cryptopay_domain::transfer::{Block, ObservedTransfer};
+use futures_util::future::BoxFuture;
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    ChainId,
+    Head,
+    Tagged,
+    Block,
+    Blocks,
+    Transfers,
+    Inclusion,
+    Decimals,
+}
+
+/// One endpoint between the jobs and the chain.
+pub(crate) struct Tampered {
+    honest: Arc<dyn ChainClient>,
+    tampering: Mutex<Tampering>,
+    journal: Mutex<Journal>,
+}
+
+#[derive(Default)]
+struct Tampering {
+    behind: Option<u64>,
+    torn_above: Option<u64>,
+    failing: BTreeMap<Call, fn() -> ChainError>,
+    elsewhere: Option<Arc<dyn ChainClient>>,
+    after: BTreeMap<Call, VecDeque<BoxFuture<'static, ()>>>,
+}
+
+/// What was asked so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Journal {
+    pub(crate) calls: Vec<Call>,
+    pub(crate) ranges: Vec<RangeInclusive<u64>>,
+    pub(crate) queries: Vec<TransferQuery>,
+}
+
+impl Journal {
+    pub(crate) fn count(&self, call: Call) -> usize {
+        self.calls.iter().filter(|known| **known == call).count()
+    }
+
+    /// Whether transfers to this address were looked for in the block at this height.
+    pub(crate) fn looked_for(&self, address: AccountAddress, number: u64) -> bool {
+        self.queries
+            .iter()
+            .filter(|query| query.recipients.contains(&address))
+            .any(|query| query.blocks.iter().any(|block| block.number == number))
+    }
+}
+
+impl Tampered {
+    pub(crate) fn over(honest: Arc<dyn ChainClient>) -> Self {
+        Self { honest, tampering: Mutex::default(), journal: Mutex::default() }
+    }
+
+    /// From now on it has no block above this height, as a node that lags.
+    pub(crate) fn lag_behind(&self, height: u64) {
+        self.tampering().behind = Some(height);
+    }
+
+    /// From now on the first block above this height does not follow the block at it: two nodes behind one address, each
+    /// on a branch of its own.
+    pub(crate) fn tear_above(&self, height: u64) {
+        self.tampering().torn_above = Some(height);
+    }
+
+    /// From now on such a call fails.
+    pub(crate) fn fail(&self, call: Call, error: fn() -> ChainError) {
+        self.tampering().failing.insert(call, error);
+    }
+
+    /// From now on it answers from another chain.
+    pub(crate) fn answer_from(&self, other: Arc<dyn ChainClient>) {
+        self.tampering().elsewhere = Some(other);
+    }
+
+    /// Before the answer to the next such call is handed over, this happens. Several happen one after the other, one a
+    /// call.
+    pub(crate) fn after_next(&self, call: Call, happening: impl Future<Output = ()> + Send + 'static) {
+        self.tampering().after.entry(call).or_default().push_back(Box::pin(happening));
+    }
+
+    /// Honest again.
+    pub(crate) fn behave(&self) {
+        *self.tampering() = Tampering::default();
+    }
+
+    /// What was asked since the last time that this was asked.
+    pub(crate) fn take_journal(&self) -> Journal {
+        std::mem::take(&mut *self.journal.lock().unwrap())
+    }
+
+    fn tampering(&self) -> MutexGuard<'_, Tampering> {
+        self.tampering.lock().unwrap()
+    }
+
+    fn begin(&self, call: Call) -> Result<Arc<dyn ChainClient>, ChainError> {
+        self.journal.lock().unwrap().calls.push(call);
+        let tampering = self.tampering();
+        if let Some(error) = tampering.failing.get(&call) {
+            return Err(error());
+        }
+        Ok(tampering.elsewhere.clone().unwrap_or_else(|| self.honest.clone()))
+    }
+
+    async fn end<T>(&self, call: Call, answer: Result<T, ChainError>) -> Result<T, ChainError> {
+        let happening = self.tampering().after.get_mut(&call).and_then(VecDeque::pop_front);
+        if let Some(happening) = happening {
+            happening.await;
+        }
+        answer
+    }
+
+    fn behind(&self) -> u64 {
+        self.tampering().behind.unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for Tampered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tampered")
+    }
+}
+
+#[async_trait]
+impl ChainClient for Tampered {
+    async fn chain_id(&self) -> Result<u64, ChainError> {
+        let answer = self.begin(Call::ChainId)?.chain_id().await;
+        self.end(Call::ChainId, answer).await
+    }
+
+    async fn head(&self) -> Result<Block, ChainError> {
+        let client = self.begin(Call::Head)?;
+        let head = client.head().await?;
+        let behind = self.behind();
+        let answer = match head.number > behind {
+            true => Ok(client.block(behind).await?.expect("a lagging node has some block")),
+            false => Ok(head),
+        };
+        self.end(Call::Head, answer).await
+    }
+
+    async fn tagged(&self, tag: FinalityTag) -> Result<Option<Block>, ChainError> {
+        let answer = self.begin(Call::Tagged)?.tagged(tag).await;
+        let behind = self.behind();
+        self.end(Call::Tagged, answer.map(|block| block.filter(|block| block.number <= behind))).await
+    }
+
+    async fn block(&self, number: u64) -> Result<Option<Block>, ChainError> {
+        let answer = self.begin(Call::Block)?.block(number).await;
+        let behind = self.behind();
+        self.end(Call::Block, answer.map(|block| block.filter(|block| block.number <= behind))).await
+    }
+
+    async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Block>, ChainError> {
+        self.journal.lock().unwrap().ranges.push(range.clone());
+        let client = self.begin(Call::Blocks)?;
+        let mut answer = match *range.end() > self.behind() {
+            true => Err(ChainError::BlockMissing { number: *range.end() }),
+            false => client.blocks(range).await,
+        };
+        let torn = self.tampering().torn_above;
+        if let (Ok(blocks), Some(height)) = (&mut answer, torn) {
+            for block in blocks.iter_mut().filter(|block| block.number == height + 1) {
+                block.parent = block.hash;
+            }
+        }
+        self.end(Call::Blocks, answer).await
+    }
+
+    async fn transfers(&self, query: &TransferQuery) -> Result<Vec<ObservedTransfer>, ChainError> {
+        let client = self.begin(Call::Transfers)?;
+        let last = *query.blocks.last().expect("nobody looks into no block");
+        let answer = match last.number > self.behind() {
+            true => Err(ChainError::NotOnChain { number: last.number, expected: last.hash, found: None }),
+            false => client.transfers(query).await,
+        };
+        if answer.is_ok() {
+            self.journal.lock().unwrap().queries.push(query.clone());
+        }
+        self.end(Call::Transfers, answer).await
+    }
+
+    async fn inclusion(&self, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
+        let answer = self.begin(Call::Inclusion)?.inclusion(tx_hash).await;
+        let behind = self.behind();
+        self.end(Call::Inclusion, answer.map(|at| at.filter(|at| at.block_number <= behind))).await
+    }
+
+    async fn decimals(&self, contract: AccountAddress) -> Result<u8, ChainError> {
+        let answer = self.begin(Call::Decimals)?.decimals(contract).await;
+        self.end(Call::Decimals, answer).await
+    }
+}
