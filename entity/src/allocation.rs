@@ -68,8 +68,8 @@ pub struct WaitingBlock {
 
 impl Entity {
     /// Blocks of `chain` above `above` and up to `height` whose money was not announced there, oldest first, at most
-    /// `limit`. However many transfers a block holds, it is one row, and orders that depth cannot change are left out:
-    /// nobody can push a payment out of sight with a swarm of small ones.
+    /// `limit`. However many transfers a block holds, it is one row, and money that depth cannot change is left out: nobody
+    /// can push a payment out of sight with a swarm of small ones.
     pub async fn waiting_blocks(
         connection: &impl ConnectionTrait,
         chain: &str,
@@ -112,7 +112,7 @@ impl Entity {
             .await
     }
 
-    /// Live allocations of included transfers that were not announced in the block which holds them.
+    /// Live allocations of included transfers that count and were not announced in the block which holds them.
     fn waiting(chain: &str) -> Select<Self> {
         let of_transfer = Self::belongs_to(transfer::Entity).from(Column::TransferId).to(transfer::Column::Id);
         let of_order = Self::belongs_to(payment_order::Entity).from(Column::OrderId).to(payment_order::Column::Id);
@@ -124,6 +124,7 @@ impl Entity {
             .filter(transfer::Column::Chain.eq(chain))
             .filter(transfer::Column::State.eq(TransferState::Included))
             .filter(Column::ReversedAt.is_null())
+            .filter(Column::Counted.eq(true))
             .filter(Condition::any().add(Column::AnnouncedBlock.is_null()).add(elsewhere))
             .filter(payment_order::Column::Status.is_in([
                 OrderStatus::Confirming,
@@ -172,6 +173,18 @@ impl Entity {
             .collect();
         let with_order = |row: Model| orders.get(&row.order_id).cloned().map(|order| (row, order));
         Ok(rows.into_iter().filter_map(with_order).collect())
+    }
+
+    /// Notes that a decision covers the lateness of these.
+    pub async fn accept_late(
+        connection: &impl ConnectionTrait,
+        ids: impl IntoIterator<Item = AllocationId>,
+    ) -> Result<(), DbErr> {
+        for piece in pieces(ids) {
+            let accepted = Self::update_many().col_expr(Column::LateAccepted, Expr::value(true));
+            accepted.filter(Column::Id.is_in(piece)).exec(connection).await?;
+        }
+        Ok(())
     }
 
     /// Every allocation that transfers ever had.

@@ -52,18 +52,15 @@ pub async fn resolve(
     if !derived.decision_due {
         return Err(Refusal::NoDecisionDue { status: order.status }.into());
     }
+    // What is gone was not there to be decided about; should it come back, it waits for a decision of its own.
     let present = |state: TransferState| state.is_in_block() || state == TransferState::Missing;
-    let came: Units = facts.iter().filter(|(fact, _)| present(fact.state)).map(|(fact, _)| fact.units).sum();
+    let present: Vec<_> = facts.iter().filter(|(fact, _)| present(fact.state)).collect();
+    let came: Units = present.iter().map(|(fact, _)| fact.units).sum();
     if decision == Decision::Accept {
         if came.is_zero() {
             return Err(Refusal::NothingToAccept.into());
         }
-        allocation::Entity::update_many()
-            .col_expr(allocation::Column::LateAccepted, Expr::value(true))
-            .filter(allocation::Column::OrderId.eq(order.id))
-            .filter(allocation::Column::ReversedAt.is_null())
-            .exec(txn)
-            .await?;
+        allocation::Entity::accept_late(txn, present.iter().map(|(_, allocation)| allocation.id)).await?;
     }
     let row = payment_order::ActiveModel {
         decision: Set(Some(decision)),

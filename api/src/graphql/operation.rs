@@ -1,12 +1,16 @@
 //! What stands around every operation, on every transport: limits before, one snapshot during, complete errors after.
+//!
+//! It also sees to it that a field that fails is null, as the specification wants it (sections 6.4.4 and 7.1.3), and
+//! that its parent is null where the field may not be. The library leaves such a field out.
 
 use std::any::TypeId;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_graphql::extensions::{
-    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextPrepareRequest, NextRequest, NextSubscribe,
+    Extension, ExtensionContext, ExtensionFactory, NextExecute, NextPrepareRequest, NextRequest, NextResolve,
+    NextSubscribe, ResolveInfo,
 };
-use async_graphql::{Request, Response, ServerResult};
+use async_graphql::{Name, Request, Response, ServerError, ServerResult, Value};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -30,6 +34,8 @@ impl ExtensionFactory for Operations {
 struct Operation {
     snapshot: Arc<Snapshot>,
     request_id: Arc<OnceLock<RequestId>>,
+    /// Of the fields that have failed.
+    errors: Mutex<Vec<ServerError>>,
 }
 
 #[async_trait]
@@ -68,9 +74,63 @@ impl Extension for Operation {
         operation_name: Option<&str>,
         next: NextExecute<'_>,
     ) -> Response {
-        let response = next.run(ctx, operation_name).await;
+        let mut response = next.run(ctx, operation_name).await;
         self.snapshot.close().await;
+        response.errors.append(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner));
+        response.data = settled(response.data, "Operation");
         response
+    }
+
+    async fn resolve(
+        &self,
+        ctx: &ExtensionContext<'_>,
+        info: ResolveInfo<'_>,
+        next: NextResolve<'_>,
+    ) -> ServerResult<Option<Value>> {
+        if info.is_for_introspection {
+            return next.run(ctx, info).await;
+        }
+        let kind = info.return_type;
+        let value = match next.run(ctx, info).await {
+            Ok(value) => settled(value.unwrap_or_default(), kind),
+            Err(error) => {
+                self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+                if kind.ends_with('!') { absent() } else { Value::Null }
+            }
+        };
+        Ok(Some(value))
+    }
+}
+
+/// In place of a value that failed and may not be null, until a parent that may be is null in its stead. No field has
+/// such a value: it is no name.
+const ABSENT: &str = "\0";
+
+fn absent() -> Value {
+    Value::Enum(Name::new(ABSENT))
+}
+
+fn is_absent(value: &Value) -> bool {
+    matches!(value, Value::Enum(name) if name == ABSENT)
+}
+
+/// A value of type `kind`, null or absent where something in it is absent. What lies deeper was settled before.
+fn settled(value: Value, kind: &str) -> Value {
+    if let Some(kind) = kind.strip_suffix('!') {
+        return match settled(value, kind) {
+            Value::Null => absent(),
+            value => value,
+        };
+    }
+    match value {
+        Value::Object(fields) if fields.values().any(is_absent) => Value::Null,
+        Value::List(items) => {
+            let item = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')).unwrap_or(kind);
+            let items: Vec<Value> = items.into_iter().map(|value| settled(value, item)).collect();
+            if items.iter().any(is_absent) { Value::Null } else { Value::List(items) }
+        }
+        value if is_absent(&value) => Value::Null,
+        value => value,
     }
 }
 
@@ -79,4 +139,74 @@ fn finished(mut response: Response, request_id: &OnceLock<RequestId>) -> Respons
         failure::complete(error, request_id.get());
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_graphql::{Context, EmptyMutation, EmptySubscription, Object, Schema};
+    use serde_json::{Value as Json, json};
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn one(&self) -> Query {
+            Query
+        }
+
+        async fn maybe(&self) -> Option<Query> {
+            Some(Query)
+        }
+
+        async fn some(&self) -> Vec<Query> {
+            vec![Query, Query]
+        }
+
+        async fn some_or_null(&self) -> Option<Vec<Option<Query>>> {
+            Some(vec![Some(Query), None])
+        }
+
+        async fn fails(&self, ctx: &Context<'_>) -> async_graphql::Result<i32> {
+            Err(format!("{} fails", ctx.field().name()).into())
+        }
+
+        async fn may_fail(&self) -> async_graphql::Result<Option<i32>> {
+            Err("may fail".into())
+        }
+
+        async fn works(&self) -> i32 {
+            1
+        }
+    }
+
+    async fn answer(query: &str) -> (Json, usize) {
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).extension(Operations).finish();
+        let response = schema.execute(query).await;
+        assert!(response.errors.iter().all(|error| !error.path.is_empty()), "{:?}", response.errors);
+        (response.data.into_json().unwrap(), response.errors.len())
+    }
+
+    #[tokio::test]
+    async fn a_field_that_fails_is_null_or_makes_the_nearest_parent_null_that_may_be() {
+        for (query, data, errors) in [
+            ("{ works mayFail }", json!({"works": 1, "mayFail": null}), 1),
+            ("{ works fails }", Json::Null, 1),
+            ("{ works maybe { one { fails works } } }", json!({"works": 1, "maybe": null}), 1),
+            ("{ works one { some { fails } } }", Json::Null, 2),
+            (
+                "{ maybe { works some { mayFail } } }",
+                json!({"maybe": {"works": 1, "some": [{"mayFail": null}, {"mayFail": null}]}}),
+                2,
+            ),
+            ("{ someOrNull { works one { fails } } }", json!({"someOrNull": [null, null]}), 1),
+            (
+                "{ someOrNull { works some { works } } }",
+                json!({"someOrNull": [{"works": 1, "some": [{"works": 1}, {"works": 1}]}, null]}),
+                0,
+            ),
+        ] {
+            assert_eq!(answer(query).await, (data, errors), "{query}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ const MAX_SEARCH_CHARS: usize = 200;
 
 /// What can be asked. All fields of one query are read in one snapshot of the database.
 #[derive(Debug)]
-pub(super) struct Query;
+pub(crate) struct Query;
 
 /// What can be asked. All fields of one query are read in one snapshot of the database.
 #[Object]

@@ -8,13 +8,13 @@ use cryptopay_domain::time::Timestamp;
 
 /// Declares a scalar that is written as a text and read from one.
 macro_rules! text_scalars {
-    ($($(#[doc = $doc:literal])+ $name:ident($inner:ty), $form:literal;)+) => {$(
+    ($($(#[doc = $doc:literal])+ $name:ident($inner:ty) = $scalar:literal, $form:literal;)+) => {$(
         $(#[doc = $doc])+
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub(super) struct $name(pub(super) $inner);
 
         $(#[doc = $doc])+
-        #[Scalar]
+        #[Scalar(name = $scalar)]
         impl ScalarType for $name {
             fn parse(value: Value) -> InputValueResult<Self> {
                 match value {
@@ -36,15 +36,15 @@ macro_rules! text_scalars {
 text_scalars! {
     /// An amount of money as a decimal string in units of its currency, such as "100.00". Never in exponent form; compare
     /// as decimals, not as texts.
-    Decimal(String), "a decimal such as \"100.00\"";
+    Decimal(String) = "Decimal", "a decimal such as \"100.00\"";
     /// A moment: RFC 3339, such as "2026-01-31T12:00:00Z". Answers are in UTC and whole seconds.
-    DateTime(Timestamp), "a time in RFC 3339 form, such as \"2026-01-31T12:00:00Z\"";
+    DateTime(Timestamp) = "DateTime", "a time in RFC 3339 form, such as \"2026-01-31T12:00:00Z\"";
     /// An account on an EVM chain: 0x and 40 hexadecimal digits, written with the EIP-55 checksum.
-    Address(address::AccountAddress), "0x and 40 hexadecimal digits";
+    Address(address::AccountAddress) = "Address", "0x and 40 hexadecimal digits";
     /// The hash of a transaction: 0x and 64 hexadecimal digits in lower case.
-    Hash(address::Hash), "0x and 64 hexadecimal digits";
+    Hash(address::Hash) = "Hash", "0x and 64 hexadecimal digits";
     /// A string that holds JSON, byte for byte as it was sent.
-    JSON(String), "a string that holds JSON";
+    Json(String) = "JSON", "a string that holds JSON";
 }
 
 /// Declares a scalar for whole numbers from 0 to 2^63−1.

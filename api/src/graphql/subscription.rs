@@ -14,7 +14,7 @@ use super::types::OrderUpdate;
 
 /// What can be followed.
 #[derive(Debug)]
-pub(super) struct Subscriptions;
+pub(crate) struct Subscriptions;
 
 /// What can be followed.
 #[Subscription(name = "Subscription")]

@@ -10,7 +10,7 @@ use super::enums::{
     EventType, FailureReason, LateDecision, OrderFlag, OrderStatus, Plan, TransactionStatus, TransferState,
 };
 use super::failure::Failure;
-use super::scalars::{Address, DateTime, Decimal, Hash, JSON, Nonce, Sequence};
+use super::scalars::{Address, DateTime, Decimal, Hash, Json, Nonce, Sequence};
 use super::snapshot::app;
 use crate::error::ApiError;
 
@@ -66,9 +66,9 @@ impl PaymentOrder {
         format!("/qr/{}", self.0.order_id)
     }
 
-    /// Your JSON, byte for byte.
-    async fn order_info(&self) -> JSON {
-        JSON(self.0.order_info.clone())
+    /// Your Json, byte for byte.
+    async fn order_info(&self) -> Json {
+        Json(self.0.order_info.clone())
     }
 
     /// Your number.
@@ -227,7 +227,8 @@ impl Transaction {
     }
 
     /// Whose balance went down.
-    async fn from_address(&self) -> Result<Address, Failure> {
+    #[graphql(name = "fromAddress")]
+    async fn payer(&self) -> Result<Address, Failure> {
         Ok(Address(self.transfer()?.from_address))
     }
 

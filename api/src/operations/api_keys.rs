@@ -206,7 +206,7 @@ mod tests {
         let app = app(&db).await;
         let who = merchant(&app, "shop").await;
         let faults = async |body: Value| {
-            let details = made(&app, &who, body).await.err().expect("this should be refused").details;
+            let details = made(&app, &who, body).await.unwrap_err().details;
             details.into_keys().collect::<Vec<_>>()
         };
         let past = "2020-01-01T00:00:00Z";

@@ -15,7 +15,7 @@ use cryptopay_ledger::{Batch, Fence, LedgerError, Nudges, Occasion};
 use cryptopay_test_support::TestDatabase;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem::{Endpoint, EndpointExt, Request, Response, Route};
 use serde_json::{Value, json};
 
 use super::{payment_orders, wallets};
@@ -188,7 +188,7 @@ pub(crate) fn routes(app: &App) -> BoxEndpoint<'static, Response> {
 
 /// Sends a request and gives the whole answer.
 pub(crate) async fn send(app: &App, request: Request) -> Response {
-    routes(app).call(request).await.unwrap_or_else(IntoResponse::into_response)
+    routes(app).get_response(request).await
 }
 
 /// Gets a page without a token.

@@ -95,8 +95,7 @@ pub async fn update(app: &App, principal: &Principal, id: &str, fields: Fields) 
         merchant::Entity::lock(txn, merchant).await?;
         let now = clock::business_now(txn).await?;
         let mut fields = fields.clone();
-        let mut wallet =
-            merchant_wallet::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(|| not_found())?;
+        let mut wallet = merchant_wallet::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(not_found)?;
         if let (Some(chain), Some(address)) = (chain, address) {
             judge_duplicate(txn, merchant, (chain, address), Some(wallet.id), &mut fields).await?;
             fields.finish()?;
@@ -145,8 +144,7 @@ pub async fn remove(app: &App, principal: &Principal, id: &str) -> Result<String
     let was_active = transact!(app.database(), |txn| {
         merchant::Entity::lock(txn, merchant).await?;
         let now = clock::business_now(txn).await?;
-        let mut wallet =
-            merchant_wallet::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(|| not_found())?;
+        let mut wallet = merchant_wallet::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(not_found)?;
         let was_active = wallet.is_active;
         wallet.is_active = false;
         wallet.updated_at = now;

@@ -155,7 +155,7 @@ pub async fn update(
         merchant::Entity::lock(txn, merchant).await?;
         let now = clock::business_now(txn).await?;
         let mut endpoint =
-            webhook_endpoint::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(|| not_found())?;
+            webhook_endpoint::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(not_found)?;
         let moved = url.is_some() && endpoint.url != url;
         let activated = fields.flag("is_active") == Some(true) && !endpoint.is_active;
         if moved {
@@ -200,7 +200,7 @@ pub async fn remove(app: &App, principal: &Principal, id: &str) -> Result<(), Ap
         merchant::Entity::lock(txn, merchant).await?;
         let now = clock::business_now(txn).await?;
         let mut endpoint =
-            webhook_endpoint::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(|| not_found())?;
+            webhook_endpoint::Entity::find_owned(txn, merchant, found.id).await?.ok_or_else(not_found)?;
         endpoint.is_active = false;
         endpoint.updated_at = now;
         endpoint.deleted_at = Some(now);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use poem::http::{Method, header};
 use poem::{Request, RequestBody, Result};
-use poem_openapi::impl_apirequest_for_payload;
-use poem_openapi::payload::{ParsePayload, Payload};
-use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseFromJSON, Type};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 
@@ -29,11 +29,6 @@ pub struct Body<T> {
 impl<T: Type> Payload for Body<T> {
     const CONTENT_TYPE: &'static str = "application/json";
 
-    // Judged in `from_request`, where the answer has our shape.
-    fn check_content_type(_: &str) -> bool {
-        true
-    }
-
     fn schema_ref() -> MetaSchemaRef {
         T::schema_ref()
     }
@@ -43,13 +38,35 @@ impl<T: Type> Payload for Body<T> {
     }
 }
 
-impl<T: ParseFromJSON> ParsePayload for Body<T> {
-    const IS_REQUIRED: bool = true;
+impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
-    async fn from_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        <Self as Payload>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: <Self as Payload>::CONTENT_TYPE,
+                schema: <Self as Payload>::schema_ref(),
+            }],
+            required: has_required_fields::<T>(),
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
         let bytes = read(body).await?;
+        // A POST whose fields are all optional may come without body and content type; others name what is missing.
         let values = if bytes.is_empty() && request.method() == Method::POST {
-            // A POST whose fields are all optional may come without a body; others name what is missing.
             Map::new()
         } else {
             check_content_type(request)?;
@@ -59,7 +76,14 @@ impl<T: ParseFromJSON> ParsePayload for Body<T> {
     }
 }
 
-impl_apirequest_for_payload!(Body<T>, T: ParseFromJSON);
+fn has_required_fields<T: Type>() -> bool {
+    let mut registry = Registry::new();
+    T::register(&mut registry);
+    match T::schema_ref() {
+        MetaSchemaRef::Inline(schema) => !schema.required.is_empty(),
+        MetaSchemaRef::Reference(name) => registry.schemas.get(&name).is_some_and(|schema| !schema.required.is_empty()),
+    }
+}
 
 /// A refused body is read on up to here, so that the client hears the answer instead of a broken connection.
 const MAX_DRAINED_BYTES: u64 = 1024 * 1024;

@@ -36,7 +36,7 @@ on_both_databases!(a_process_that_is_killed_at_any_moment_loses_and_repeats_noth
     let mut process = installation.start().await;
     let shop = Shop::open(&process.client()).await;
     let secret = shop.listen(&receiver).await;
-    let (place, places) = watch::channel(process.base().to_owned());
+    let (place, places) = watch::channel((0, process.base().to_owned()));
     let enough = Arc::new(AtomicBool::new(false));
     let selling = tokio::spawn(Seller { shop, places }.sell_until(Arc::clone(&enough)));
 
@@ -47,11 +47,11 @@ on_both_databases!(a_process_that_is_killed_at_any_moment_loses_and_repeats_noth
         sleep(Duration::from_millis(chance.random_range(moment))).await;
         process.kill_9();
         process = installation.start().await;
-        place.send_replace(process.base().to_owned());
+        place.send_replace((kill + 1, process.base().to_owned()));
     }
     enough.store(true, Ordering::Relaxed);
     let (shop, orders) = within(SETTLE, "the last orders", selling).await.unwrap();
-    let shop = Shop { client: shop.client.at(process.base()), ..shop };
+    let shop = shop.at(process.base());
     assert!(orders.iter().any(|sold| sold.paid) && orders.iter().any(|sold| !sold.paid), "{}", orders.len());
 
     shop.mine(13).await;
@@ -92,7 +92,8 @@ struct Sold {
 /// A client that survives its server.
 struct Seller {
     shop: Shop,
-    places: watch::Receiver<String>,
+    /// How many processes there were before, and where the one that runs now is.
+    places: watch::Receiver<(usize, String)>,
 }
 
 impl Seller {
@@ -138,14 +139,14 @@ impl Seller {
     /// Sends until there is an answer from a process that works, and waits for the next process where there is none.
     async fn insist(&mut self, method: Method, path: &str, body: &Value) -> Answer {
         loop {
-            let place = self.places.borrow_and_update().clone();
+            let (number, place) = self.places.borrow_and_update().clone();
             let client = self.shop.client.at(&place);
             let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
             match client.try_send(method.clone(), path, bytes, "application/json").await {
                 Ok(answer) if answer.status == 503 => continue,
                 Ok(answer) => return answer,
                 // The next process says where it is; or it has said so since.
-                Err(_) => drop(within(SETTLE, "the next process", self.places.wait_for(|now| *now != place)).await),
+                Err(_) => drop(within(SETTLE, "the next process", self.places.wait_for(|now| now.0 > number)).await),
             }
         }
     }

@@ -152,7 +152,7 @@ on_both_databases!(sigterm_ends_the_process_with_0_and_the_next_one_goes_on, asy
 
     // The token, the webhook's secret and the payment that waits are still good.
     let process = installation.start().await;
-    let shop = Shop { client: shop.client.at(process.base()), ..shop };
+    let shop = shop.at(process.base());
     shop.mine(13).await;
     let journal = receiver.wait_until(LIMIT, |journal| !told(journal, "payment.confirmed", &order).is_empty()).await;
     assert!(journal.iter().all(|webhook| is_signed(webhook, &secret)));

@@ -83,6 +83,15 @@ impl<K: Ord + Clone> KeyedQueue<K> {
         }
     }
 
+    /// Takes a key back that is due: its job, which runs already, looks again by itself. `false` if it is not due.
+    pub(crate) fn take_back(&self, key: &K) -> bool {
+        let mut state = self.state();
+        let Some(at) = state.due.get(key).copied().filter(|at| *at <= Instant::now()) else { return false };
+        state.due.remove(key);
+        state.order.remove(&(at, key.clone()));
+        true
+    }
+
     /// How many keys wait, due or not.
     pub fn len(&self) -> usize {
         self.state().due.len()
@@ -203,6 +212,20 @@ mod tests {
         queue.take().await;
         assert_eq!(start.elapsed().as_secs(), 2);
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_runs_can_take_back_what_was_pushed_meanwhile_and_is_due() {
+        let queue = KeyedQueue::new();
+        queue.push(1);
+        let running = queue.take().await;
+        assert!(!queue.take_back(&1), "nobody pushed it again");
+        queue.push_after(1, Duration::from_secs(5));
+        assert!(!queue.take_back(&1), "not yet due");
+        queue.push(1);
+        assert!(queue.take_back(&1));
+        drop(running);
+        assert!(queue.is_empty() && queue.take().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ mod reorg;
 mod second_look;
 mod window;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cryptopay_chain::{ChainError, TransferQuery};
@@ -42,11 +42,13 @@ const FRESH_FINALITY: Duration = Duration::from_secs(3600);
 pub(crate) struct ScanState {
     /// Blocks per range, adapted to what the endpoint answers.
     span: AtomicU64,
+    /// Whether the endpoint has said that it is of this chain, and nothing has gone wrong since.
+    identified: AtomicBool,
 }
 
 impl Default for ScanState {
     fn default() -> Self {
-        Self { span: AtomicU64::new(FIRST_SPAN) }
+        Self { span: AtomicU64::new(FIRST_SPAN), identified: AtomicBool::new(false) }
     }
 }
 
@@ -78,6 +80,19 @@ pub(crate) enum ScanError {
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] DbErr),
+    /// The endpoint is of another chain.
+    #[error(
+        "the endpoint of {slug} is of the chain with id {found}, not {expected}: correct CRYPTOPAY_RPC_{} or the chain_id in the registry",
+        .slug.to_uppercase()
+    )]
+    WrongChain {
+        /// Which chain was asked for.
+        slug: String,
+        /// Its id in the registry.
+        expected: u64,
+        /// What the endpoint says.
+        found: u64,
+    },
     /// The chain has reorganised deeper than the window of hashes that is kept.
     #[error(
         "the chain has reorganised below block {oldest}, deeper than the {depth} blocks that are kept; credits are frozen: check the endpoint, then raise reorg_depth or move the cursor"
@@ -110,10 +125,12 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
         Err(error) => {
             tracing::warn!(chain = access.chain.slug, %error, "scan stopped; it goes on from the cursor");
             note_problem(context, access, &error).await;
+            // Whatever it was, the endpoint may be another one by now.
+            access.state.identified.store(false, Ordering::Relaxed);
             match error {
                 ScanError::Chain(error) => error.retry_after().unwrap_or(SLOW_POLL),
                 ScanError::Ledger(LedgerError::Fenced) => POLL,
-                ScanError::TooDeep { .. } => IDLE_POLL,
+                ScanError::TooDeep { .. } | ScanError::WrongChain { .. } => IDLE_POLL,
                 _ => SLOW_POLL,
             }
         }
@@ -133,29 +150,45 @@ pub(crate) async fn scan_chain(context: &Context, access: &ChainAccess) -> Resul
     let slug = access.chain.slug.as_str();
     let database = &context.database;
     if chain_cursor::Entity::of(database, slug).await?.is_none() {
+        identify(access).await?;
         let head = access.client.head().await?;
         let now = clock::database_now(database).await?;
         let height = i64::try_from(head.number).unwrap_or(i64::MAX);
         chain_cursor::Entity::begin(database, slug, height, head.hash, head.time, now).await?;
     }
     let Some(mut fence) = lease(context, access).await? else { return Ok(Scanned::Elsewhere) };
+    if !access.state.identified.load(Ordering::Relaxed) {
+        identify(access).await?;
+    }
     let mut head = access.client.head().await?;
     let mut moved = false;
+    let mut lagging = false;
     loop {
         if head.number == signed_to_unsigned(fence.height) && head.hash == fence.hash {
             break;
         }
         let watch = WatchList::read(context, access, fence.height).await?;
         if watch.is_empty() && head.number > signed_to_unsigned(fence.height) {
+            // Nothing links the blocks that are skipped to ours, so the endpoint is asked who it is.
+            identify(access).await?;
             if skip(context, access, &fence, &head).await? {
                 return finish(context, access, &head, false).await.map(|_| Scanned::Idle);
             }
             continue;
         }
-        window::ensure(context, access, &fence).await?;
+        if window::ensure(context, access, &fence).await? {
+            match lease(context, access).await? {
+                Some(renewed) => fence = renewed,
+                None => return Ok(Scanned::Elsewhere),
+            }
+            continue;
+        }
         match step(context, access, &mut fence, &head, &watch).await? {
             Step::Advanced => moved = true,
-            Step::Lagging => break,
+            Step::Lagging => {
+                lagging = true;
+                break;
+            }
             Step::Reorganised => {
                 reorg::go_back(context, access, &fence, &head).await?;
                 moved = true;
@@ -169,10 +202,22 @@ pub(crate) async fn scan_chain(context: &Context, access: &ChainAccess) -> Resul
             head = access.client.head().await?;
         }
     }
-    second_look::run(context, access).await?;
+    if !lagging {
+        second_look::run(context, access, fence.height).await?;
+    }
     let watched = WatchList::read(context, access, fence.height).await?;
     let at_head = finish(context, access, &head, moved).await?;
     Ok(if watched.is_empty() { Scanned::Idle } else { at_head })
+}
+
+/// Asks the endpoint which chain it is of. An address that leads to another chain would credit the coins of that one.
+async fn identify(access: &ChainAccess) -> Result<(), ScanError> {
+    let (expected, found) = (access.chain.chain_id, access.client.chain_id().await?);
+    if found != expected {
+        return Err(ScanError::WrongChain { slug: access.chain.slug.clone(), expected, found });
+    }
+    access.state.identified.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 /// What one step towards the head came to.
@@ -343,7 +388,7 @@ async fn finish(context: &Context, access: &ChainAccess, head: &Block, moved: bo
 
 async fn note_problem(context: &Context, access: &ChainAccess, error: &ScanError) {
     let health = match error {
-        ScanError::Chain(_) => "unreachable",
+        ScanError::Chain(_) | ScanError::WrongChain { .. } => "unreachable",
         ScanError::TooDeep { .. } => "frozen",
         _ => return,
     };

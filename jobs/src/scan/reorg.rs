@@ -1,5 +1,6 @@
 //! Back to where the chain still agrees with what we hold.
 
+use cryptopay_chain::ChainError;
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, clock};
@@ -41,6 +42,11 @@ pub(super) async fn go_back(
             theirs.iter().find(|block| signed_to_unsigned(row.number) == block.number && row.hash == block.hash)
         });
         if let Some(ancestor) = common {
+            if ancestor.hash == fence.hash {
+                // Our newest block is on their chain, and yet the next one does not follow it: several nodes behind one
+                // address, on different branches. Going back to where we are would only go in circles.
+                return Err(ChainError::BrokenLink { number: ancestor.number.saturating_add(1) }.into());
+            }
             return rewind(context, access, fence, ancestor).await;
         }
     }

@@ -13,8 +13,9 @@ use crate::context::{ChainAccess, Context};
 /// Transfers looked at in one scan.
 const BATCH: u64 = 100;
 
-/// Looks again for every transfer that has been missing for a poll.
-pub(super) async fn run(context: &Context, access: &ChainAccess) -> Result<(), ScanError> {
+/// Looks again for every transfer that has been missing for a poll, once the new branch is verified past its height (up to
+/// `height`): before that nobody can know whether the branch holds it. Not to be asked of an endpoint that lags.
+pub(super) async fn run(context: &Context, access: &ChainAccess, height: i64) -> Result<(), ScanError> {
     let slug = access.chain.slug.as_str();
     let now = clock::database_now(&context.database).await?;
     let missing = transfer::Entity::missing(&context.database, slug, now.minus(POLL), BATCH).await?;
@@ -27,7 +28,7 @@ pub(super) async fn run(context: &Context, access: &ChainAccess) -> Result<(), S
         return Ok(());
     }
     let mut gone = Vec::new();
-    for row in &missing {
+    for row in missing.iter().filter(|row| row.block_number <= height) {
         let inclusion = access.client.inclusion(row.tx_hash).await?;
         if is_gone(context, access, inclusion).await? {
             gone.push(row.id);

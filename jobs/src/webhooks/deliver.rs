@@ -56,12 +56,14 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
     loop {
         let room = IN_FLIGHT.saturating_sub(u64::try_from(running.len()).unwrap_or(IN_FLIGHT));
         if !drained && room > 0 {
-            let Some((endpoint, claimed)) = claim(context, queue, room).await? else { return Ok(None) };
-            drained = u64::try_from(claimed.len()).unwrap_or(0) < room;
-            let secrets = open_secrets(context, &endpoint).await?;
-            for delivery in claimed {
+            let Some(Claimed { endpoint, deliveries, clocks }) = claim(context, queue, room).await? else {
+                return Ok(None);
+            };
+            drained = u64::try_from(deliveries.len()).unwrap_or(0) < room;
+            let secrets = context.secrets.open(&endpoint, clocks.database);
+            for delivery in deliveries {
                 let url = endpoint.url.clone().unwrap_or_else(|| delivery.url.clone());
-                running.push(attempt(context, url, delivery, secrets.clone()));
+                running.push(attempt(context, url, delivery, secrets.clone(), clocks));
             }
         }
         if running.is_empty() {
@@ -69,16 +71,22 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
         }
         tokio::select! {
             Some(done) = running.next() => {
-                finished.push(done?);
+                finished.push(done);
                 // A single result is recorded at once: somebody may be waiting for it.
                 if running.is_empty() {
                     record(context, queue, std::mem::take(&mut finished)).await?;
                     drained = false;
                 }
             }
-            _ = flush.tick(), if !finished.is_empty() => {
-                record(context, queue, std::mem::take(&mut finished)).await?;
-                drained = false;
+            _ = flush.tick() => {
+                if !finished.is_empty() {
+                    record(context, queue, std::mem::take(&mut finished)).await?;
+                    drained = false;
+                }
+                // What was committed meanwhile does not wait for a slow answer while there is room.
+                if context.queue.deliveries.take_back(key) {
+                    drained = false;
+                }
             }
         }
     }
@@ -91,19 +99,24 @@ pub(super) async fn send_one(
     endpoint: &webhook_endpoint::Model,
     delivery: webhook_delivery::Model,
 ) -> Result<(), DbErr> {
-    let secrets = open_secrets(context, endpoint).await?;
+    let database = &context.database;
+    let clocks = Clocks { business: clock::business_now(database).await?, database: clock::database_now(database).await? };
+    let secrets = context.secrets.open(endpoint, clocks.database);
     let origin = delivery.origin.clone();
     let url = delivery.url.clone();
-    let finished = attempt(context, url, delivery, secrets).await?;
+    let finished = attempt(context, url, delivery, secrets, clocks).await;
     record(context, Queue { endpoint: endpoint.id, origin: &origin }, vec![finished]).await
 }
 
+/// Deliveries that are ours to send, in the order in which they are sent.
+struct Claimed {
+    endpoint: webhook_endpoint::Model,
+    deliveries: Vec<webhook_delivery::Model>,
+    clocks: Clocks,
+}
+
 /// Claims what is due. `None` when the endpoint is gone.
-async fn claim(
-    context: &Context,
-    queue: Queue<'_>,
-    room: u64,
-) -> Result<Option<(webhook_endpoint::Model, Vec<webhook_delivery::Model>)>, DbErr> {
+async fn claim(context: &Context, queue: Queue<'_>, room: u64) -> Result<Option<Claimed>, DbErr> {
     let token = format!("{}-{:016x}", context.owner, rand::random::<u64>());
     transact!(&context.database, |txn| {
         let Some(endpoint) = webhook_endpoint::Entity::find_by_id(queue.endpoint).one(txn).await? else {
@@ -122,48 +135,39 @@ async fn claim(
             limit = if open_until > clocks.business { 0 } else { limit.min(PROBE) };
         }
         if limit == 0 {
-            return Ok(Some((endpoint, Vec::new())));
+            return Ok(Some(Claimed { endpoint, deliveries: Vec::new(), clocks }));
         }
         let until = clocks.database.plus(CLAIM);
-        let claimed = webhook_delivery::Entity::claim(txn, queue, clocks, limit, &token, until).await?;
-        if breaker.open_until.is_some() && !claimed.is_empty() {
+        let deliveries = webhook_delivery::Entity::claim(txn, queue, clocks, limit, &token, until).await?;
+        if breaker.open_until.is_some() && !deliveries.is_empty() {
             // One probe a minute, however many workers look.
             breaker.open_until = Some(clocks.business.plus(Duration::from_secs(60)));
             webhook_breaker::Entity::save(txn, breaker).await?;
         }
-        Ok(Some((endpoint, claimed)))
+        Ok(Some(Claimed { endpoint, deliveries, clocks }))
     })
 }
 
-/// The secrets to sign with, or why there are none.
-async fn open_secrets(
-    context: &Context,
-    endpoint: &webhook_endpoint::Model,
-) -> Result<Result<Vec<String>, String>, DbErr> {
-    let now = clock::database_now(&context.database).await?;
-    Ok(context.secrets.open(endpoint, now))
-}
-
-/// Sends one delivery once. A registered endpoint's deliveries go where it is now, not where it was.
+/// Sends one delivery once. A registered endpoint's deliveries go where it is now, not where it was. Nothing is waited for
+/// before the request, so that requests start in the order in which they were claimed.
 async fn attempt(
     context: &Context,
     url: String,
     delivery: webhook_delivery::Model,
     secrets: Result<Vec<String>, String>,
-) -> Result<Finished, DbErr> {
-    let started_at = clock::business_now(&context.database).await?;
+    clocks: Clocks,
+) -> Finished {
     let verdict = match (secrets, Url::parse(&url)) {
         (Ok(secrets), Ok(url)) => {
             // Signatures carry real time: receivers compare it with their own clock.
-            let signed_at = clock::database_now(&context.database).await?;
-            let headers = request::headers(&delivery, &secrets, signed_at);
+            let headers = request::headers(&delivery, &secrets, clocks.database);
             let outcome = context.webhooks.post(&url, &headers, delivery.body.clone()).await;
             judge(outcome, delivery.attempts, rand::random_range(0..=1000))
         }
         (Err(problem), _) => Verdict::unsent(problem, delivery.attempts),
         (_, Err(problem)) => Verdict::unsent(format!("the url cannot be read: {problem}"), delivery.attempts),
     };
-    Ok(Finished { delivery, started_at, verdict })
+    Finished { delivery, started_at: clocks.business, verdict }
 }
 
 /// Records attempts, the endpoint's breaker and what follows from both, in one transaction.

@@ -250,3 +250,23 @@ on_both_databases!(the_value_of_a_paid_order_is_free_at_once_when_its_watch_ends
     assert_ne!(third.pay_units, order.pay_units, "a price that two orders had is no longer handed out plain");
     world.audit().await;
 });
+
+on_both_databases!(accepting_late_money_covers_what_is_there_and_not_what_comes_back, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask { late_policy: LatePolicy::Review, ..Ask::default() }).await;
+    world.close(&order).await;
+    let first = world.pay_by_button(&order, Units::new(70_000_000));
+    let second = world.pay_by_button(&order, Units::new(60_000_000));
+    world.receive(from_ref(&first)).await;
+    world.reorganise(1).await;
+    world.settle().await;
+    world.receive(from_ref(&second)).await;
+    world.resolve(order.id, Decision::Accept).await.unwrap();
+    assert_eq!(world.said(order.id).await, "confirming late,manual 60000000");
+    // The merchant has not seen this one when deciding: it waits like any other late money.
+    world.receive(from_ref(&first)).await;
+    assert_eq!(world.said(order.id).await, "confirming late,review,manual 60000000");
+    world.deepen().await;
+    assert_eq!(world.said(order.id).await, "confirmed late,review,manual 60000000");
+    world.audit().await;
+});

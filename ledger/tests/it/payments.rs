@@ -240,6 +240,17 @@ on_both_databases!(a_payment_found_after_a_long_absence_is_confirmed_and_final_a
 
 on_both_databases!(a_swarm_of_small_transfers_keeps_no_payment_from_its_confirmation, async |db: TestDatabase| {
     let mut world = World::new(db).await;
+    // An order that is confirmed, with late money that waits for its merchant.
+    let settled = world.order(Ask { amount: "9", late_policy: LatePolicy::Review, ..Ask::default() }).await;
+    let payment = world.pay_exactly(&settled);
+    world.receive(&[payment]).await;
+    world.close(&settled).await;
+    world.deepen().await;
+    let late = world.pay_by_button(&settled, Units::new(2));
+    world.receive(from_ref(&late)).await;
+    assert_eq!(world.said(settled.id).await, "confirmed late,review 9000000");
+    world.multiply(&late, 1_100).await;
+
     let order = world.order(Ask::default()).await;
     let swarmed = world.order(Ask { amount: "77", ..Ask::default() }).await;
     let dust = world.pay_by_button(&swarmed, Units::new(1));

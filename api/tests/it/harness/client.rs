@@ -66,10 +66,6 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Answer {
-        self.send(Method::DELETE, path, None).await
-    }
-
     /// Sends JSON, or nothing.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let body = body.map(|body| (body.to_string().into_bytes(), "application/json"));

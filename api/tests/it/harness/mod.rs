@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use client::{Answer, Client, is_stamp, raw};
-pub(crate) use process::{Installation, Process};
+pub(crate) use process::{Ended, Installation, Process};
 pub(crate) use shop::{Shop, WALLET, is_signed, text, told};
 pub(crate) use subscription::Subscription;
 

@@ -34,6 +34,11 @@ impl Shop {
         Self { client, nonces: AtomicU64::new(1) }
     }
 
+    /// The same shop at another process.
+    pub(crate) fn at(self, base: &str) -> Self {
+        Self { client: self.client.at(base), ..self }
+    }
+
     /// Registers a shop with a wallet on Base.
     pub(crate) async fn open(client: &Client) -> Self {
         let shop = Self::register(client).await;

@@ -1,0 +1,132 @@
+//! Routes that are none, and requests that no client library would send.
+
+use cryptopay_test_support::{TestDatabase, block_on};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Installation, raw};
+
+#[test]
+fn an_unknown_route_is_404_in_the_shape_of_every_error() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        let client = process.client();
+        for path in [
+            "/nothing",
+            "/api",
+            "/api/",
+            "/api/nothing/",
+            "/api/payment-orders/1/nothing/",
+            "/api/payment-orders/1/2/3/4/5",
+            "/graphql/nothing",
+            "/order/",
+            "/sandbox/inbox/",
+            "/api/sandbox/",
+            "//api/payment-orders/",
+            "/API/payment-orders/",
+            "/api/payment-orders/%2F",
+            "/.env",
+            "/api/../../etc/passwd",
+            "/%00",
+            "/%C3%A9",
+        ] {
+            for method in [Method::GET, Method::POST, Method::DELETE] {
+                client.send(method, path, Some(json!({}))).await.error(404, "NOT_FOUND");
+            }
+        }
+        client.post("/sandbox/inbox/junk", json!({})).await.error(404, "NOT_FOUND");
+        assert_eq!(client.get("/docs/nothing.js").await.status, 404);
+    });
+}
+
+#[test]
+fn garbage_on_the_wire_is_answered_or_cut_off_and_the_process_lives() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        let requests: Vec<(&[u8], &[&str])> = vec![
+            (b"GET /api/payment-orders/%ff%fe/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["404", "400", "401"]),
+            (b"GET /api/payment-orders/%/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["404", "400", "401"]),
+            (b"GET /api/payment-orders/%zz/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["404", "400", "401"]),
+            (b"GET /order/%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["404"]),
+            (b"GET /qr/%ff?format=%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["404", "400"]),
+            (b"GET /api/blockchains/%ff/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["404"]),
+            (b"GET /api/blockchains/?page=%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["400"]),
+            (b"GET /\xff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["404", "400"]),
+            (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", &["", "400", "505"]),
+            (b"HELLO\r\n\r\n", &["", "400"]),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &["", "400"]),
+            (b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", &["", "400"]),
+            (
+                b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\
+                  Connection: close\r\n\r\nzz\r\n",
+                &["", "400"],
+            ),
+            (b"BREW /api/payment-orders/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &["405", "401"]),
+        ];
+        for (request, statuses) in requests {
+            let answer = raw(process.base(), request).await;
+            let status = answer.split(' ').nth(1).unwrap_or_default();
+            assert!(statuses.contains(&status), "{}\n-> {answer}", String::from_utf8_lossy(request));
+            if let Some((_, body)) = answer.split_once("\r\n\r\n").filter(|(_, body)| body.starts_with('{')) {
+                let body: Value = serde_json::from_str(body).unwrap();
+                assert_eq!(body["success"], false, "{answer}");
+            }
+        }
+        let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "x".repeat(200_000));
+        let answer = raw(process.base(), long.as_bytes()).await;
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(["", "404", "414", "431"].contains(&status), "{}", answer.len());
+        assert_eq!(process.client().get("/healthz").await.status, 200);
+        assert!(!process.log().contains("panicked"), "{}", process.log());
+    });
+}
+
+#[test]
+fn head_and_options_are_understood() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        let client = process.client();
+        for path in ["/", "/healthz", "/openapi.json", "/api/blockchains/", "/docs/"] {
+            let (get, head) = (client.get(path).await, client.send(Method::HEAD, path, None).await);
+            assert_eq!((head.status, head.bytes.len()), (200, 0), "{head}");
+            assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+        }
+        assert_eq!(client.send(Method::HEAD, "/api/payment-orders/", None).await.status, 401);
+        assert_eq!(client.send(Method::HEAD, "/nothing", None).await.status, 404);
+        let preflight = "OPTIONS /api/payment-orders/ HTTP/1.1\r\nHost: x\r\nOrigin: https://shop.example\r\n\
+                         Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n\
+                         Connection: close\r\n\r\n";
+        let answer = raw(process.base(), preflight.as_bytes()).await.to_lowercase();
+        assert!(answer.starts_with("http/1.1 204"), "{answer}");
+        for header in [
+            "access-control-allow-origin: https://shop.example",
+            "access-control-allow-headers: authorization, content-type, idempotency-key, x-request-id",
+            "x-request-id: ",
+        ] {
+            assert!(answer.contains(header), "{header}: {answer}");
+        }
+        // Without the headers of a preflight it is a method like any other.
+        let answer = client.send(Method::OPTIONS, "/api/payment-orders/", None).await;
+        assert!(answer.status == 405 || answer.status == 204 || answer.status == 200, "{answer}");
+        let docs = client.get("/docs/").await;
+        assert!(String::from_utf8_lossy(&docs.bytes).contains("swagger"), "{docs}");
+    });
+}
+
+#[test]
+fn a_sane_request_id_comes_back_and_another_is_replaced() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        for (sent, is_kept) in [("abc-123", true), ("a b", false), (&*"x".repeat(300), false), ("<script>", false)] {
+            let request =
+                format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: {sent}\r\nConnection: close\r\n\r\n");
+            let answer = raw(process.base(), request.as_bytes()).await.to_lowercase();
+            assert!(answer.contains("x-request-id: "), "{answer}");
+            assert_eq!(answer.contains(&format!("x-request-id: {sent}\r\n")), is_kept, "{answer}");
+        }
+    });
+}
