@@ -12,6 +12,7 @@ use cryptopay_sandbox::SimulatedChain;
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
 use poem::web::LocalAddr;
 use sea_orm::DatabaseConnection;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +37,7 @@ pub struct Gateway {
     pub readiness: Readiness,
     stop: CancellationToken,
     tasks: TaskTracker,
+    refused: oneshot::Receiver<SchemaError>,
     server: JoinHandle<std::io::Result<()>>,
 }
 
@@ -87,12 +89,15 @@ impl Gateway {
         let acceptor = listen(config.bind).await?;
         let address = local_address(&acceptor).unwrap_or(config.bind);
         let public_url = config.public_base(address).trim_end_matches('/').to_owned();
+        // Looked at first, so that a folder which cannot be used is blamed on the variable that names it.
+        config.secret_or_generated(entropy::bytes())?;
         let database = database::open(&config.database).await?;
         let app = build(config, public_url, database)?;
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(work(app.clone(), readiness.clone(), stop.clone()));
+        let (refuse, refused) = oneshot::channel();
+        tasks.spawn(work(app.clone(), readiness.clone(), stop.clone(), refuse));
         let routes = http::routes(app.clone(), readiness.clone(), stop.clone());
         let stopped = stop.clone();
         let server = tokio::spawn(async move {
@@ -100,7 +105,15 @@ impl Gateway {
             server.run_with_graceful_shutdown(routes, stopped.cancelled_owned(), Some(STOP_WITHIN)).await
         });
         tasks.close();
-        Ok(Self { app, address, readiness, stop, tasks, server })
+        Ok(Self { app, address, readiness, stop, tasks, refused, server })
+    }
+
+    /// Why the database can never be used by this binary; ends only then.
+    pub async fn refused(&mut self) -> StartError {
+        match (&mut self.refused).await {
+            Ok(error) => error.into(),
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Stops accepting, lets requests and jobs finish for up to 20 s, gives leases back.
@@ -166,10 +179,14 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
     Ok(App::new(Parts { config, public_url, context: Arc::new(context), keys, passwords, live: Live::default() }))
 }
 
-/// Waits for the database, then runs jobs and live events until `stop`.
-async fn work(app: App, readiness: Readiness, stop: CancellationToken) {
+/// Waits for the database, then runs jobs and live events until `stop`. Tells `refuse` what no waiting mends.
+async fn work(app: App, readiness: Readiness, stop: CancellationToken, refuse: oneshot::Sender<SchemaError>) {
     tokio::select! {
-        () = migrate(&app, &readiness) => {}
+        migrated = migrate(&app, &readiness) => if let Err(error) = migrated {
+            // Nobody listens when the process is ending already.
+            let _ = refuse.send(error);
+            return;
+        },
         () = stop.cancelled() => return,
     }
     readiness.set(None);
@@ -177,15 +194,15 @@ async fn work(app: App, readiness: Readiness, stop: CancellationToken) {
     tokio::join!(live, Workers::run(app.context.clone(), stop.clone()));
 }
 
-async fn migrate(app: &App, readiness: &Readiness) {
+async fn migrate(app: &App, readiness: &Readiness) -> Result<(), SchemaError> {
     let mut wait = Duration::from_millis(50);
-    while let Err(error) = database::migrate(&app.config.database, app.database()).await {
-        if error.is_passing() {
-            tracing::warn!(%error, "waiting for the database");
-        } else {
-            tracing::error!(%error, "the database cannot be used");
-        }
+    loop {
+        let Err(error) = database::migrate(&app.config.database, app.database()).await else { return Ok(()) };
         readiness.set(Some(format!("the database is not ready: {error}")));
+        if !error.is_passing() {
+            return Err(error);
+        }
+        tracing::warn!(%error, "waiting for the database");
         tokio::time::sleep(wait).await;
         wait = wait.saturating_mul(2).min(MAX_BACKOFF);
     }

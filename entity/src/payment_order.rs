@@ -199,18 +199,20 @@ impl Entity {
         Ok(ids.into_iter().collect())
     }
 
-    /// Whether an order of a wallet on one address is still watched at `verified`.
+    /// Whether an order of a merchant on one address is still watched at `verified`, whichever wallet it was made for.
     pub async fn address_is_watched(
         connection: &impl ConnectionTrait,
-        wallet: WalletId,
+        merchant: MerchantId,
+        chain: &str,
         address: AccountAddress,
         verified: Timestamp,
     ) -> Result<bool, DbErr> {
         let one = Self::find()
             .select_only()
             .column(Column::Id)
-            .filter(Column::WalletId.eq(wallet))
             .filter(Column::ReceivingAddress.eq(address))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::MerchantId.eq(merchant))
             .filter(Column::MonitorUntil.gte(verified))
             .limit(1)
             .into_tuple::<OrderId>()

@@ -149,9 +149,13 @@ impl Entity {
         Ok(one.is_some())
     }
 
-    /// Held claims whose wallet is gone or has another address by now, locked, so that none is taken over by another
-    /// wallet while it is being let go.
-    pub async fn unused(txn: &impl ConnectionTrait, chain: &str) -> Result<Vec<Model>, DbErr> {
+    /// Held claims whose wallet is gone or has another address since before `changed_before`, locked, so that none is taken
+    /// over by another wallet while it is being let go.
+    pub async fn unused(
+        txn: &impl ConnectionTrait,
+        chain: &str,
+        changed_before: Timestamp,
+    ) -> Result<Vec<Model>, DbErr> {
         use super::merchant_wallet;
         let user = merchant_wallet::Entity::find()
             .select_only()
@@ -176,8 +180,10 @@ impl Entity {
         let mut unused = Vec::new();
         for claim in candidates {
             let wallet = merchant_wallet::Entity::find_by_id(claim.wallet_id).one(txn).await?;
-            let used =
-                wallet.is_some_and(|wallet| wallet.deleted_at.is_none() && wallet.address == Some(claim.address));
+            let used = wallet.is_some_and(|wallet| {
+                wallet.updated_at >= changed_before
+                    || (wallet.deleted_at.is_none() && wallet.address == Some(claim.address))
+            });
             if !used {
                 unused.push(claim);
             }

@@ -154,7 +154,10 @@ async fn purge(context: &Context) -> Result<(), LedgerError> {
         .exec(&context.database)
         .await?;
     for access in context.chains.values() {
-        transact!(&context.database, |txn| { cryptopay_ledger::release_addresses(txn, &access.chain).await })?;
+        transact!(&context.database, |txn| {
+            let now = clock::business_now(txn).await?;
+            cryptopay_ledger::release_addresses(txn, &access.chain, now).await
+        })?;
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Deadlines. Nothing here looks at a wall clock: a deadline has passed when a block after it is verified.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cryptopay_domain::ids::ReservationId;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::reservation::COOLING;
+use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::{amount_reservation, chain_cursor, payment_order, receiving_address};
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
@@ -65,12 +67,23 @@ pub async fn deadlines_due(connection: &impl ConnectionTrait, chain: &Chain) -> 
     Ok(!over.is_empty())
 }
 
-/// Stops watching addresses that no wallet uses any more, once no order of theirs is watched by scanner time.
-pub async fn release_addresses(txn: &DatabaseTransaction, chain: &Chain) -> Result<(), LedgerError> {
+/// How long an address is watched at least after its wallet has changed: an order that read the wallet just before may
+/// still be on its way into the database. No transaction lives nearly as long.
+const SETTLING: Duration = Duration::from_secs(600);
+
+/// Stops watching addresses that no wallet uses any more, once no order of theirs is watched by scanner time. `now` is
+/// business time, which wallets are stamped with.
+pub async fn release_addresses(txn: &DatabaseTransaction, chain: &Chain, now: Timestamp) -> Result<(), LedgerError> {
     let Some(cursor) = chain_cursor::Entity::of(txn, &chain.slug).await? else { return Ok(()) };
-    for claim in receiving_address::Entity::unused(txn, &chain.slug).await? {
-        let watched =
-            payment_order::Entity::address_is_watched(txn, claim.wallet_id, claim.address, cursor.block_time).await?;
+    for claim in receiving_address::Entity::unused(txn, &chain.slug, now.minus(SETTLING)).await? {
+        let watched = payment_order::Entity::address_is_watched(
+            txn,
+            claim.merchant_id,
+            &chain.slug,
+            claim.address,
+            cursor.block_time,
+        )
+        .await?;
         if !watched {
             receiving_address::Entity::release(txn, claim.id, cursor.block_time).await?;
         }

@@ -127,7 +127,7 @@ CREATE UNIQUE INDEX payment_order_nonce ON payment_order (merchant_id, nonce);
 CREATE INDEX payment_order_list ON payment_order (merchant_id, created_at, id);
 CREATE INDEX payment_order_status ON payment_order (merchant_id, status, created_at, id);
 CREATE INDEX payment_order_open ON payment_order (chain, in_time_until) WHERE closed_at IS NULL;
-CREATE INDEX payment_order_wallet ON payment_order (wallet_id, monitor_until);
+CREATE INDEX payment_order_address ON payment_order (receiving_address, chain, monitor_until);
 CREATE INDEX payment_order_watch ON payment_order (chain, asset, monitor_until);
 
 CREATE TABLE amount_reservation (

@@ -10,13 +10,16 @@ use crate::gateway::{Gateway, StartError};
 pub(super) async fn run(role: Role) -> Result<(), Failure> {
     let config = configure(role)?;
     let mode = config.mode;
-    let gateway = Gateway::start(config).await.map_err(start_failure)?;
+    let mut gateway = Gateway::start(config).await.map_err(start_failure)?;
     tracing::info!(address = %gateway.address, mode = mode.as_str(), "listening");
     say(banner(&gateway, mode));
-    stop_signal().await.map_err(Failure::other)?;
+    let outcome = tokio::select! {
+        stopped = stop_signal() => stopped.map_err(Failure::other),
+        error = gateway.refused() => Err(start_failure(error)),
+    };
     tracing::info!("stopping: requests and jobs may finish");
     gateway.stop().await;
-    Ok(())
+    outcome
 }
 
 /// What the operator did wrong is status 2; the rest is status 1.

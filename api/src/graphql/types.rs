@@ -66,7 +66,7 @@ impl PaymentOrder {
         format!("/qr/{}", self.0.order_id)
     }
 
-    /// Your Json, byte for byte.
+    /// Your JSON, byte for byte.
     async fn order_info(&self) -> Json {
         Json(self.0.order_info.clone())
     }

@@ -20,6 +20,7 @@ impl Methods {
     pub(super) fn of_document() -> Self {
         let document = openapi().unwrap_or_default();
         let mut methods = vec![
+            (segments("/"), vec!["GET".to_owned()]),
             (segments("/graphql"), vec!["GET".to_owned(), "POST".to_owned()]),
             (segments("/order/{id}"), vec!["GET".to_owned()]),
             (segments("/qr/{id}"), vec!["GET".to_owned()]),
@@ -67,7 +68,7 @@ fn convert(error: &poem::Error) -> ApiError {
         let message = "Send the header Authorization: Bearer <token>, with an access token from login or an API key.";
         return ApiError::new(ErrorCode::AuthenticationRequired, message);
     }
-    if error.downcast_ref::<ParsePathError>().is_some() {
+    if error.downcast_ref::<ParsePathError>().is_some() || error.is::<poem::error::ParsePathError>() {
         return ApiError::not_found("object");
     }
     if let Some(parameter) = error.downcast_ref::<ParseParamError>() {

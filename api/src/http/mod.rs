@@ -7,8 +7,9 @@ mod request_log;
 mod swagger;
 
 use poem::endpoint::BoxEndpoint;
+use poem::http::Method;
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
-use poem::{EndpointExt, Response, Route, get, handler};
+use poem::{Endpoint, EndpointExt, Response, Route, get, handler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken
     let api = Route::new();
     let api = rest::payment_page::public_routes(api);
     let api = rest::sandbox::inbox_route(api);
-    let api = crate::graphql::routes(api, &app, shutdown);
+    let api = crate::graphql::routes(api, &app, shutdown.clone());
     let api = api.nest("/", rest::service()).with(NormalizePath::new(TrailingSlash::Trim)).around({
         let readiness = readiness.clone();
         move |endpoint, request| {
@@ -32,20 +33,24 @@ pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken
                 if let Some(reason) = readiness.not_migrated() {
                     return Err(ApiError::unavailable(reason).into());
                 }
-                poem::Endpoint::call(&*endpoint, request).await
+                endpoint.call(request).await
             }
         }
     });
     let cors_origins = app.config.cors_origins.clone();
     Route::new()
-        .at("/", get(index))
         .at("/openapi.json", get(openapi))
         .at("/healthz", get(health::healthz))
         .at("/readyz", get(health::readyz))
         .nest("/docs", get(swagger::swagger))
         .nest_no_strip("/", api)
+        .around(|endpoint, request| async move {
+            // Before the nest, which would take the bare root too.
+            if request.uri().path() == "/" { get(index).call(request).await } else { endpoint.call(request).await }
+        })
         .data(app)
         .data(readiness)
+        .data(shutdown)
         .catch_all_error(move |error| {
             let methods = methods.clone();
             async move { errors::answer(error, &methods) }
@@ -54,6 +59,13 @@ pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken
         .around(move |endpoint, request| {
             let origins = cors_origins.clone();
             async move { cors::around(&*endpoint, request, &origins).await }
+        })
+        .around(|endpoint, mut request| async move {
+            // Answered like GET; the server leaves out the body.
+            if request.method() == Method::HEAD {
+                request.set_method(Method::GET);
+            }
+            endpoint.call(request).await
         })
         .around(|endpoint, request| async move { request_log::around(&*endpoint, request).await })
         .map_to_response()

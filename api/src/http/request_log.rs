@@ -6,6 +6,8 @@ use poem::http::{HeaderValue, header};
 use poem::{Endpoint, Request, Response, Result};
 use tracing::Instrument;
 
+use crate::graphql::RequestId;
+
 tokio::task_local! {
     static PATH: String;
 }
@@ -14,11 +16,12 @@ tokio::task_local! {
 const REQUEST_ID: &str = "x-request-id";
 
 /// Gives the request its id, serves it, and logs a line.
-pub(super) async fn around<E: Endpoint>(endpoint: &E, request: Request) -> Result<Response> {
+pub(super) async fn around<E: Endpoint>(endpoint: &E, mut request: Request) -> Result<Response> {
     let id = caller_id(&request).unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", id);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let start = Instant::now();
     let serve = PATH.scope(path.clone(), endpoint.get_response(request));
     let mut response = serve.instrument(span.clone()).await;

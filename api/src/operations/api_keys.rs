@@ -84,7 +84,7 @@ pub async fn create(
 pub async fn revoke(app: &App, principal: &Principal, id: &str) -> Result<(), ApiError> {
     principal.require(Scope::Manage)?;
     let unknown = || ApiError::not_found("API key");
-    let id = id.parse().map(ApiKeyId).map_err(|_| unknown())?;
+    let id = super::number(id).map(ApiKeyId).ok_or_else(unknown)?;
     let was_live = transact!(app.database(), |txn| {
         let now = clock::database_now(txn).await?;
         let was_live = api_key::Entity::revoke_owned(txn, principal.merchant_id(), id, now).await?;

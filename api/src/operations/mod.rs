@@ -14,3 +14,8 @@ mod stop;
 pub mod transactions;
 pub mod wallets;
 pub mod webhook_endpoints;
+
+/// The number in a path or a filter, written as we write it: without a sign or leading zeros.
+pub(crate) fn number(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|number: &i64| number.to_string() == text)
+}

@@ -308,7 +308,7 @@ pub async fn find(app: &App, principal: &Principal, id: &str) -> Result<payment_
     let merchant = principal.merchant_id();
     let found = if let Ok(order_id) = id.parse::<OrderRef>() {
         payment_order::Entity::find_owned_by_ref(app.database(), merchant, &order_id).await?
-    } else if let Ok(number) = id.parse::<i64>() {
+    } else if let Some(number) = super::number(id) {
         payment_order::Entity::find_owned(app.database(), merchant, OrderId(number)).await?
     } else {
         None

@@ -162,7 +162,7 @@ pub async fn remove(app: &App, principal: &Principal, id: &str) -> Result<String
 /// # Errors
 /// `NOT_FOUND`, also for an id that is none.
 pub async fn find(app: &App, principal: &Principal, id: &str) -> Result<Model, ApiError> {
-    let Ok(id) = id.parse::<i64>() else { return Err(not_found()) };
+    let Some(id) = super::number(id) else { return Err(not_found()) };
     let found = merchant_wallet::Entity::find_owned(app.database(), principal.merchant_id(), WalletId(id)).await?;
     found.ok_or_else(not_found)
 }

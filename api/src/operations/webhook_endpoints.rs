@@ -290,7 +290,7 @@ async fn views(connection: &impl ConnectionTrait, endpoints: Vec<Model>) -> Resu
 }
 
 fn parse_id(id: &str) -> Result<EndpointId, ApiError> {
-    id.parse().map(EndpointId).map_err(|_| not_found())
+    super::number(id).map(EndpointId).ok_or_else(not_found)
 }
 
 fn parse_url(app: &App, fields: &mut Fields) -> Option<String> {

@@ -47,6 +47,17 @@ impl ListQuery {
             .filter(|v| !v.is_empty())
     }
 
+    /// A parameter that is any text.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        let text = self.get(name)?.to_owned();
+        // PostgreSQL cannot read it, and nobody means it.
+        if text.contains('\0') {
+            self.fault(name, "Must not contain the character U+0000.");
+            return None;
+        }
+        Some(text)
+    }
+
     /// A parameter parsed into a type.
     pub fn parsed<T: std::str::FromStr>(&mut self, name: &str) -> Option<T>
     where

@@ -176,7 +176,7 @@ fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
     OrderFilter {
         statuses: query.words("status"),
         chain,
-        currency: query.get("currency").map(str::to_owned),
+        currency: query.text("currency"),
         nonce: query.get("nonce").map(str::to_owned).and_then(|text| match text.parse() {
             Ok(nonce) => Some(nonce),
             Err(_) => {
@@ -193,7 +193,7 @@ fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
         }),
         created_after: query.parsed("created_after"),
         created_before: query.parsed("created_before"),
-        search: query.get("search").map(|text| text.chars().take(200).collect()),
+        search: query.text("search").map(|text| text.chars().take(200).collect()),
     }
 }
 

@@ -190,7 +190,7 @@ async fn filter(app: &App, principal: &Principal, query: &mut ListQuery) -> Answ
     };
     let order = query.get("order_id").map(str::to_owned);
     if let Some(id) = &order
-        && id.parse::<i64>().is_err()
+        && crate::operations::number(id).is_none()
         && id.parse::<cryptopay_domain::ids::OrderRef>().is_err()
     {
         query.fault("order_id", "Must be an order's number, or its public id: ORD- and twelve characters.");

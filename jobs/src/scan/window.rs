@@ -31,7 +31,9 @@ pub(super) async fn ensure(context: &Context, access: &ChainAccess, fence: &Fenc
         transact!(&context.database, |txn| {
             // Read without the lock: by now another scanner may be on another branch.
             let cursor = chain_cursor::Entity::lock(txn, slug).await?;
-            if cursor.is_none_or(|cursor| (cursor.lease_epoch, cursor.height, cursor.hash) != (fence.epoch, fence.height, fence.hash)) {
+            if cursor.is_none_or(|cursor| {
+                (cursor.lease_epoch, cursor.height, cursor.hash) != (fence.epoch, fence.height, fence.hash)
+            }) {
                 return Err(LedgerError::Fenced);
             }
             chain_block::Entity::append(txn, slug, &blocks, keep_from).await?;

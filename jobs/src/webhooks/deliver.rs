@@ -100,7 +100,8 @@ pub(super) async fn send_one(
     delivery: webhook_delivery::Model,
 ) -> Result<(), DbErr> {
     let database = &context.database;
-    let clocks = Clocks { business: clock::business_now(database).await?, database: clock::database_now(database).await? };
+    let clocks =
+        Clocks { business: clock::business_now(database).await?, database: clock::database_now(database).await? };
     let secrets = context.secrets.open(endpoint, clocks.database);
     let origin = delivery.origin.clone();
     let url = delivery.url.clone();

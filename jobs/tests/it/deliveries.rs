@@ -65,42 +65,48 @@ on_both_databases!(a_failed_delivery_is_sent_again_unchanged_but_for_its_attempt
     assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Delivered, 2));
     assert_eq!((delivery.lease_token, delivery.last_error), (None, None));
     let recorded = world.attempts().await;
-    assert_eq!(recorded.iter().map(|row| (row.attempt, row.status)).collect::<Vec<_>>(), [(1, Some(500)), (2, Some(200))]);
+    assert_eq!(
+        recorded.iter().map(|row| (row.attempt, row.status)).collect::<Vec<_>>(),
+        [(1, Some(500)), (2, Some(200))]
+    );
     assert_eq!(recorded[0].response.as_deref(), Some("down for repairs"));
     world.advance(7 * 86_400).await;
     world.drain().await;
     assert_eq!(world.receiver.journal().len(), 2);
 });
 
-on_both_databases!(after_thirteen_attempts_on_schedule_a_delivery_is_dead_and_can_be_revived, async |db: TestDatabase| {
-    let (world, shop) = told_of_an_order(db, []).await;
-    // The first one was taken; it is as if it had not been.
-    let revived = world.delivery(shop.endpoint.id).await;
-    webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, revived.id, world.now().await).await.unwrap();
-    world.receiver.answer_always(Answer::status(500));
-    world.drain().await;
-    for (made, seconds) in SCHEDULE.into_iter().enumerate() {
-        let delivery = world.delivery(shop.endpoint.id).await;
-        assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Pending, i64::try_from(made).unwrap() + 1));
-        let wait = waits(&world, &shop).await.as_secs();
-        assert!((seconds * 4 / 5 - 1..=seconds * 6 / 5).contains(&wait), "after {} attempts: {wait} s", made + 1);
-        let_it_become_due(&world, &shop).await;
-    }
-    let dead = world.delivery(shop.endpoint.id).await;
-    assert_eq!((dead.state, dead.attempts), (DeliveryState::Dead, 13));
-    assert!(dead.dead_reason.unwrap().contains("13 attempts"));
-    world.advance(30 * 86_400).await;
-    world.drain().await;
-    let journal = world.receiver.journal();
-    assert_eq!(journal.len(), 1 + 13);
-    assert!(journal.iter().all(|request| request.body == journal[0].body));
+on_both_databases!(
+    after_thirteen_attempts_on_schedule_a_delivery_is_dead_and_can_be_revived,
+    async |db: TestDatabase| {
+        let (world, shop) = told_of_an_order(db, []).await;
+        // The first one was taken; it is as if it had not been.
+        let revived = world.delivery(shop.endpoint.id).await;
+        webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, revived.id, world.now().await).await.unwrap();
+        world.receiver.answer_always(Answer::status(500));
+        world.drain().await;
+        for (made, seconds) in SCHEDULE.into_iter().enumerate() {
+            let delivery = world.delivery(shop.endpoint.id).await;
+            assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Pending, i64::try_from(made).unwrap() + 1));
+            let wait = waits(&world, &shop).await.as_secs();
+            assert!((seconds * 4 / 5 - 1..=seconds * 6 / 5).contains(&wait), "after {} attempts: {wait} s", made + 1);
+            let_it_become_due(&world, &shop).await;
+        }
+        let dead = world.delivery(shop.endpoint.id).await;
+        assert_eq!((dead.state, dead.attempts), (DeliveryState::Dead, 13));
+        assert!(dead.dead_reason.unwrap().contains("13 attempts"));
+        world.advance(30 * 86_400).await;
+        world.drain().await;
+        let journal = world.receiver.journal();
+        assert_eq!(journal.len(), 1 + 13);
+        assert!(journal.iter().all(|request| request.body == journal[0].body));
 
-    world.receiver.answer_always(Answer::status(204));
-    webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, dead.id, world.now().await).await.unwrap();
-    world.drain().await;
-    let delivery = world.delivery(shop.endpoint.id).await;
-    assert_eq!((delivery.state, delivery.delivery_id), (DeliveryState::Delivered, dead.delivery_id));
-});
+        world.receiver.answer_always(Answer::status(204));
+        webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, dead.id, world.now().await).await.unwrap();
+        world.drain().await;
+        let delivery = world.delivery(shop.endpoint.id).await;
+        assert_eq!((delivery.state, delivery.delivery_id), (DeliveryState::Delivered, dead.delivery_id));
+    }
+);
 
 on_both_databases!(a_receiver_that_asks_for_time_gets_it_but_not_for_ever, async |db: TestDatabase| {
     let asks = |status, seconds: &str| Answer::status(status).with_header("retry-after", seconds);
@@ -122,7 +128,8 @@ on_both_databases!(gone_for_ten_minutes_disables_the_endpoint_and_buries_what_wa
     world.receiver.answer_always(Answer::status(410));
     world.order(&shop.merchant, Ask::default()).await;
     world.drain().await;
-    let endpoint = async || webhook_endpoint::Entity::find_by_id(shop.endpoint.id).one(&world.db).await.unwrap().unwrap();
+    let endpoint =
+        async || webhook_endpoint::Entity::find_by_id(shop.endpoint.id).one(&world.db).await.unwrap().unwrap();
     // At about 0, 5, 35 and 155 seconds: gone often enough, but not for long enough.
     for _ in 0..3 {
         assert!(endpoint().await.is_active);
@@ -140,7 +147,8 @@ on_both_databases!(gone_for_ten_minutes_disables_the_endpoint_and_buries_what_wa
     assert!(!disabled.is_active);
     let reason = disabled.disabled_reason.unwrap();
     assert!(reason.contains("410"), "{reason}");
-    let states: Vec<_> = world.deliveries(shop.endpoint.id).await.into_iter().map(|row| (row.state, row.dead_reason)).collect();
+    let states: Vec<_> =
+        world.deliveries(shop.endpoint.id).await.into_iter().map(|row| (row.state, row.dead_reason)).collect();
     assert_eq!(states, [(DeliveryState::Delivered, None), (DeliveryState::Dead, Some(reason.clone()))]);
     // What happens from now on is kept, dead, with the reason.
     world.order(&shop.merchant, Ask::default()).await;
@@ -201,7 +209,11 @@ on_both_databases!(ten_failures_in_a_row_open_the_breaker_which_lets_one_through
         for _ in 0..3 {
             world.drain().await;
         }
-        assert_eq!(world.receiver.journal().len(), opened_after + probes, "one probe a minute, however often one looks");
+        assert_eq!(
+            world.receiver.journal().len(),
+            opened_after + probes,
+            "one probe a minute, however often one looks"
+        );
     }
 
     world.receiver.answer_always(Answer::status(200));
@@ -234,7 +246,10 @@ on_both_databases!(a_result_whose_claim_was_lost_is_not_recorded, async |db: Tes
     let journal = receiver.stop().await;
     sending.await.unwrap();
     assert_eq!(attempts(&journal), ["1", "2"]);
-    assert_eq!((journal[0].body == journal[1].body, journal[0].header("webhook-id")), (true, journal[1].header("webhook-id")));
+    assert_eq!(
+        (journal[0].body == journal[1].body, journal[0].header("webhook-id")),
+        (true, journal[1].header("webhook-id"))
+    );
 });
 
 on_both_databases!(a_worker_that_died_while_sending_has_used_an_attempt_and_no_more, async |db: TestDatabase| {
@@ -287,7 +302,8 @@ on_both_databases!(an_address_that_is_not_public_is_refused_at_sending_too, asyn
 on_both_databases!(five_days_of_nothing_but_failures_disable_the_endpoint, async |db: TestDatabase| {
     let (world, shop) = told_of_an_order(db, []).await;
     world.receiver.answer_always(Answer::status(500));
-    let endpoint = async || webhook_endpoint::Entity::find_by_id(shop.endpoint.id).one(&world.db).await.unwrap().unwrap();
+    let endpoint =
+        async || webhook_endpoint::Entity::find_by_id(shop.endpoint.id).one(&world.db).await.unwrap().unwrap();
     for day in 0..=5 {
         assert!(endpoint().await.is_active, "on day {day}");
         world.order(&shop.merchant, Ask::default()).await;

@@ -106,7 +106,8 @@ on_both_databases!(a_range_that_is_too_large_is_halved_until_it_fits, async |db:
     world.client.fail(Call::Transfers, || ChainError::RangeTooLarge { limit: None });
     world.client.take_journal();
     world.drain().await;
-    let tries: Vec<u64> = world.client.take_journal().ranges.iter().map(|range| range.end() - range.start() + 1).collect();
+    let tries: Vec<u64> =
+        world.client.take_journal().ranges.iter().map(|range| range.end() - range.start() + 1).collect();
     assert_eq!((tries[0], tries.last()), (150, Some(&1)), "{tries:?}");
     assert!(tries.windows(2).all(|pair| pair[1] < pair[0]) && tries.len() <= 9, "halved, then given up: {tries:?}");
 

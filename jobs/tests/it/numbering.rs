@@ -59,7 +59,8 @@ on_both_databases!(events_of_many_transactions_at_once_are_numbered_without_gaps
     for task in publishing {
         task.await.unwrap();
     }
-    let seen = tokio::time::timeout(crate::world::PATIENCE, tailing).await.expect("the tailer missed an event").unwrap();
+    let seen =
+        tokio::time::timeout(crate::world::PATIENCE, tailing).await.expect("the tailer missed an event").unwrap();
     let numbers: Vec<i64> = seen.iter().map(|event| event.sequence.unwrap()).collect();
     assert_eq!(numbers, (1..=i64::try_from(MERCHANTS * ORDERS).unwrap()).collect::<Vec<_>>());
     assert_eq!(event::Entity::find().all(&world.db).await.unwrap().len(), numbers.len());

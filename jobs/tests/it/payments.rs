@@ -28,7 +28,9 @@ on_both_databases!(a_payment_is_found_confirmed_and_told_with_signatures_that_ve
 
     let journal = world.receiver.journal();
     assert_eq!(world.events(), ["payment.pending", "payment.confirmed"]);
-    for (request, (status, confirmations, fulfillable)) in journal.iter().zip([("pending", 1, false), ("confirmed", 3, true)]) {
+    for (request, (status, confirmations, fulfillable)) in
+        journal.iter().zip([("pending", 1, false), ("confirmed", 3, true)])
+    {
         signed::check(request, &shop.endpoint.secret);
         assert_eq!((request.path.as_str(), request.header("x-webhook-attempt")), ("/hook", Some("1")));
         let body = request.json();

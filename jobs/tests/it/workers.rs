@@ -36,7 +36,8 @@ on_both_databases!(workers_deliver_by_themselves_and_stop_within_a_second, async
 
     // The simulation stamps its rows to the microsecond: when a block could be seen first, and when it was mined.
     let paid_in = world.transfers().await[0].block_number;
-    let mined = async |number: i64| sandbox_block::Entity::at(&world.db, SLUG, number).await.unwrap().unwrap().block_time;
+    let mined =
+        async |number: i64| sandbox_block::Entity::at(&world.db, SLUG, number).await.unwrap().unwrap().block_time;
     let after = |later: Timestamp, earlier: Timestamp| later.since(earlier).as_millis();
     let due = mined(paid_in - 1).await.plus(block_time);
     println!(

@@ -322,11 +322,7 @@ impl Town {
     }
 
     /// Creates an order as the operation of the API does.
-    pub(crate) async fn order_with_nudges(
-        &self,
-        merchant: &Merchant,
-        ask: Ask<'_>,
-    ) -> (payment_order::Model, Nudges) {
+    pub(crate) async fn order_with_nudges(&self, merchant: &Merchant, ask: Ask<'_>) -> (payment_order::Model, Nudges) {
         let chain = self.registry.chain(SLUG).unwrap();
         let token = chain.token(ask.symbol).unwrap();
         let amount = Amount::parse(ask.amount).unwrap();
@@ -379,7 +375,8 @@ impl Town {
 
     /// Gives an endpoint a new secret. The one that it had signs beside it for another day, or for no longer.
     pub(crate) async fn rotate(&self, endpoint: &webhook_endpoint::Model, secret: &str, keep_previous: bool) {
-        let until = if keep_previous { self.now().await.plus(Duration::from_secs(86_400)) } else { Timestamp::from_secs(1) };
+        let until =
+            if keep_previous { self.now().await.plus(Duration::from_secs(86_400)) } else { Timestamp::from_secs(1) };
         let rotated = webhook_endpoint::ActiveModel {
             id: Set(endpoint.id),
             secret: Set(secret.to_owned()),

@@ -28,7 +28,6 @@ on_both_databases!(an_id_of_nothing_is_404_whatever_it_looks_like, async |db: Te
         "junk",
         "%27%20OR%201%3D1--",
         "%00",
-        "%2e%2e",
         "null",
         "%F0%9F%92%B8",
         &hash,

@@ -20,7 +20,7 @@ fn wrong_values(parameter: &str) -> Option<&'static [&'static str]> {
         "after" => &["x", "-1", "1.5", "99999999999999999999"],
         "wait" => &["x", "-1", "61", "1.5"],
         "event" => &["payment.paid", "*"],
-        "search" | "currency" => &[],
+        "search" | "currency" => &["%00", "a%00b"],
         _ => return None,
     })
 }
@@ -78,7 +78,7 @@ on_both_databases!(lists_have_the_documented_block_twice_and_pages_that_end, asy
     assert_eq!(page["next"], "/api/payment-orders/?page=3&page_size=2&currency=usdc");
     assert_eq!(page["previous"], "/api/payment-orders/?page=1&page_size=2&currency=usdc");
     // What no database would take as it is.
-    for query in ["search=%25", "search=_", "search=%27", "search=%00", "search=%F0%9F%92%B8", "currency=%27%3B--", "currency=%00"] {
-        assert!([200, 400].contains(&client.get(&format!("/api/payment-orders/?{query}")).await.status), "{query}");
+    for query in ["search=%25", "search=_", "search=%27", "search=%F0%9F%92%B8", "currency=%27%3B--"] {
+        client.get(&format!("/api/payment-orders/?{query}")).await.data(200);
     }
 });
