@@ -284,7 +284,6 @@ mod tests {
     use serde_json::json;
 
     #[derive(Object)]
-    #[expect(dead_code, reason = "only its schema is read")]
     struct Sample {
         #[oai(validator(min_length = 1, max_length = 5))]
         name: String,

@@ -20,17 +20,22 @@ pub(super) fn healthz() -> Json<serde_json::Value> {
 #[handler]
 pub(super) async fn readyz(app: Data<&App>, readiness: Data<&Readiness>) -> Response {
     let mut reasons = Vec::new();
-    reasons.extend(readiness.not_migrated());
     let mut chains = Vec::new();
-    match chain_cursor::Entity::find().all(app.database()).await {
-        Ok(cursors) => {
-            for cursor in cursors.iter().filter(|cursor| cursor.health != "ok") {
-                chains.push(json!({"blockchain": cursor.chain, "health": cursor.health, "problem": cursor.problem}));
+    if let Some(reason) = readiness.not_migrated() {
+        // Start-up has said why in the log; the tables may not be there yet.
+        reasons.push(reason);
+    } else {
+        match chain_cursor::Entity::find().all(app.database()).await {
+            Ok(cursors) => {
+                for cursor in cursors.iter().filter(|cursor| cursor.health != "ok") {
+                    chains
+                        .push(json!({"blockchain": cursor.chain, "health": cursor.health, "problem": cursor.problem}));
+                }
             }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the database is away");
-            reasons.push("the database is away".to_owned());
+            Err(error) => {
+                tracing::warn!(%error, "the database is away");
+                reasons.push("the database is away".to_owned());
+            }
         }
     }
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

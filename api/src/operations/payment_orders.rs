@@ -478,7 +478,7 @@ pub async fn views(
         }
     }
     let view = |order: &payment_order::Model| {
-        let newest = transfers.get(&order.id).and_then(|rows| cryptopay_ledger::newest(rows));
+        let newest = transfers.get(&order.id).and_then(cryptopay_ledger::newest);
         cryptopay_ledger::snapshot(order, newest, heights.get(&order.chain).copied().unwrap_or_default())
     };
     Ok(orders.iter().map(view).collect())

@@ -143,8 +143,9 @@ impl Seller {
             let client = self.shop.client.at(&place);
             let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
             match client.try_send(method.clone(), path, bytes, "application/json").await {
-                Ok(answer) if answer.status == 503 => continue,
-                Ok(answer) => return answer,
+                Ok(answer) if answer.status != 503 => return answer,
+                // It has just started, and says so until the chain has been read.
+                Ok(_) => {}
                 // The next process says where it is; or it has said so since.
                 Err(_) => drop(within(SETTLE, "the next process", self.places.wait_for(|now| now.0 > number)).await),
             }

@@ -76,27 +76,36 @@ on_both_databases!(late_money_is_told_and_accepted_for_a_token, async |db: TestD
     shop.pay(&order, json!({"scenario": "late", "confirm": true})).await;
     until_told(&receiver, "order.late_payment", &order).await;
     let webhook = until_told(&receiver, "payment.confirmed", &order).await;
-    assert_eq!((&webhook["data"]["fulfillable"], &webhook["data"]["late_decision"]), (&json!(true), &json!("accepted")));
+    assert_eq!(
+        (&webhook["data"]["fulfillable"], &webhook["data"]["late_decision"]),
+        (&json!(true), &json!("accepted"))
+    );
     let order = shop.look(&order).await;
     assert_eq!((&order["status"], &order["flags"]), (&json!("confirmed"), &json!(["late"])));
 });
 
-on_both_databases!(a_reorganisation_before_confirmation_takes_the_payment_back_for_a_while, async |db: TestDatabase| {
-    let (_process, receiver, shop) = open(&db).await;
-    let order = shop.order(json!({})).await;
-    let path = format!("/api/sandbox/payment-orders/{}/pay/", text(&order["order_id"]));
-    let answer = shop.client.post(&path, json!({"scenario": "reorg_before_confirmation"})).await;
-    let seconds = seconds_named(text(&answer.body["message"]));
-    let paid = answer.data(201);
-    until_told(&receiver, "payment.pending", &order).await;
-    let webhook = until_told(&receiver, "payment.failed", &order).await;
-    assert_eq!((&webhook["data"]["status"], &webhook["data"]["order_status"]), (&json!("failed"), &json!("pending")));
+on_both_databases!(
+    a_reorganisation_before_confirmation_takes_the_payment_back_for_a_while,
+    async |db: TestDatabase| {
+        let (_process, receiver, shop) = open(&db).await;
+        let order = shop.order(json!({})).await;
+        let path = format!("/api/sandbox/payment-orders/{}/pay/", text(&order["order_id"]));
+        let answer = shop.client.post(&path, json!({"scenario": "reorg_before_confirmation"})).await;
+        let seconds = seconds_named(text(&answer.body["message"]));
+        let paid = answer.data(201);
+        until_told(&receiver, "payment.pending", &order).await;
+        let webhook = until_told(&receiver, "payment.failed", &order).await;
+        assert_eq!(
+            (&webhook["data"]["status"], &webhook["data"]["order_status"]),
+            (&json!("failed"), &json!("pending"))
+        );
 
-    shop.client.post("/api/sandbox/clock/advance/", json!({"seconds": seconds})).await.data(200);
-    shop.mine(13).await;
-    let webhook = until_told(&receiver, "payment.confirmed", &order).await;
-    assert_eq!(webhook["data"]["transaction_hash"], paid["transaction_hash"]);
-    assert_eq!(told(&receiver.journal(), "payment.confirmed", &order).len(), 1);
-    let order = shop.look(&order).await;
-    assert_eq!((&order["status"], &order["amount_received"]), (&json!("confirmed"), &json!("100.00")));
-});
+        shop.client.post("/api/sandbox/clock/advance/", json!({"seconds": seconds})).await.data(200);
+        shop.mine(13).await;
+        let webhook = until_told(&receiver, "payment.confirmed", &order).await;
+        assert_eq!(webhook["data"]["transaction_hash"], paid["transaction_hash"]);
+        assert_eq!(told(&receiver.journal(), "payment.confirmed", &order).len(), 1);
+        let order = shop.look(&order).await;
+        assert_eq!((&order["status"], &order["amount_received"]), (&json!("confirmed"), &json!("100.00")));
+    }
+);

@@ -159,22 +159,25 @@ on_both_databases!(sigterm_ends_the_process_with_0_and_the_next_one_goes_on, asy
     assert_eq!(process.terminate().await.code(), 0);
 });
 
-on_both_databases!(another_secret_lets_nobody_in_with_an_old_token_unless_it_knows_the_old_one, async |db: TestDatabase| {
-    let first = Installation::on(&db).with("CRYPTOPAY_SECRET", SECRET);
-    let process = first.start().await;
-    let shop = Shop::register(&process.client()).await;
-    assert_eq!(process.terminate().await.code(), 0);
+on_both_databases!(
+    another_secret_lets_nobody_in_with_an_old_token_unless_it_knows_the_old_one,
+    async |db: TestDatabase| {
+        let first = Installation::on(&db).with("CRYPTOPAY_SECRET", SECRET);
+        let process = first.start().await;
+        let shop = Shop::register(&process.client()).await;
+        assert_eq!(process.terminate().await.code(), 0);
 
-    let other = first.with("CRYPTOPAY_SECRET", OTHER_SECRET);
-    let process = other.start().await;
-    let me = shop.client.at(process.base()).get("/api/auth/me/").await;
-    me.error(401, "TOKEN_INVALID");
-    assert_eq!(process.terminate().await.code(), 0);
+        let other = first.with("CRYPTOPAY_SECRET", OTHER_SECRET);
+        let process = other.start().await;
+        let me = shop.client.at(process.base()).get("/api/auth/me/").await;
+        me.error(401, "TOKEN_INVALID");
+        assert_eq!(process.terminate().await.code(), 0);
 
-    let rotated = other.with("CRYPTOPAY_SECRET_PREVIOUS", SECRET);
-    let process = rotated.start().await;
-    shop.client.at(process.base()).get("/api/auth/me/").await.data(200);
-});
+        let rotated = other.with("CRYPTOPAY_SECRET_PREVIOUS", SECRET);
+        let process = rotated.start().await;
+        shop.client.at(process.base()).get("/api/auth/me/").await.data(200);
+    }
+);
 
 #[test]
 fn a_database_that_is_away_is_waited_for_and_used_within_5_seconds_of_its_return() {
@@ -208,9 +211,13 @@ fn a_database_that_is_away_is_waited_for_and_used_within_5_seconds_of_its_return
 fn migrations_go_up_down_and_up_again_from_the_command_line() {
     block_on(async {
         let installation = Installation::bare();
-        for (command, says) in
-            [("up", "up to date"), ("status", "applied"), ("down", "taken back"), ("status", "pending"), ("up", "up to date")]
-        {
+        for (command, says) in [
+            ("up", "up to date"),
+            ("status", "applied"),
+            ("down", "taken back"),
+            ("status", "pending"),
+            ("up", "up to date"),
+        ] {
             let ended = installation.run(["migrate", command]).await;
             assert_eq!(ended.code(), 0, "{command}: {ended:?}");
             assert!(ended.stdout.contains(says), "{command}: {ended:?}");

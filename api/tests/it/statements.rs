@@ -24,7 +24,8 @@ fn transactions(log: &str) -> Vec<Vec<String>> {
         // `2026-01-31 23:59:59.000 UTC [4711] LOG:  execute sqlx_s_1: SELECT 1`, or `LOG:  statement: BEGIN`.
         let Some((head, rest)) = line.split_once("] LOG:  ") else { continue };
         let Some((_, process)) = head.rsplit_once('[') else { continue };
-        let Some((_, sql)) = rest.split_once(": ").filter(|(kind, _)| *kind == "statement" || kind.starts_with("execute"))
+        let Some((_, sql)) =
+            rest.split_once(": ").filter(|(kind, _)| *kind == "statement" || kind.starts_with("execute"))
         else {
             continue;
         };

@@ -14,7 +14,8 @@ pub(super) async fn ensure(context: &Context, access: &ChainAccess, fence: &Fenc
     let slug = access.chain.slug.as_str();
     let window = chain_block::Entity::window(&context.database, slug).await?;
     let height = signed_to_unsigned(fence.height);
-    if window.len() > 1 || height == 0 {
+    // A chain's very first block has nothing below it, but it too has to be held.
+    if window.len() > 1 || (height == 0 && !window.is_empty()) {
         return Ok(false);
     }
     let from = height.saturating_sub(u64::from(access.chain.reorg_depth));

@@ -66,6 +66,26 @@ on_both_databases!(a_slow_answer_does_not_hold_what_is_told_to_the_same_endpoint
     workers.await.unwrap();
 });
 
+on_both_databases!(requests_in_flight_keep_no_connection_to_the_database, async |db: TestDatabase| {
+    const ORDERS: usize = 20;
+    // Several times as many requests at once as the pool has connections.
+    let (world, shop) = World::with_shop(db, "order.created").await;
+    let others = WebhookReceiver::start().await;
+    let mut endpoints = vec![shop.endpoint.id];
+    for number in 0..6 {
+        let url = others.url(&format!("/{number}"));
+        endpoints.push(world.endpoint(&shop.merchant, &url, "order.created").await.id);
+    }
+    for _ in 0..ORDERS {
+        world.order(&shop.merchant, Ask::default()).await;
+    }
+    tokio::time::timeout(PATIENCE, world.drain()).await.expect("requests and their records wait for each other");
+    for endpoint in endpoints {
+        let delivered = world.deliveries(endpoint).await;
+        assert!(delivered.len() == ORDERS && delivered.iter().all(|row| row.state == DeliveryState::Delivered));
+    }
+});
+
 on_both_databases!(an_orders_own_url_is_served_by_its_origin, async |db: TestDatabase| {
     let (world, shop) = World::with_shop(db, "payment.pending").await;
     let (dead, alive) = (WebhookReceiver::start().await, WebhookReceiver::start().await);

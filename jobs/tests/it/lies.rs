@@ -61,9 +61,7 @@ on_both_databases!(whatever_fails_the_cursor_waits_and_the_payment_is_found_afte
             world.mine(2).await;
             let before = world.cursor().await;
             world.client.fail(call, failure);
-            for _ in 0..2 {
-                world.drain().await;
-            }
+            world.drain().await;
             let cursor = world.cursor().await;
             assert_eq!((cursor.height, cursor.hash), (before.height, before.hash), "{told}");
             assert_eq!(cursor.health, "unreachable", "{told}");

@@ -6,13 +6,13 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that cannot go on should say so at once"
 )]
 
 mod deadlines;
 mod deliveries;
+mod histories;
 mod isolation;
 mod leases;
 mod lies;

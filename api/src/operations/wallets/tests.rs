@@ -195,7 +195,8 @@ on_both_databases!(a_new_address_is_claimed_and_the_old_one_stays_watched, async
     assert!(moved.is_active && moved.address.unwrap().to_string() == TWO);
     let both: BTreeSet<_> = [(ONE.to_owned(), wallet.id), (TWO.to_owned(), wallet.id)].into();
     assert_eq!(held_by(&app, merchant.merchant_id()).await, both);
-    let unused = receiving_address::Entity::unused(app.database(), "base", cryptopay_domain::time::Timestamp::from_micros(i64::MAX)).await.unwrap();
+    let unused =
+        receiving_address::Entity::unused(app.database(), "base", Timestamp::from_micros(i64::MAX)).await.unwrap();
     assert_eq!(unused.iter().map(|claim| claim.address.to_string()).collect::<Vec<_>>(), [ONE]);
     // And back again: the claim is there still.
     change(&app, &merchant, wallet.id, json!({"address": ONE})).await.unwrap();

@@ -34,11 +34,11 @@ on_both_databases!(every_wrong_filter_is_named_alone_and_together, async |db: Te
         let path = world.path(operation);
         let mut together = Vec::new();
         for parameter in &operation.query {
-            let values = wrong_values(parameter)
-                .unwrap_or_else(|| panic!("what is wrong for {parameter} of {}?", operation.id));
+            let values =
+                wrong_values(parameter).unwrap_or_else(|| panic!("what is wrong for {parameter} of {}?", operation.id));
             for value in values {
                 let faults = client.get(&format!("{path}?{parameter}={value}")).await.faults();
-                assert_eq!(faults, [parameter.clone()], "{} {value}", operation.id);
+                assert!(faults.iter().eq([parameter]), "{parameter}={value} of {}: {faults:?}", operation.id);
                 asked += 1;
             }
             if let Some(value) = values.first() {

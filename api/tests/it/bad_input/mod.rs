@@ -71,7 +71,8 @@ impl Operation {
     /// The fields of the body.
     fn fields(&self) -> Vec<(String, Value)> {
         let properties = self.body.as_ref().and_then(|body| body["properties"].as_object());
-        properties.map(|fields| fields.iter().map(|(name, schema)| (name.clone(), schema.clone())).collect())
+        properties
+            .map(|fields| fields.iter().map(|(name, schema)| (name.clone(), schema.clone())).collect())
             .unwrap_or_default()
     }
 
@@ -152,11 +153,7 @@ impl World {
 
     /// A path of this operation that works for the owner.
     fn path(&self, operation: &Operation) -> String {
-        if operation.names_an_object() {
-            operation.at(&self.objects_of(operation)[0])
-        } else {
-            operation.at("base")
-        }
+        if operation.names_an_object() { operation.at(&self.objects_of(operation)[0]) } else { operation.at("base") }
     }
 
     /// A body in which nothing is wrong with the fields.

@@ -15,19 +15,55 @@ fn cases() -> Vec<(&'static str, &'static str, Vec<Value>)> {
         values
     };
     let amounts = texts(&[
-        "1e5", "-1", "0", "0.00", "NaN", "Infinity", "", " ", "1,5", "1_000", "+1", "0x10", ".", "1..2", "--1", "١",
-        "1.1234567", "1000000000000000", "100 USDC", "1 000",
+        "1e5",
+        "-1",
+        "0",
+        "0.00",
+        "NaN",
+        "Infinity",
+        "",
+        " ",
+        "1,5",
+        "1_000",
+        "+1",
+        "0x10",
+        ".",
+        "1..2",
+        "--1",
+        "١",
+        "1.1234567",
+        "1000000000000000",
+        "100 USDC",
+        "1 000",
     ]);
     let amounts = with(amounts, vec![many("9", 60), json!(format!("0.{}1", "0".repeat(59)))]);
     let addresses = texts(&[
-        "", "0x", "0xA1", "00000000000000000000000000000000000000a1", "0x0000000000000000000000000000000000000000",
-        "0x833589FCD6eDb6E08f4c7C32D4f71b54bdA02914", "0xg000000000000000000000000000000000000000", "vitalik.eth",
-        "0x00000000000000000000000000000000000000a1a1", "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq",
+        "",
+        "0x",
+        "0xA1",
+        "00000000000000000000000000000000000000a1",
+        "0x0000000000000000000000000000000000000000",
+        "0x833589FCD6eDb6E08f4c7C32D4f71b54bdA02914",
+        "0xg000000000000000000000000000000000000000",
+        "vitalik.eth",
+        "0x00000000000000000000000000000000000000a1a1",
+        "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq",
     ]);
     let webhook_urls = texts(&[
-        "", "shop.example", "ftp://shop.example/", "javascript:alert(1)", "http://", "https://user:pw@shop.example/",
-        "http://10.0.0.1/", "http://169.254.169.254/latest/meta-data", "http://[fd00::1]/", "http://192.168.1.1:8080/",
-        "http://0.0.0.0/", "http://100.64.0.1/", "http://[::ffff:10.0.0.1]/", "http://2852039166/",
+        "",
+        "shop.example",
+        "ftp://shop.example/",
+        "javascript:alert(1)",
+        "http://",
+        "https://user:pw@shop.example/",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[fd00::1]/",
+        "http://192.168.1.1:8080/",
+        "http://0.0.0.0/",
+        "http://100.64.0.1/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://2852039166/",
     ]);
     let webhook_urls = with(webhook_urls, vec![url(2_049)]);
     let events = vec![json!(["payment.paid"]), json!(["*", "payment.confirmd"]), json!([""]), json!([])];
@@ -38,37 +74,65 @@ fn cases() -> Vec<(&'static str, &'static str, Vec<Value>)> {
         (
             "createPaymentOrder",
             "order_info",
-            with(texts(&["", "{", "premium plan", "undefined", "{'a': 1}", "{\"a\":}", "NaN"]), vec![
-                json!(format!("\"{}\"", "x".repeat(8_192))),
-            ]),
+            with(
+                texts(&["", "{", "premium plan", "undefined", "{'a': 1}", "{\"a\":}", "NaN"]),
+                vec![json!(format!("\"{}\"", "x".repeat(8_192)))],
+            ),
         ),
         (
             "createPaymentOrder",
             "nonce",
-            vec![json!(-1), json!(1.5), json!("one"), json!("-1"), json!(9_223_372_036_854_775_808_u64), json!(1e300), json!("")],
+            vec![
+                json!(-1),
+                json!(1.5),
+                json!("one"),
+                json!("-1"),
+                json!(9_223_372_036_854_775_808_u64),
+                json!(1e300),
+                json!(""),
+            ],
         ),
         ("createPaymentOrder", "webhook_url", webhook_urls.clone()),
         (
             "createPaymentOrder",
             "redirect_url",
-            with(texts(&["", "shop.example", "javascript:alert(1)", "data:text/html,x", "//shop.example"]), vec![url(2_049)]),
+            with(
+                texts(&["", "shop.example", "javascript:alert(1)", "data:text/html,x", "//shop.example"]),
+                vec![url(2_049)],
+            ),
         ),
         (
             "createPaymentOrder",
             "expires_at",
             texts(&[
-                "", "tomorrow", "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01",
-                "1767225600", "99999-01-01T00:00:00Z",
+                "",
+                "tomorrow",
+                "2001-01-01T00:00:00Z",
+                "2999-01-01T00:00:00Z",
+                "2026-02-30T00:00:00Z",
+                "2026-01-01",
+                "1767225600",
+                "99999-01-01T00:00:00Z",
             ]),
         ),
-        ("createMerchantWallet", "address", with(addresses.clone(), texts(&[
-            "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48",
-        ]))),
+        (
+            "createMerchantWallet",
+            "address",
+            with(
+                addresses.clone(),
+                texts(&["0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"]),
+            ),
+        ),
         ("createMerchantWallet", "blockchain", texts(&["", "dogechain"])),
         ("createMerchantWallet", "label", vec![many("x", 101)]),
-        ("updateMerchantWallet", "address", with(addresses, texts(&[
-            "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913",
-        ]))),
+        (
+            "updateMerchantWallet",
+            "address",
+            with(
+                addresses,
+                texts(&["0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"]),
+            ),
+        ),
         ("updateMerchantWallet", "blockchain", texts(&["", "dogechain", "ethereum"])),
         ("createWebhookEndpoint", "url", webhook_urls.clone()),
         ("createWebhookEndpoint", "events", events.clone()),

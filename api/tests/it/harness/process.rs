@@ -208,7 +208,10 @@ impl Printed {
 
     /// The text as soon as `enough` says so; `None` when the process ends before.
     async fn until(&mut self, mut enough: impl FnMut(&str) -> bool) -> Option<String> {
-        within(LIMIT, "what the process should print", self.0.wait_for(|text| enough(text))).await.ok().map(|t| t.clone())
+        within(LIMIT, "what the process should print", self.0.wait_for(|text| enough(text)))
+            .await
+            .ok()
+            .map(|t| t.clone())
     }
 
     async fn end(&mut self) {
