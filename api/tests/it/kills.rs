@@ -41,9 +41,9 @@ on_both_databases!(a_process_that_is_killed_at_any_moment_loses_and_repeats_noth
     let selling = tokio::spawn(Seller { shop, places }.sell_until(Arc::clone(&enough)));
 
     for kill in 0..if long_tests_wanted() { KILLS_IF_LONG } else { KILLS } {
-        // Not to wait for something, but to kill at no moment in particular: half of the time before the new process
-        // has taken over the lease of the dead one, which takes 3 s.
-        let moment = if kill % 2 == 0 { 0..1_500 } else { 3_000..5_000 };
+        // Not to wait for something, but to kill at no moment in particular: mostly before the new process has taken
+        // over the lease of the dead one, which takes 3 s; now and then well after it.
+        let moment = if kill % 3 == 1 { 3_000..5_000 } else { 0..1_500 };
         sleep(Duration::from_millis(chance.random_range(moment))).await;
         process.kill_9();
         process = installation.start().await;
