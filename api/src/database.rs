@@ -117,14 +117,6 @@ pub async fn check_not_newer(database: &DatabaseConnection) -> Result<(), Schema
     if unknown.is_empty() { Ok(()) } else { Err(SchemaError::Newer(unknown.join(", "))) }
 }
 
-/// Whether every migration is applied.
-///
-/// # Errors
-/// Only failures of the database.
-pub async fn is_current(database: &DatabaseConnection) -> Result<bool, DbErr> {
-    Ok(Migrator::get_pending_migrations(database).await?.is_empty())
-}
-
 /// A lock beside the SQLite file, held while this is alive: the system gives it back however the process ends.
 async fn lock_file(path: &Path) -> Result<File, SchemaError> {
     let mut name = path.as_os_str().to_owned();
