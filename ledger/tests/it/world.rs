@@ -372,7 +372,7 @@ impl World {
 
     pub(crate) async fn missing(&self) -> Vec<TransferId> {
         let alive: BTreeSet<Hash> = self.chain.transactions().map(|payment| payment.tx_hash).collect();
-        let missing = transfer::Entity::missing(self.db(), self.slug, self.now, 1_000).await.unwrap();
+        let missing = transfer::Entity::missing(self.db(), self.slug, 1_000).await.unwrap();
         let scanned = self.cursor().await.height;
         missing
             .into_iter()
