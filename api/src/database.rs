@@ -16,6 +16,9 @@ const MAX_CONNECTIONS: u32 = 24;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a writer waits for SQLite's one write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits on PostgreSQL for what another transaction holds. Source: the REST contract's wait for the
+/// first request with an idempotency key.
+const LOCK_TIMEOUT: &str = "5s";
 /// Key of the advisory lock under which the schema is migrated (PostgreSQL).
 const MIGRATION_LOCK: i64 = 0x43_50_5f_6d_69_67;
 
@@ -61,6 +64,7 @@ pub async fn open(url: &DatabaseUrl) -> Result<DatabaseConnection, SchemaError> 
         .idle_timeout(Duration::from_secs(300))
         .connect_lazy(true)
         .sqlx_logging(false)
+        .map_sqlx_postgres_opts(|postgres| postgres.options([("lock_timeout", LOCK_TIMEOUT)]))
         .map_sqlx_sqlite_opts(|sqlite| {
             sqlite
                 .journal_mode(sea_orm::sqlx::sqlite::SqliteJournalMode::Wal)

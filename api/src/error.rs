@@ -145,7 +145,8 @@ impl From<DbErr> for ApiError {
         match &error {
             DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(&error),
             DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))
-                if inner.to_string().contains("connection") || error.is_conflict() =>
+                if ["connection", "lock timeout"].iter().any(|known| inner.to_string().contains(known))
+                    || error.is_conflict() =>
             {
                 Self::unavailable(&error)
             }

@@ -142,6 +142,11 @@ impl Fields {
         self.faults.contains_key(name)
     }
 
+    /// Every field as it was sent, sorted by name.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
     /// Fields that the request has and nobody reads, to be named in the answer's message.
     pub fn ignored(&self) -> &[String] {
         &self.ignored

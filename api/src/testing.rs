@@ -15,6 +15,7 @@ use crate::config::{Config, Environment, Role};
 use crate::fields::Fields;
 use crate::live::Live;
 use crate::operations::accounts;
+use crate::operations::once::{Answer, Once};
 use crate::principal::{Principal, authenticate};
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
@@ -74,4 +75,9 @@ pub(crate) async fn merchant(app: &App, username: &str) -> Principal {
 pub(crate) fn fields<T: Type>(body: Value) -> Fields {
     let Value::Object(values) = body else { panic!("a body is an object") };
     Fields::judged_by::<T>(values)
+}
+
+/// A request without an idempotency key whose answer nobody reads.
+pub(crate) fn once<T>() -> Once<T> {
+    Once::without_key(|_| Answer::default())
 }

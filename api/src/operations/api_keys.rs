@@ -8,7 +8,9 @@ use cryptopay_entity::{api_key, clock, transact};
 use sea_orm::DbErr;
 use serde_json::json;
 
+use super::once::{Once, Outcome};
 use super::payment_orders::audit;
+use super::stop::Stop;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -36,7 +38,10 @@ pub async fn list(
     Ok((count, api_key::Entity::list_owned(app.database(), merchant, offset, limit).await?))
 }
 
-/// Makes a key. The second half of the answer is the only copy of the key itself.
+/// A new key: its row, and the only copy of the key itself.
+pub type NewKey = (api_key::Model, ApiKey);
+
+/// Makes a key.
 ///
 /// # Errors
 /// Every faulty field at once; `PERMISSION_DENIED` without the scope `manage`, or for an API key that asks for a key
@@ -45,8 +50,12 @@ pub async fn create(
     app: &App,
     principal: &Principal,
     mut fields: Fields,
-) -> Result<(api_key::Model, ApiKey), ApiError> {
+    once: Once<NewKey>,
+) -> Result<Outcome<NewKey>, ApiError> {
     principal.require(Scope::Manage)?;
+    if let Some(given) = once.given(app).await? {
+        return Ok(given);
+    }
     let name = judge_name(&mut fields);
     let scopes = judge_scopes(&mut fields);
     let now = clock::database_now(app.database()).await?;
@@ -65,16 +74,19 @@ pub async fn create(
         scopes,
         expires_at,
     };
-    let key = transact!(app.database(), |txn| {
+    transact!(app.database(), |txn| {
+        if let Some(given) = once.begin(app, txn).await? {
+            return Ok(given);
+        }
         let now = clock::database_now(txn).await?;
         let key = api_key::Entity::add(txn, new.clone(), now).await?;
         let details = json!({
             "name": new.name, "scopes": new.scopes, "expires_at": expires_at.map(|time| time.to_string()),
         });
         audit(txn, principal, "api_key.create", &key.id.to_string(), details, now).await?;
-        Ok::<api_key::Model, DbErr>(key)
-    })?;
-    Ok((key, secret))
+        once.keep(app, txn, (key, secret.clone())).await
+    })
+    .map_err(Stop::into)
 }
 
 /// Takes a key back, for good.
@@ -142,10 +154,10 @@ mod tests {
     use crate::error::ErrorCode;
     use crate::principal::authenticate;
     use crate::rest::api_keys::CreateApiKey;
-    use crate::testing::{app, fields, merchant};
+    use crate::testing::{app, fields, merchant, once};
 
     async fn made(app: &App, who: &Principal, body: Value) -> Result<(api_key::Model, ApiKey), ApiError> {
-        create(app, who, fields::<CreateApiKey>(body)).await
+        create(app, who, fields::<CreateApiKey>(body), once()).await.map(|outcome| outcome.made().unwrap())
     }
 
     fn refused<T>(result: Result<T, ApiError>) -> ErrorCode {

@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod api_keys;
 pub mod blockchains;
 pub mod events;
+pub mod once;
 pub mod payment_orders;
 pub mod payment_page;
 pub mod sandbox;

@@ -21,6 +21,8 @@ use sea_orm::{ConnectionTrait, EntityTrait};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::once::{Once, Outcome};
+use super::stop::Stop;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -44,7 +46,15 @@ pub type OrderView = OrderSnapshot;
 ///
 /// # Errors
 /// Every faulty field at once; `SERVICE_UNAVAILABLE` while the chain has no verified height.
-pub async fn create(app: &App, principal: &Principal, fields: Fields) -> Result<(OrderView, Fields), ApiError> {
+pub async fn create(
+    app: &App,
+    principal: &Principal,
+    fields: Fields,
+    once: Once<OrderView>,
+) -> Result<Outcome<OrderView>, ApiError> {
+    if let Some(given) = once.given(app).await? {
+        return Ok(given);
+    }
     let merchant = principal.merchant_id();
     let mut fields = fields;
     let request = CreateRequest::parse(app, &mut fields);
@@ -67,6 +77,9 @@ pub async fn create(app: &App, principal: &Principal, fields: Fields) -> Result<
         return Err(fields.faulty());
     };
     let created = transact!(app.database(), |txn| {
+        if let Some(given) = once.begin(app, txn).await? {
+            return Ok((given, Nudges::default()));
+        }
         let place = merchant_wallet::Entity::paying_place(txn, merchant, &request.chain.slug).await?;
         let mut judged = fields.clone();
         let expires_at = judge_expiry(&mut judged, place.now);
@@ -80,26 +93,44 @@ pub async fn create(app: &App, principal: &Principal, fields: Fields) -> Result<
         let new = request.order(merchant, wallet, address, expires_at);
         let scanned = Scanned { height, block_time };
         let (order, nudges) = cryptopay_ledger::create_order(txn, new, scanned, place.now).await?;
-        Ok((order, nudges, height))
+        let view = cryptopay_ledger::snapshot(&order, None, height);
+        Ok((once.keep(app, txn, view).await?, nudges))
     });
     match created {
-        Ok((order, nudges, height)) => {
+        Ok((outcome, nudges)) => {
             app.context.queue.nudge(nudges);
-            Ok((cryptopay_ledger::snapshot(&order, None, height), fields))
+            Ok(outcome)
         }
         Err(CreateError::Ledger(LedgerError::Refused(Refusal::NonceUsed { .. }))) => {
             Err(cryptopay_ledger::nonce_owner(app.database(), merchant, request.nonce).await?.into())
         }
-        Err(CreateError::Ledger(error)) => Err(error.into()),
-        Err(CreateError::Faulty(error)) => Err(error),
+        Err(error) => Err(error.into_answer()),
     }
 }
 
-/// Why an order was not created.
+/// Why an order was not created, or nothing assigned to it.
 #[derive(Debug)]
 enum CreateError {
     Ledger(LedgerError),
     Faulty(ApiError),
+}
+
+impl CreateError {
+    fn into_answer(self) -> ApiError {
+        match self {
+            Self::Ledger(error) => error.into(),
+            Self::Faulty(error) => error,
+        }
+    }
+}
+
+impl From<Stop> for CreateError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Database(error) => error.into(),
+            Stop::Answer(error) => Self::Faulty(*error),
+        }
+    }
 }
 
 impl From<LedgerError> for CreateError {
@@ -388,7 +419,16 @@ pub async fn resolve(app: &App, principal: &Principal, id: &str, mut fields: Fie
 ///
 /// # Errors
 /// Faulty fields; `INVALID_STATE`.
-pub async fn assign(app: &App, principal: &Principal, id: &str, mut fields: Fields) -> Result<OrderView, ApiError> {
+pub async fn assign(
+    app: &App,
+    principal: &Principal,
+    id: &str,
+    mut fields: Fields,
+    once: Once<OrderView>,
+) -> Result<Outcome<OrderView>, ApiError> {
+    if let Some(given) = once.given(app).await? {
+        return Ok(given);
+    }
     let order = find(app, principal, id).await?;
     let tx_hash: Option<Hash> = fields.text("transaction_hash").map(str::to_lowercase).and_then(|text| {
         let parsed = text.parse().map_err(|_| "Enter a transaction hash: 0x and 64 hexadecimal digits.");
@@ -406,17 +446,24 @@ pub async fn assign(app: &App, principal: &Principal, id: &str, mut fields: Fiel
     let note = fields.text("note").unwrap_or_default().to_owned();
     let evidence = json!({"method": "manual", "by": principal.actor(), "note": note}).to_string();
     let assignment = Assignment { tx_hash, position, units, evidence };
-    let nudges = transact!(app.database(), |txn| {
+    let (outcome, nudges) = transact!(app.database(), |txn| {
+        if let Some(given) = once.begin(app, txn).await? {
+            return Ok((given, Nudges::default()));
+        }
         let now = clock::business_now(txn).await?;
         let occasion = Occasion { registry: &app.context.registry, cause: "assigned by the merchant", now };
         let merchant = principal.merchant_id();
         let nudges = cryptopay_ledger::assign(txn, occasion, merchant, order.id, assignment.clone()).await?;
         let details = json!({"transaction_hash": tx_hash, "note": note});
         audit(txn, principal, "order.allocate", order.order_id.as_str(), details, now).await?;
-        Ok::<Nudges, LedgerError>(nudges)
-    })?;
+        let assigned = payment_order::Entity::find_owned(txn, merchant, order.id).await?;
+        let assigned = assigned.ok_or_else(|| LedgerError::from(Refusal::OrderNotFound))?;
+        let view = one_view(txn, assigned).await.map_err(CreateError::Faulty)?;
+        Ok::<_, CreateError>((once.keep(app, txn, view).await?, nudges))
+    })
+    .map_err(CreateError::into_answer)?;
     app.context.queue.nudge(nudges);
-    get(app, principal, id).await
+    Ok(outcome)
 }
 
 /// The history of an order, oldest first.

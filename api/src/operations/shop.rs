@@ -24,7 +24,7 @@ use crate::principal::{Credential, Principal};
 use crate::rest::types::CreatePaymentOrder;
 use crate::rest::wallets::CreateWallet;
 use crate::rest::{self, payment_page, sandbox};
-use crate::testing::{app, fields};
+use crate::testing::{app, fields, once};
 
 /// Height at which every chain begins.
 pub(crate) const FIRST: u64 = 1_000;
@@ -78,7 +78,7 @@ impl Shop {
         let address: AccountAddress = format!("0xa11ce{:035x}", self.made).parse().unwrap();
         for slug in ["base", "polygon"] {
             let body = json!({"blockchain": slug, "address": address.to_key()});
-            wallets::create(&self.app, &principal, fields::<CreateWallet>(body)).await.unwrap();
+            wallets::create(&self.app, &principal, fields::<CreateWallet>(body), once()).await.unwrap();
         }
         (principal, address)
     }
@@ -90,8 +90,8 @@ impl Shop {
             "amount": "100.00", "currency": "USDC", "blockchain": "base", "nonce": self.made,
             "order_info": "{\"private\":1}", "redirect_url": "https://shop.example/thanks",
         });
-        let (order, _) =
-            payment_orders::create(&self.app, principal, fields::<CreatePaymentOrder>(body)).await.unwrap();
+        let fields = fields::<CreatePaymentOrder>(body);
+        let order = payment_orders::create(&self.app, principal, fields, once()).await.unwrap().made().unwrap();
         self.row(principal, &order.order_id.to_string()).await
     }
 

@@ -17,6 +17,7 @@ use cryptopay_entity::{clock, merchant, merchant_wallet, receiving_address, tran
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 
+use super::once::{Once, Outcome};
 use super::payment_orders::{audit, parse_chain};
 use super::stop::Stop;
 use crate::app::App;
@@ -31,7 +32,25 @@ pub type Changed = (Model, String);
 ///
 /// # Errors
 /// Every faulty field at once.
-pub async fn create(app: &App, principal: &Principal, fields: Fields) -> Result<Changed, ApiError> {
+pub async fn create(
+    app: &App,
+    principal: &Principal,
+    fields: Fields,
+    once: Once<Changed>,
+) -> Result<Outcome<Changed>, ApiError> {
+    if let Some(given) = once.given(app).await? {
+        return Ok(given);
+    }
+    let outcome = create_anew(app, principal, fields, &once).await;
+    once.or_given(app, outcome).await
+}
+
+async fn create_anew(
+    app: &App,
+    principal: &Principal,
+    fields: Fields,
+    once: &Once<Changed>,
+) -> Result<Outcome<Changed>, ApiError> {
     let merchant = principal.merchant_id();
     let mut fields = fields;
     let chain = parse_chain(app, &mut fields);
@@ -42,7 +61,10 @@ pub async fn create(app: &App, principal: &Principal, fields: Fields) -> Result<
     }
     fields.finish()?;
     let (Some(chain), Some(address)) = (chain, address) else { return Err(fields.faulty()) };
-    let (wallet, sentence) = transact!(app.database(), |txn| {
+    let outcome = transact!(app.database(), |txn| {
+        if let Some(given) = once.begin(app, txn).await? {
+            return Ok(given);
+        }
         merchant::Entity::lock(txn, merchant).await?;
         let now = clock::business_now(txn).await?;
         let mut fields = fields.clone();
@@ -62,10 +84,11 @@ pub async fn create(app: &App, principal: &Principal, fields: Fields) -> Result<
         let place = Place { claimed, active };
         let sentence = place.put(txn, &mut wallet, wanted, now).await?;
         record(txn, principal, "wallet.create", &wallet, now).await?;
-        Ok::<_, Stop>((wallet, sentence))
+        let message = fields.message(&format!("Wallet added. {sentence}"));
+        once.keep(app, txn, (wallet, message)).await
     })?;
-    app.context.queue.scan(&wallet.chain);
-    Ok((wallet, fields.message(&format!("Wallet added. {sentence}"))))
+    app.context.queue.scan(&chain.slug);
+    Ok(outcome)
 }
 
 /// Changes what is sent of a wallet and keeps the rest. A new address serves new orders only.

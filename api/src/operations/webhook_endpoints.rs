@@ -22,6 +22,7 @@ use serde_json::json;
 
 pub use deliveries::{DeliveryDetail, DeliveryView, get_delivery, list_deliveries, redeliver};
 
+use super::once::{Once, Outcome};
 use super::payment_orders::{audit, webhook_policy};
 use super::stop::Stop;
 use crate::app::{App, EndpointSecrets, is_implicit};
@@ -88,7 +89,10 @@ pub fn new_secret(app: &App, merchant: MerchantId) -> Result<(String, String), A
     Ok((secret, sealed))
 }
 
-/// Registers an endpoint; gives it with its secret, and the message.
+/// A new endpoint, its secret in clear text, and the message.
+pub type NewView = (EndpointView, String, String);
+
+/// Registers an endpoint.
 ///
 /// # Errors
 /// Every faulty field at once.
@@ -96,7 +100,21 @@ pub async fn create(
     app: &App,
     principal: &Principal,
     fields: Fields,
-) -> Result<(EndpointView, String, String), ApiError> {
+    once: Once<NewView>,
+) -> Result<Outcome<NewView>, ApiError> {
+    if let Some(given) = once.given(app).await? {
+        return Ok(given);
+    }
+    let outcome = create_anew(app, principal, fields, &once).await;
+    once.or_given(app, outcome).await
+}
+
+async fn create_anew(
+    app: &App,
+    principal: &Principal,
+    fields: Fields,
+    once: &Once<NewView>,
+) -> Result<Outcome<NewView>, ApiError> {
     let merchant = principal.merchant_id();
     let mut fields = fields;
     let url = parse_url(app, &mut fields);
@@ -114,7 +132,10 @@ pub async fn create(
         is_active: fields.flag("is_active").unwrap_or(true),
         secret: sealed,
     };
-    let endpoint = transact!(app.database(), |txn| {
+    transact!(app.database(), |txn| {
+        if let Some(given) = once.begin(app, txn).await? {
+            return Ok(given);
+        }
         merchant::Entity::lock(txn, merchant).await?;
         let now = clock::business_now(txn).await?;
         let mut fields = fields.clone();
@@ -122,11 +143,11 @@ pub async fn create(
         fields.finish()?;
         let endpoint = webhook_endpoint::Entity::add(txn, new.clone(), now).await?;
         record(txn, principal, "webhook_endpoint.create", &endpoint, now).await?;
-        Ok::<_, Stop>(endpoint)
-    })?;
-    let state = EndpointState::of(&endpoint, None);
-    let message = fields.message("Webhook endpoint added. Keep its secret: it verifies the signatures.");
-    Ok((EndpointView { endpoint, state }, secret, message))
+        let state = EndpointState::of(&endpoint, None);
+        let message = fields.message("Webhook endpoint added. Keep its secret: it verifies the signatures.");
+        once.keep(app, txn, (EndpointView { endpoint, state }, secret.clone(), message)).await
+    })
+    .map_err(Stop::into)
 }
 
 /// Changes what is sent of an endpoint and keeps the rest. Activating a disabled one, or giving it another url, forgets

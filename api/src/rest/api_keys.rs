@@ -4,15 +4,17 @@ use cryptopay_domain::merchant::Scope;
 use cryptopay_entity::api_key;
 use poem::Request;
 use poem::web::Data;
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::{Enum, Object, OpenApi};
 
 use super::Tag;
 use super::body::Body;
-use super::envelope::{Answer, Created, Listed, Nothing, Success};
+use super::envelope::{Answer, Listed, Nothing, Success};
+use super::once::{CreatedOnce, answer};
 use super::pages::ListQuery;
 use crate::app::App;
-use crate::operations::api_keys;
+use crate::operations::api_keys::{self, NewKey};
+use crate::operations::once::Once;
 use crate::principal::{Manager, Reader};
 use crate::security::api_keys::ApiKey;
 
@@ -47,10 +49,19 @@ impl ApiKeys {
     ///
     /// Needs the scope `manage`. A key with the scope `manage` can only be made with an access token from login.
     #[oai(path = "/", method = "post", operation_id = "createApiKey")]
-    async fn create(&self, app: Data<&App>, auth: Manager, body: Body<CreateApiKey>) -> Answer<Created<CreatedApiKey>> {
+    async fn create(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Makes a repeated request safe: 1 to 255 visible ASCII characters, kept for 24 hours
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<String>>,
+        body: Body<CreateApiKey>,
+    ) -> Answer<CreatedOnce<CreatedApiKey>> {
         let message = body.fields.message("API key created. Keep the secret; it is not shown again.");
-        let (key, secret) = api_keys::create(&app, &auth.0, body.fields).await?;
-        Ok(Created(CreatedApiKey::new(&key, &secret), message))
+        let words = move |(key, secret): &NewKey| answer(&CreatedApiKey::new(key, secret), &message);
+        let once = Once::new(&auth.0, idempotency_key.as_deref(), "createApiKey", &body.fields, words)?;
+        Ok(api_keys::create(&app, &auth.0, body.fields, once).await?.into())
     }
 
     /// Delete an API key

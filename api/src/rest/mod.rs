@@ -7,6 +7,7 @@ pub mod body;
 pub mod document;
 pub mod envelope;
 pub mod events;
+pub mod once;
 pub mod pages;
 pub mod payment_orders;
 pub mod payment_page;

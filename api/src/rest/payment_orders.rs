@@ -4,15 +4,17 @@ use cryptopay_entity::payment_order::OrderFilter;
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::OpenApi;
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 
 use super::Tag;
 use super::body::Body;
-use super::envelope::{Answer, Created, Listed, Success};
+use super::envelope::{Answer, Listed, Success};
+use super::once::{CreatedOnce, answer};
 use super::pages::ListQuery;
 use super::types::{AllocateTransfer, CreatePaymentOrder, EventItem, PaymentOrder, ResolvePaymentOrder};
 use crate::app::App;
-use crate::operations::payment_orders;
+use crate::operations::once::Once;
+use crate::operations::payment_orders::{self, OrderView};
 use crate::principal::{Reader, Writer};
 
 /// The routes.
@@ -27,10 +29,15 @@ impl PaymentOrders {
         &self,
         app: Data<&App>,
         auth: Writer,
+        /// Makes a repeated request safe: 1 to 255 visible ASCII characters, kept for 24 hours
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
         body: Body<CreatePaymentOrder>,
-    ) -> Answer<Created<PaymentOrder>> {
-        let (order, fields) = payment_orders::create(&app, &auth.0, body.fields).await?;
-        Ok(Created(PaymentOrder::new(&order, &app.public_url), fields.message("Order created.")))
+    ) -> Answer<CreatedOnce<PaymentOrder>> {
+        let (message, url) = (body.fields.message("Order created."), app.public_url.clone());
+        let words = move |order: &OrderView| answer(&PaymentOrder::new(order, &url), &message);
+        let once = Once::new(&auth.0, key.as_deref(), "createPaymentOrder", &body.fields, words)?;
+        Ok(payment_orders::create(&app, &auth.0, body.fields, once).await?.into())
     }
 
     /// List payment orders
@@ -130,11 +137,16 @@ impl PaymentOrders {
         auth: Writer,
         /// Number of the order, or its `ORD-…`
         id: Path<String>,
+        /// Makes a repeated request safe: 1 to 255 visible ASCII characters, kept for 24 hours
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
         body: Body<AllocateTransfer>,
-    ) -> Answer<Created<PaymentOrder>> {
-        let message = body.fields.message("Transfer assigned.");
-        let order = payment_orders::assign(&app, &auth.0, &id, body.fields).await?;
-        Ok(Created(PaymentOrder::new(&order, &app.public_url), message))
+    ) -> Answer<CreatedOnce<PaymentOrder>> {
+        let (message, url) = (body.fields.message("Transfer assigned."), app.public_url.clone());
+        let words = move |order: &OrderView| answer(&PaymentOrder::new(order, &url), &message);
+        let operation = format!("allocateTransfer {}", id.as_str());
+        let once = Once::new(&auth.0, key.as_deref(), &operation, &body.fields, words)?;
+        Ok(payment_orders::assign(&app, &auth.0, &id, body.fields, once).await?.into())
     }
 
     /// The history of a payment order

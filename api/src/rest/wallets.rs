@@ -3,15 +3,17 @@
 use cryptopay_entity::merchant_wallet::{self, WalletFilter};
 use poem::Request;
 use poem::web::Data;
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::{Object, OpenApi};
 
 use super::Tag;
 use super::body::Body;
-use super::envelope::{Answer, Created, Listed, Nothing, Success};
+use super::envelope::{Answer, Listed, Nothing, Success};
+use super::once::{CreatedOnce, answer};
 use super::pages::ListQuery;
 use crate::app::App;
-use crate::operations::wallets;
+use crate::operations::once::Once;
+use crate::operations::wallets::{self, Changed};
 use crate::principal::{Manager, Reader};
 
 /// A wallet to add.
@@ -105,9 +107,18 @@ impl MerchantWallets {
     /// The first on a chain becomes active. A further one is added inactive unless `is_active` is true, which retires
     /// the other. An address that another merchant holds is added as inactive and `disputed`.
     #[oai(path = "/", method = "post", operation_id = "createMerchantWallet")]
-    async fn create(&self, app: Data<&App>, auth: Manager, body: Body<CreateWallet>) -> Answer<Created<Wallet>> {
-        let (wallet, message) = wallets::create(&app, &auth.0, body.fields).await?;
-        Ok(Created(Wallet::new(&wallet), message))
+    async fn create(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Makes a repeated request safe: 1 to 255 visible ASCII characters, kept for 24 hours
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+        body: Body<CreateWallet>,
+    ) -> Answer<CreatedOnce<Wallet>> {
+        let words = |(wallet, message): &Changed| answer(&Wallet::new(wallet), message);
+        let once = Once::new(&auth.0, key.as_deref(), "createMerchantWallet", &body.fields, words)?;
+        Ok(wallets::create(&app, &auth.0, body.fields, once).await?.into())
     }
 
     /// List wallets

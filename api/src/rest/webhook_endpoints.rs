@@ -6,15 +6,17 @@ use cryptopay_entity::webhook_delivery::DeliveryFilter;
 use cryptopay_jobs::webhooks::TestDelivery;
 use poem::Request;
 use poem::web::Data;
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::{Object, OpenApi};
 
 use super::Tag;
 use super::body::Body;
-use super::envelope::{Answer, Created, Listed, Nothing, Success};
+use super::envelope::{Answer, Listed, Nothing, Success};
+use super::once::{CreatedOnce, answer};
 use super::pages::ListQuery;
 use crate::app::App;
-use crate::operations::webhook_endpoints::{self, DeliveryDetail, DeliveryView, EndpointView};
+use crate::operations::once::Once;
+use crate::operations::webhook_endpoints::{self, DeliveryDetail, DeliveryView, EndpointView, NewView};
 use crate::principal::{Manager, Reader, Writer};
 
 /// An endpoint to register.
@@ -250,10 +252,15 @@ impl WebhookEndpoints {
         &self,
         app: Data<&App>,
         auth: Manager,
+        /// Makes a repeated request safe: 1 to 255 visible ASCII characters, kept for 24 hours
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
         body: Body<CreateWebhookEndpoint>,
-    ) -> Answer<Created<WebhookEndpoint>> {
-        let (view, secret, message) = webhook_endpoints::create(&app, &auth.0, body.fields).await?;
-        Ok(Created(WebhookEndpoint::new(&view, Some(secret)), message))
+    ) -> Answer<CreatedOnce<WebhookEndpoint>> {
+        let words =
+            |(view, secret, message): &NewView| answer(&WebhookEndpoint::new(view, Some(secret.clone())), message);
+        let once = Once::new(&auth.0, key.as_deref(), "createWebhookEndpoint", &body.fields, words)?;
+        Ok(webhook_endpoints::create(&app, &auth.0, body.fields, once).await?.into())
     }
 
     /// List webhook endpoints

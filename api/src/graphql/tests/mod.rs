@@ -66,7 +66,8 @@ impl Shop {
             "order_info": format!("{{\"basket\": {nonce}}}"), "nonce": nonce,
         });
         let fields = testing::fields::<CreatePaymentOrder>(body);
-        payment_orders::create(&self.app, &self.principal, fields).await.unwrap().0.order_id
+        let created = payment_orders::create(&self.app, &self.principal, fields, testing::once()).await;
+        created.unwrap().made().unwrap().order_id
     }
 
     fn request(&self, query: &str) -> Request {

@@ -16,7 +16,7 @@ use crate::principal::{Credential, Principal, authenticate};
 use crate::rest::api_keys::CreateApiKey;
 use crate::rest::auth::{Login, Refresh, Register, Verify};
 use crate::security::tokens::RefreshToken;
-use crate::testing::{PASSWORD, PUBLIC_URL, app, app_with, fields};
+use crate::testing::{PASSWORD, PUBLIC_URL, app, app_with, fields, once};
 
 const LIVE: [(&str, &str); 4] = [
     ("CRYPTOPAY_MODE", "live"),
@@ -293,7 +293,8 @@ on_both_databases!(a_logout_ends_its_own_login_only, async |db: TestDatabase| {
     assert_eq!(refused(renew(&app, one.refresh.expose()).await), ErrorCode::TokenInvalid);
 
     let who = principal(&app, &other).await.unwrap();
-    let (_, key) = api_keys::create(&app, &who, fields::<CreateApiKey>(json!({"name": "Shop"}))).await.unwrap();
+    let named = fields::<CreateApiKey>(json!({"name": "Shop"}));
+    let (_, key) = api_keys::create(&app, &who, named, once()).await.unwrap().made().unwrap();
     let by_key = authenticate(&app, key.expose()).await.unwrap();
     assert!(matches!(by_key.credential, Credential::Key { .. }));
     assert_eq!(refused(logout(&app, &by_key).await), ErrorCode::PermissionDenied);

@@ -11,7 +11,7 @@ use super::*;
 use crate::error::ErrorCode;
 use crate::principal::Credential;
 use crate::rest::wallets::{ChangeWallet, CreateWallet};
-use crate::testing::{app, app_with};
+use crate::testing::{app, app_with, once};
 
 const ONE: &str = "0x1111111111111111111111111111111111111111";
 const TWO: &str = "0x2222222222222222222222222222222222222222";
@@ -41,7 +41,8 @@ async fn live(db: &TestDatabase) -> App {
 }
 
 async fn add(app: &App, principal: &Principal, body: Value) -> Result<Changed, ApiError> {
-    create(app, principal, Fields::judged_by::<CreateWallet>(body.as_object().unwrap().clone())).await
+    let fields = Fields::judged_by::<CreateWallet>(body.as_object().unwrap().clone());
+    create(app, principal, fields, once()).await.map(|outcome| outcome.made().unwrap())
 }
 
 async fn change(app: &App, principal: &Principal, id: WalletId, body: Value) -> Result<Changed, ApiError> {

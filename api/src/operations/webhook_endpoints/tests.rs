@@ -14,7 +14,7 @@ use super::*;
 use crate::error::ErrorCode;
 use crate::principal::Credential;
 use crate::rest::webhook_endpoints::{ChangeWebhookEndpoint, CreateWebhookEndpoint};
-use crate::testing::app;
+use crate::testing::{app, once};
 
 const URL: &str = "https://shop.example/hooks";
 /// How long a request to this machine may take before a test fails.
@@ -49,7 +49,8 @@ async fn implicit(app: &App, principal: &Principal) -> String {
 }
 
 async fn add(app: &App, principal: &Principal, body: Value) -> Result<(EndpointView, String, String), ApiError> {
-    create(app, principal, Fields::judged_by::<CreateWebhookEndpoint>(body.as_object().unwrap().clone())).await
+    let fields = Fields::judged_by::<CreateWebhookEndpoint>(body.as_object().unwrap().clone());
+    create(app, principal, fields, once()).await.map(|outcome| outcome.made().unwrap())
 }
 
 /// Registers an endpoint at `url` for every event; its id and secret.

@@ -1,0 +1,203 @@
+//! Requests that may come twice: what an `Idempotency-Key` promises.
+//!
+//! The key's row is the first thing that the effect's own transaction writes, and the answer the last: so either both the
+//! effect and its answer are kept, or neither. A second request with the key waits for the first one's transaction, then
+//! finds its answer. Only successes are kept: what was refused changed nothing and may be asked again.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use cryptopay_domain::ids::MerchantId;
+use cryptopay_domain::time::Timestamp;
+use cryptopay_entity::{clock, idempotency_key};
+use sea_orm::{DatabaseTransaction, DbErr};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::stop::Stop;
+use crate::app::App;
+use crate::error::{ApiError, ErrorCode};
+use crate::fields::Fields;
+use crate::principal::Principal;
+use crate::security::secret_box::{Context, Purpose};
+
+/// Longest key, in characters. Source: the REST contract.
+const MAX_KEY_CHARS: usize = 255;
+/// How long an answer is kept. Source: the REST contract.
+pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// The status of every answer that is kept: each of these requests creates something.
+const CREATED: u16 = 201;
+
+/// A success, as it is answered with and kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What was asked for, in the form of REST.
+    pub data: Value,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// When it was answered first: RFC 3339, UTC.
+    pub timestamp: String,
+}
+
+/// What a request came to.
+#[derive(Debug, Clone)]
+pub enum Outcome<T> {
+    /// It had its effect.
+    First(T, Answer),
+    /// An earlier request with the same key had it, and was answered so.
+    Again(Answer),
+}
+
+impl<T> Outcome<T> {
+    /// What was made; `None` where it was made before.
+    pub fn made(self) -> Option<T> {
+        match self {
+            Self::First(made, _) => Some(made),
+            Self::Again(_) => None,
+        }
+    }
+}
+
+/// One request of a merchant that creates a `T`, by its key if it has one.
+pub struct Once<T> {
+    keyed: Option<Keyed>,
+    words: Words<T>,
+}
+
+/// Puts what was made into an answer.
+type Words<T> = Box<dyn Fn(&T) -> Answer + Send + Sync>;
+
+#[derive(Debug, Clone)]
+struct Keyed {
+    merchant: MerchantId,
+    key: String,
+    fingerprint: String,
+}
+
+impl<T> fmt::Debug for Once<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Once").field(&self.keyed).finish()
+    }
+}
+
+impl<T> Once<T> {
+    /// A request without a key: each one is a new one.
+    pub fn without_key(words: impl Fn(&T) -> Answer + Send + Sync + 'static) -> Self {
+        Self { keyed: None, words: Box::new(words) }
+    }
+
+    /// A request for `operation` with `fields`, answered in `words`. Whatever else the request names (an id in the path)
+    /// belongs to the operation's name.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` for a key that is none.
+    pub fn new(
+        principal: &Principal,
+        key: Option<&str>,
+        operation: &str,
+        fields: &Fields,
+        words: impl Fn(&T) -> Answer + Send + Sync + 'static,
+    ) -> Result<Self, ApiError> {
+        let Some(key) = key else { return Ok(Self::without_key(words)) };
+        let valid = (1..=MAX_KEY_CHARS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        if !valid {
+            let problem = "Use 1 to 255 visible ASCII characters without blanks, such as a UUID.";
+            return Err(ApiError::field("Idempotency-Key", problem));
+        }
+        let request = json!([operation, fields.values()]).to_string();
+        let fingerprint = data_encoding::HEXLOWER.encode(&Sha256::digest(request));
+        let keyed = Keyed { merchant: principal.merchant_id(), key: key.to_owned(), fingerprint };
+        Ok(Self { keyed: Some(keyed), words: Box::new(words) })
+    }
+
+    /// The answer to the same request, if it was given before. Asked before anything is judged: what was true then need
+    /// not be true now.
+    ///
+    /// # Errors
+    /// `IDEMPOTENCY_KEY_REUSED` where the key belongs to another request.
+    pub async fn given(&self, app: &App) -> Result<Option<Outcome<T>>, ApiError> {
+        let Some(keyed) = &self.keyed else { return Ok(None) };
+        let now = clock::database_now(app.database()).await?;
+        let row = idempotency_key::Entity::kept(app.database(), keyed.merchant, &keyed.key, oldest(now)).await?;
+        row.map(|row| keyed.read(app, &row).map(Outcome::Again)).transpose()
+    }
+
+    /// What the request came to, unless it was refused because its twin had just had the effect: then the twin's answer.
+    /// For operations that judge before they begin.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub(super) async fn or_given(
+        &self,
+        app: &App,
+        outcome: Result<Outcome<T>, ApiError>,
+    ) -> Result<Outcome<T>, ApiError> {
+        match outcome {
+            Err(error) if self.keyed.is_some() => self.given(app).await?.ok_or(error),
+            outcome => outcome,
+        }
+    }
+
+    /// Begins the request: the first statement of its transaction. Waits while another one with the same key runs, and
+    /// gives the answer of that one if it went well.
+    ///
+    /// # Errors
+    /// `IDEMPOTENCY_KEY_IN_USE` when the wait took too long; `IDEMPOTENCY_KEY_REUSED`.
+    pub(super) async fn begin(&self, app: &App, txn: &DatabaseTransaction) -> Result<Option<Outcome<T>>, Stop> {
+        let Some(keyed) = &self.keyed else { return Ok(None) };
+        let now = clock::database_now(txn).await?;
+        let (merchant, key) = (keyed.merchant, keyed.key.as_str());
+        let begun = idempotency_key::Entity::begin(txn, merchant, key, &keyed.fingerprint, now, oldest(now)).await;
+        if begun.map_err(in_use)? {
+            return Ok(None);
+        }
+        let row = idempotency_key::Entity::kept(txn, merchant, key, oldest(now)).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("the row of an idempotency key".to_owned()))?;
+        Ok(Some(Outcome::Again(keyed.read(app, &row)?)))
+    }
+
+    /// Answers with what was made, and keeps the answer: the last statement of the request's transaction.
+    pub(super) async fn keep(&self, app: &App, txn: &DatabaseTransaction, made: T) -> Result<Outcome<T>, Stop> {
+        let answer = (self.words)(&made);
+        if let Some(keyed) = &self.keyed {
+            let text = serde_json::to_string(&answer).map_err(ApiError::internal)?;
+            let context = Context { purpose: Purpose::StoredAnswer, merchant: keyed.merchant };
+            let sealed = app.keys.secret_box().seal(context, text.as_bytes()).map_err(ApiError::internal)?;
+            idempotency_key::Entity::keep(txn, keyed.merchant, &keyed.key, CREATED, sealed).await?;
+        }
+        Ok(Outcome::First(made, answer))
+    }
+}
+
+impl Keyed {
+    fn read(&self, app: &App, row: &idempotency_key::Model) -> Result<Answer, ApiError> {
+        if row.fingerprint != self.fingerprint {
+            let message = "This Idempotency-Key was used for another request. Use a new one for each request.";
+            return Err(ApiError::new(ErrorCode::IdempotencyKeyReused, message));
+        }
+        // A committed row without an answer is not written by this version.
+        let sealed = row.body.as_deref().ok_or_else(|| ApiError::internal("an idempotency key without its answer"))?;
+        let context = Context { purpose: Purpose::StoredAnswer, merchant: self.merchant };
+        let text = app.keys.secret_box().open_text(context, sealed).map_err(ApiError::internal)?;
+        serde_json::from_str(text.expose_secret()).map_err(ApiError::internal)
+    }
+}
+
+fn oldest(now: Timestamp) -> Timestamp {
+    now.minus(KEPT_FOR)
+}
+
+/// PostgreSQL's word for a lock that was not given within `lock_timeout`: the first request still runs.
+fn in_use(error: DbErr) -> Stop {
+    if !error.to_string().contains("lock timeout") {
+        return error.into();
+    }
+    let message = "The first request with this Idempotency-Key still runs. Send it again in a second.";
+    let error = ApiError { retry_after_secs: Some(1), ..ApiError::new(ErrorCode::IdempotencyKeyInUse, message) };
+    error.into()
+}

@@ -1,0 +1,144 @@
+use cryptopay_domain::ids::MerchantId;
+use cryptopay_entity::{clock, merchant_wallet, transact};
+use cryptopay_test_support::{TestDatabase, on_both_databases};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::operations::wallets::{self, Changed};
+use crate::rest::wallets::CreateWallet;
+use crate::testing::{app, fields, merchant};
+
+const ADDRESS: &str = "0x00000000000000000000000000000000000000a1";
+
+fn body(label: &str) -> Value {
+    json!({"blockchain": "base", "address": ADDRESS, "label": label})
+}
+
+async fn add(app: &App, who: &Principal, key: &str, body: Value) -> Result<Outcome<Changed>, ApiError> {
+    let fields = fields::<CreateWallet>(body);
+    let words = |(wallet, message): &Changed| Answer {
+        data: json!({"id": wallet.id.to_string(), "label": wallet.label}),
+        message: message.clone(),
+        timestamp: "2026-01-01T00:00:00Z".to_owned(),
+    };
+    let once = Once::new(who, Some(key), "createMerchantWallet", &fields, words)?;
+    wallets::create(app, who, fields, once).await
+}
+
+async fn wallets_of(app: &App, merchant: MerchantId) -> u64 {
+    let owned = merchant_wallet::Entity::find().filter(merchant_wallet::Column::MerchantId.eq(merchant));
+    owned.count(app.database()).await.unwrap()
+}
+
+fn first(outcome: Outcome<Changed>) -> Answer {
+    match outcome {
+        Outcome::First(_, answer) => answer,
+        Outcome::Again(answer) => panic!("given before: {answer:?}"),
+    }
+}
+
+fn again(outcome: Outcome<Changed>) -> Answer {
+    match outcome {
+        Outcome::Again(answer) => answer,
+        Outcome::First(_, answer) => panic!("made anew: {answer:?}"),
+    }
+}
+
+on_both_databases!(
+    the_same_request_with_the_same_key_has_its_effect_once_and_its_answer_twice,
+    async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let made = first(add(&app, &who, "k-1", body("till")).await.unwrap());
+        // By itself it would be refused: the address is there already.
+        assert_eq!(again(add(&app, &who, "k-1", body("till")).await.unwrap()), made);
+        assert_eq!(wallets_of(&app, who.merchant_id()).await, 1);
+        assert_eq!(add(&app, &who, "k-2", body("till")).await.unwrap_err().code, ErrorCode::ValidationError);
+    }
+);
+
+on_both_databases!(a_key_belongs_to_one_request_of_one_merchant, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    first(add(&app, &who, "k-1", body("till")).await.unwrap());
+    let other = add(&app, &who, "k-1", body("desk")).await.unwrap_err();
+    assert_eq!(other.code, ErrorCode::IdempotencyKeyReused);
+    let neighbour = merchant(&app, "neighbour").await;
+    first(add(&app, &neighbour, "k-1", body("till")).await.unwrap());
+});
+
+on_both_databases!(a_refusal_is_not_kept, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    let wrong = json!({"blockchain": "base", "address": "0x0"});
+    assert_eq!(add(&app, &who, "k-1", wrong).await.unwrap_err().code, ErrorCode::ValidationError);
+    first(add(&app, &who, "k-1", body("till")).await.unwrap());
+});
+
+on_both_databases!(two_requests_at_once_have_one_effect, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    let both = tokio::join!(add(&app, &who, "k-1", body("till")), add(&app, &who, "k-1", body("till")));
+    let made = [both.0.unwrap(), both.1.unwrap()].into_iter().filter(|outcome| matches!(outcome, Outcome::First(..)));
+    assert_eq!(made.count(), 1);
+    assert_eq!(wallets_of(&app, who.merchant_id()).await, 1);
+});
+
+on_both_databases!(after_a_day_a_key_is_free_again, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    first(add(&app, &who, "k-1", body("till")).await.unwrap());
+    let now = clock::database_now(app.database()).await.unwrap();
+    idempotency_key::Entity::update_many()
+        .set(idempotency_key::ActiveModel { created_at: Set(now.minus(KEPT_FOR)), ..Default::default() })
+        .exec(app.database())
+        .await
+        .unwrap();
+    // Judged anew, and refused for what is there by now.
+    assert_eq!(add(&app, &who, "k-1", body("till")).await.unwrap_err().code, ErrorCode::ValidationError);
+    let polygon = json!({"blockchain": "polygon", "address": ADDRESS});
+    first(add(&app, &who, "k-1", polygon).await.unwrap());
+});
+
+on_both_databases!(what_is_kept_cannot_be_read_without_the_secret, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    first(add(&app, &who, "k-1", body("till")).await.unwrap());
+    let row = idempotency_key::Entity::find().one(app.database()).await.unwrap().unwrap();
+    assert_eq!(row.status, Some(201));
+    assert!(!row.body.unwrap().contains("till"));
+});
+
+on_both_databases!(a_key_is_visible_ascii_of_bounded_length, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    for key in ["", "two words", "schlüssel", &"x".repeat(256)] {
+        let refused = add(&app, &who, key, body("till")).await.unwrap_err();
+        assert_eq!(refused.details.keys().collect::<Vec<_>>(), ["Idempotency-Key"], "{key:?}");
+    }
+    first(add(&app, &who, &"x".repeat(255), body("till")).await.unwrap());
+});
+
+on_both_databases!(whoever_comes_while_the_first_still_runs_waits_and_is_told, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    if db.connection().get_database_backend() == sea_orm::DbBackend::Sqlite {
+        // One writer: whoever comes second begins when the first is over.
+        return;
+    }
+    let running = cryptopay_entity::txn::begin(app.database()).await.unwrap();
+    let now = clock::database_now(&running).await.unwrap();
+    let begun =
+        idempotency_key::Entity::begin(&running, who.merchant_id(), "k-1", "of the first", now, now.minus(KEPT_FOR))
+            .await;
+    assert!(begun.unwrap());
+    let told: Result<(), Stop> = transact!(app.database(), |txn| {
+        sea_orm::ConnectionTrait::execute_unprepared(txn, "SET LOCAL lock_timeout = '50ms'").await?;
+        let once = Once::<()>::new(&who, Some("k-1"), "x", &Fields::default(), |()| Answer::default())?;
+        once.begin(&app, txn).await.map(drop)
+    });
+    let Err(Stop::Answer(error)) = told else { panic!("{told:?}") };
+    assert_eq!((error.code, error.retry_after_secs), (ErrorCode::IdempotencyKeyInUse, Some(1)));
+    drop(running);
+});
