@@ -13,6 +13,8 @@
 mod forward;
 mod link;
 mod prefixed;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod work;
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use apalis::prelude::{BackendExt, PollSnapshot, PollStrategy, TaskId, WorkerBuilder, WorkerBuilderExt, WorkerError};
+use apalis_core::backend::finalize::DurableError;
 use apalis_redis::{Config, RedisStorage};
 use futures_util::task::AtomicWaker;
 use redis::{AsyncCommands, RedisError, Script};
@@ -176,10 +177,11 @@ pub(super) async fn leave(redis: &Redis, job: &str, worker: &str, fetched: &str)
 
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("leave.lua")));
 
+/// What Redis, or the answer that it gave, ended the worker with.
 fn redis_error(error: &WorkerError) -> Option<&RedisError> {
     let WorkerError::BackendError(error) = error else { return None };
-    match error.downcast_ref::<apalis_redis::Error>() {
-        Some(apalis_redis::Error::Database(error)) => Some(error),
+    match error.downcast_ref::<DurableError<apalis_redis::Error, serde_json::Error>>() {
+        Some(DurableError::PollNextError(apalis_redis::Error::Database(error))) => Some(error),
         _ => None,
     }
 }
