@@ -104,17 +104,11 @@ impl Entity {
             .await
     }
 
-    /// Transfers that were not found at their block, at `before` or earlier, at most `limit`.
-    pub async fn missing(
-        connection: &impl ConnectionTrait,
-        chain: &str,
-        before: Timestamp,
-        limit: u64,
-    ) -> Result<Vec<Model>, DbErr> {
+    /// Transfers that were not found at their block, at most `limit`.
+    pub async fn missing(connection: &impl ConnectionTrait, chain: &str, limit: u64) -> Result<Vec<Model>, DbErr> {
         Self::find()
             .filter(Column::Chain.eq(chain))
             .filter(Column::State.eq(TransferState::Missing))
-            .filter(Column::MissingSince.lte(before))
             .order_by_asc(Column::Id)
             .limit(limit)
             .all(connection)

@@ -30,10 +30,10 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) {
 }
 
 async fn confirm_payments(context: &Context, access: &ChainAccess) -> Result<(), ConfirmError> {
-    if !cryptopay_ledger::has_work(&context.database, &access.chain).await? {
+    let wanted = cryptopay_ledger::blocks_to_check(&context.database, &access.chain).await?;
+    if wanted.is_empty() && !cryptopay_ledger::has_final(&context.database, &access.chain).await? {
         return Ok(());
     }
-    let wanted = cryptopay_ledger::blocks_to_check(&context.database, &access.chain).await?;
     let checked = check(access, wanted).await?;
     let cause = format!("payments on {} are deep enough", access.chain.slug);
     let nudges = transact!(&context.database, |txn| {

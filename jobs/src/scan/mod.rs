@@ -9,6 +9,7 @@ mod second_look;
 mod window;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cryptopay_chain::{ChainError, TransferQuery};
@@ -19,11 +20,14 @@ use cryptopay_entity::transact;
 use cryptopay_entity::{chain_cursor, clock, payment_order, receiving_address};
 use cryptopay_ledger::{Batch, Fence, LedgerError, Occasion};
 use sea_orm::DbErr;
+use tokio::time::Instant;
 
 use crate::context::{ChainAccess, Context};
 
-/// How long a lease on a chain lasts; renewed before every batch.
-pub(crate) const LEASE: Duration = Duration::from_secs(3);
+/// How long a lease on a chain lasts; renewed with every batch, and by a look that finds nothing once it is this old:
+const LEASE: Duration = Duration::from_secs(3);
+/// so that a quiet chain costs a write a second, not one a look.
+const RENEW_AFTER: Duration = Duration::from_secs(1);
 /// How often a chain is looked at on which nothing is watched.
 const IDLE_POLL: Duration = Duration::from_secs(10);
 /// How often a chain is looked at whose next block is due.
@@ -44,15 +48,32 @@ pub(crate) struct ScanState {
     span: AtomicU64,
     /// Whether the endpoint has said that it is of this chain, and nothing has gone wrong since.
     identified: AtomicBool,
+    /// When this process last took or renewed the lease.
+    leased_at: Mutex<Option<Instant>>,
+    /// Whether something was watched when the list was last read.
+    watched: AtomicBool,
 }
 
 impl Default for ScanState {
     fn default() -> Self {
-        Self { span: AtomicU64::new(FIRST_SPAN), identified: AtomicBool::new(false) }
+        Self {
+            span: AtomicU64::new(FIRST_SPAN),
+            identified: AtomicBool::new(false),
+            leased_at: Mutex::new(None),
+            watched: AtomicBool::new(false),
+        }
     }
 }
 
 impl ScanState {
+    fn note_lease(&self, at: Instant) {
+        *self.leased_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    fn was_leased_within(&self, age: Duration) -> bool {
+        self.leased_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < age)
+    }
+
     fn span(&self) -> u64 {
         self.span.load(Ordering::Relaxed)
     }
@@ -149,14 +170,11 @@ fn next_poll(next_block: Timestamp, now: Timestamp, block_time: Duration) -> Dur
 pub(crate) async fn scan_chain(context: &Context, access: &ChainAccess) -> Result<Scanned, ScanError> {
     let slug = access.chain.slug.as_str();
     let database = &context.database;
-    if chain_cursor::Entity::of(database, slug).await?.is_none() {
-        identify(access).await?;
-        let head = access.client.head().await?;
-        let now = clock::database_now(database).await?;
-        let height = i64::try_from(head.number).unwrap_or(i64::MAX);
-        chain_cursor::Entity::begin(database, slug, height, head.hash, head.time, now).await?;
-    }
-    let Some(mut fence) = lease(context, access).await? else { return Ok(Scanned::Elsewhere) };
+    let cursor = match chain_cursor::Entity::of(database, slug).await? {
+        Some(cursor) => cursor,
+        None => begin(context, access).await?,
+    };
+    let Some(mut fence) = hold(context, access, &cursor).await? else { return Ok(Scanned::Elsewhere) };
     if !access.state.identified.load(Ordering::Relaxed) {
         identify(access).await?;
     }
@@ -168,11 +186,12 @@ pub(crate) async fn scan_chain(context: &Context, access: &ChainAccess) -> Resul
             break;
         }
         let watch = WatchList::read(context, access, fence.height).await?;
+        access.state.watched.store(!watch.is_empty(), Ordering::Relaxed);
         if watch.is_empty() && head.number > signed_to_unsigned(fence.height) {
             // Nothing links the blocks that are skipped to ours, so the endpoint is asked who it is.
             identify(access).await?;
             if skip(context, access, &fence, &head).await? {
-                return finish(context, access, &head, false).await.map(|_| Scanned::Idle);
+                return finish(context, access, cursor, &head, false).await.map(|_| Scanned::Idle);
             }
             continue;
         }
@@ -205,9 +224,31 @@ pub(crate) async fn scan_chain(context: &Context, access: &ChainAccess) -> Resul
     if !lagging {
         second_look::run(context, access, fence.height).await?;
     }
-    let watched = WatchList::read(context, access, fence.height).await?;
-    let at_head = finish(context, access, &head, moved).await?;
-    Ok(if watched.is_empty() { Scanned::Idle } else { at_head })
+    let at_head = finish(context, access, cursor, &head, moved).await?;
+    Ok(if is_watched(context, access).await? { at_head } else { Scanned::Idle })
+}
+
+/// Writes the first cursor of a chain, at its head.
+async fn begin(context: &Context, access: &ChainAccess) -> Result<chain_cursor::Model, ScanError> {
+    let (database, slug) = (&context.database, access.chain.slug.as_str());
+    identify(access).await?;
+    let head = access.client.head().await?;
+    let now = clock::database_now(database).await?;
+    let height = i64::try_from(head.number).unwrap_or(i64::MAX);
+    chain_cursor::Entity::begin(database, slug, height, head.hash, head.time, now).await?;
+    let begun = chain_cursor::Entity::of(database, slug).await?;
+    begun.ok_or_else(|| DbErr::RecordNotFound(format!("the cursor of {slug}")).into())
+}
+
+/// Whether anything is watched, as far as it matters for when to look again. Whoever makes a quiet chain watched asks for
+/// a scan, which reads anew; that the last address was let go can wait for the next block.
+async fn is_watched(context: &Context, access: &ChainAccess) -> Result<bool, DbErr> {
+    if access.state.watched.load(Ordering::Relaxed) {
+        return Ok(true);
+    }
+    let watched = receiving_address::Entity::is_any_watched(&context.database, &access.chain.slug).await?;
+    access.state.watched.store(watched, Ordering::Relaxed);
+    Ok(watched)
 }
 
 /// Asks the endpoint which chain it is of. An address that leads to another chain would credit the coins of that one.
@@ -358,26 +399,48 @@ async fn skip(context: &Context, access: &ChainAccess, fence: &Fence, head: &Blo
     .map_err(ScanError::from)
 }
 
+/// The lease that this process renewed a moment ago, or takes or renews it. That the lease may be over by the time it is
+/// used is no danger: its epoch and the cursor's place fence every transaction.
+async fn hold(
+    context: &Context,
+    access: &ChainAccess,
+    cursor: &chain_cursor::Model,
+) -> Result<Option<Fence>, ScanError> {
+    if cursor.lease_owner.as_ref() == Some(&context.owner) && access.state.was_leased_within(RENEW_AFTER) {
+        return Ok(Some(Fence { epoch: cursor.lease_epoch, height: cursor.height, hash: cursor.hash }));
+    }
+    lease(context, access).await
+}
+
 /// Takes or renews the lease; gives the fence from which this process may move the cursor.
 async fn lease(context: &Context, access: &ChainAccess) -> Result<Option<Fence>, ScanError> {
     let slug = access.chain.slug.as_str();
+    let asked_at = Instant::now();
     let leased = transact!(&context.database, |txn| {
         let now = clock::database_now(txn).await?;
         let epoch = chain_cursor::Entity::lease(txn, slug, &context.owner, now, now.plus(LEASE)).await?;
         let cursor = chain_cursor::Entity::of(txn, slug).await?;
         Ok::<_, DbErr>(epoch.zip(cursor))
     })?;
+    if leased.is_some() {
+        access.state.note_lease(asked_at);
+    }
     Ok(leased.map(|(epoch, cursor)| Fence { epoch, height: cursor.height, hash: cursor.hash }))
 }
 
-async fn finish(context: &Context, access: &ChainAccess, head: &Block, moved: bool) -> Result<Scanned, ScanError> {
-    if moved {
-        context.queue.confirmations.push(access.chain.slug.clone());
-    }
+/// Ends a scan that went well and had begun at `cursor`.
+async fn finish(
+    context: &Context,
+    access: &ChainAccess,
+    cursor: chain_cursor::Model,
+    head: &Block,
+    moved: bool,
+) -> Result<Scanned, ScanError> {
     let slug = access.chain.slug.as_str();
-    let cursor = chain_cursor::Entity::of(&context.database, slug).await?;
-    let recovered = cursor.as_ref().is_some_and(|cursor| cursor.health != "ok");
-    if recovered {
+    if moved {
+        context.queue.confirmations.push(slug.to_owned());
+    }
+    if cursor.health != "ok" {
         let now = clock::database_now(&context.database).await?;
         let height = i64::try_from(head.number).ok();
         chain_cursor::Entity::note_poll(&context.database, slug, height, "ok", None, now).await?;

@@ -17,18 +17,19 @@ const BATCH: u64 = 100;
 /// `height`): before that nobody can know whether the branch holds it. Not to be asked of an endpoint that lags.
 pub(super) async fn run(context: &Context, access: &ChainAccess, height: i64) -> Result<(), ScanError> {
     let slug = access.chain.slug.as_str();
-    let now = clock::database_now(&context.database).await?;
-    let missing = transfer::Entity::missing(&context.database, slug, now.minus(POLL), BATCH).await?;
+    let missing = transfer::Entity::missing(&context.database, slug, BATCH).await?;
     if missing.is_empty() {
-        let doubted = transfer::Entity::missing(&context.database, slug, now, 1).await?;
-        if !doubted.is_empty() {
-            // Too early for a second look: come back when it is time, with or without a new block.
-            context.queue.scan_after(slug, POLL);
-        }
         return Ok(());
     }
+    let ripe_before = clock::database_now(&context.database).await?.minus(POLL);
+    let (ripe, fresh): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|row| row.missing_since.is_none_or(|since| since <= ripe_before));
+    if !fresh.is_empty() {
+        // Too early for a second look: come back when it is time, with or without a new block.
+        context.queue.scan_after(slug, POLL);
+    }
     let mut gone = Vec::new();
-    for row in missing.iter().filter(|row| row.block_number <= height) {
+    for row in ripe.iter().filter(|row| row.block_number <= height) {
         let inclusion = access.client.inclusion(row.tx_hash).await?;
         if is_gone(context, access, inclusion).await? {
             gone.push(row.id);
