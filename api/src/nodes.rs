@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cryptopay_chain::{ChainClient, EvmClient, Limits};
+use cryptopay_chain::{ChainClient, ChainError, EvmClient, Heads, Limits};
 use cryptopay_domain::registry::Chain;
 use cryptopay_jobs::ChainAccess;
 use cryptopay_sandbox::SimulatedChain;
 use sea_orm::DatabaseConnection;
 
-use crate::config::{ChainSource, Chains};
+use crate::config::{ChainSource, Chains, RpcEndpoints};
 use crate::gateway::StartError;
 
 /// Every chain that this process can read, by slug. Nothing is sent yet.
@@ -22,29 +22,30 @@ pub(crate) fn chains(
 ) -> Result<BTreeMap<String, ChainAccess>, StartError> {
     let mut chains = BTreeMap::new();
     for (chain, source) in config.served() {
-        if let Some(client) = client(chain, source, database)? {
-            chains.insert(chain.slug.clone(), ChainAccess::new(chain.clone(), client));
-        }
+        let access = match source {
+            ChainSource::Simulated => {
+                let transport = SimulatedChain::new(database.clone(), Arc::new(chain.clone()));
+                let name = format!("simulated {}", chain.slug);
+                ChainAccess::new(chain.clone(), Arc::new(EvmClient::over(transport, name, Limits::default())))
+            }
+            ChainSource::Rpc(urls) => nodes(chain, urls)
+                .map_err(|source| StartError::Chain { slug: chain.slug.to_uppercase().replace('-', "_"), source })?,
+        };
+        chains.insert(chain.slug.clone(), access);
     }
     Ok(chains)
 }
 
-fn client(
-    chain: &Chain,
-    source: &ChainSource,
-    database: &DatabaseConnection,
-) -> Result<Option<Arc<dyn ChainClient>>, StartError> {
-    match source {
-        ChainSource::Simulated => {
-            let transport = SimulatedChain::new(database.clone(), Arc::new(chain.clone()));
-            let name = format!("simulated {}", chain.slug);
-            Ok(Some(Arc::new(EvmClient::over(transport, name, Limits::default()))))
-        }
-        ChainSource::Rpc(endpoints) => {
-            let slug = chain.slug.to_uppercase();
-            let Some(url) = endpoints.http.first() else { return Ok(None) };
-            let client = EvmClient::http(url.expose(), Limits::default());
-            Ok(Some(Arc::new(client.map_err(|source| StartError::Chain { slug, source })?)))
-        }
+/// A chain that is read from nodes. Two keys of one provider are two endpoints, and are told apart by their numbers.
+fn nodes(chain: &Chain, urls: &RpcEndpoints) -> Result<ChainAccess, ChainError> {
+    let mut endpoints: Vec<(String, Arc<dyn ChainClient>)> = Vec::with_capacity(urls.http.len());
+    for url in &urls.http {
+        let client = EvmClient::http(url.expose(), Limits::default())?;
+        let host = client.name().to_owned();
+        let same = endpoints.iter().filter(|(name, _)| name.split(' ').next() == Some(host.as_str())).count();
+        let name = if same == 0 { host } else { format!("{host} ({})", same.saturating_add(1)) };
+        endpoints.push((name, Arc::new(client)));
     }
+    let heads = urls.ws.iter().map(|url| Heads::new(url.expose())).collect::<Result<_, _>>()?;
+    Ok(ChainAccess::over(chain.clone(), endpoints, heads))
 }

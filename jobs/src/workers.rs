@@ -77,6 +77,7 @@ impl Workers {
         tracker.spawn(confirmations.supervise(context.clone(), stop.clone()));
         tracker.spawn(deliveries.supervise(context.clone(), stop.clone()));
         tracker.spawn(timers::run(context.clone(), stop.clone()));
+        tracker.spawn(scan::heads::run(context.clone(), stop.clone()));
         tracker.close();
         stop.cancelled().await;
         if tokio::time::timeout(STOP_WITHIN, tracker.wait()).await.is_err() {
