@@ -92,14 +92,36 @@ impl Entity {
         Ok(rows)
     }
 
-    /// Transfers in blocks above `height`, which a reorganisation has put in doubt.
+    /// Transfers in blocks above `height`, which a reorganisation has put in doubt, final or not.
     pub async fn above(connection: &impl ConnectionTrait, chain: &str, height: i64) -> Result<Vec<Model>, DbErr> {
         Self::find()
             .filter(Column::Chain.eq(chain))
-            .filter(Column::State.eq(TransferState::Included))
+            .filter(Column::State.is_in([TransferState::Included, TransferState::Final]))
             .filter(Column::BlockNumber.gt(height))
             .order_by_asc(Column::Id)
             .lock_exclusive()
+            .all(connection)
+            .await
+    }
+
+    /// Blocks below `number` that hold transfers, as we know them, newest first, at most `limit`.
+    pub async fn blocks_below(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        number: i64,
+        limit: u64,
+    ) -> Result<Vec<(i64, Hash)>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::BlockNumber)
+            .column(Column::BlockHash)
+            .distinct()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::State.is_in([TransferState::Included, TransferState::Final]))
+            .filter(Column::BlockNumber.lt(number))
+            .order_by_desc(Column::BlockNumber)
+            .limit(limit)
+            .into_tuple()
             .all(connection)
             .await
     }

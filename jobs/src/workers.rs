@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptopay_entity::{chain_cursor, clock, timer_lease};
+use cryptopay_entity::{chain_cursor, timer_lease};
 use cryptopay_ledger::DeliveryKey;
 use futures_util::future::join_all;
 use sea_orm::DbErr;
@@ -81,6 +81,7 @@ impl Workers {
         tracker.spawn(confirmations.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(deliveries.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(timers::run(context.clone(), stop.clone()));
+        tracker.spawn(scan::heads::run(context.clone(), stop.clone()));
         tracker.close();
         // Until the last job has ended, since it may leave something to others.
         let ended_sharing = CancellationToken::new();
@@ -135,14 +136,9 @@ async fn scan_chain(context: &Context, slug: String) {
     let again = scan::run(context, access).await;
     if context.queue.redis().is_some() {
         // Whichever worker gets the next look can take it then, and need not wait for the lease to run out.
-        timers::report("scan_chain", give_back_chain(context, &slug).await);
+        scan::give_back(context, access).await;
     }
     context.queue.scan_after(&slug, again);
-}
-
-async fn give_back_chain(context: &Context, slug: &str) -> Result<(), DbErr> {
-    let now = clock::database_now(&context.database).await?;
-    chain_cursor::Entity::give_back(&context.database, slug, &context.owner, now).await
 }
 
 /// Connects the queues and the bus of this process with those of all others, until `stop`.
