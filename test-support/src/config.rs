@@ -5,12 +5,26 @@ use std::env;
 
 /// Names a PostgreSQL server that may be filled with databases: the address of its administrative database.
 const POSTGRES: &str = "CRYPTOPAY_TEST_POSTGRES";
+/// Names the folder in which the test node and the compiled contracts are.
+const CONTRACTS: &str = "CRYPTOPAY_TEST_CONTRACTS";
+/// Cargo's own: where everything that is built goes.
+const TARGET: &str = "CARGO_TARGET_DIR";
 /// Asks for the tests that take minutes.
 const LONG: &str = "CRYPTOPAY_TEST_LONG";
 
 /// The PostgreSQL server that `scripts/test` started, if it did.
 pub(crate) fn postgres_admin_url() -> Option<String> {
     env::var(POSTGRES).ok().filter(|url| !url.is_empty())
+}
+
+/// The folder that `scripts/test` installed the test node and the contracts in, if it did.
+pub(crate) fn contracts_folder() -> Option<String> {
+    env::var(CONTRACTS).ok().filter(|folder| !folder.is_empty())
+}
+
+/// Where what is built goes, if not where it usually does.
+pub(crate) fn target_folder() -> Option<String> {
+    env::var(TARGET).ok().filter(|folder| !folder.is_empty())
 }
 
 /// Whether the tests that take minutes are wanted: `scripts/test --long` says so by `CRYPTOPAY_TEST_LONG=1`.
