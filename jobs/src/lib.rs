@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bus;
 mod confirm_payments;
 mod context;
 mod events;
@@ -11,5 +12,5 @@ mod workers;
 
 pub use context::{ChainAccess, Context, SigningSecrets};
 pub use events::{Events, Listener};
-pub use queue::{KeyedQueue, Queue, Taken};
+pub use queue::{KeyedQueue, Queue, Redis, RedisProblem, RedisUrlError, Taken};
 pub use workers::{JOBS, STOP_WITHIN, Workers};

@@ -9,6 +9,8 @@ const POSTGRES: &str = "CRYPTOPAY_TEST_POSTGRES";
 const CONTRACTS: &str = "CRYPTOPAY_TEST_CONTRACTS";
 /// Cargo's own: where everything that is built goes.
 const TARGET: &str = "CARGO_TARGET_DIR";
+/// Names a Redis that may be filled with keys.
+const REDIS: &str = "CRYPTOPAY_TEST_REDIS";
 /// Asks for the tests that take minutes.
 const LONG: &str = "CRYPTOPAY_TEST_LONG";
 
@@ -25,6 +27,11 @@ pub(crate) fn contracts_folder() -> Option<String> {
 /// Where what is built goes, if not where it usually does.
 pub(crate) fn target_folder() -> Option<String> {
     env::var(TARGET).ok().filter(|folder| !folder.is_empty())
+}
+
+/// The Redis that `scripts/test` started, if it did.
+pub(crate) fn redis_url() -> Option<String> {
+    env::var(REDIS).ok().filter(|url| !url.is_empty())
 }
 
 /// Whether the tests that take minutes are wanted: `scripts/test --long` says so by `CRYPTOPAY_TEST_LONG=1`.

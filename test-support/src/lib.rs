@@ -12,6 +12,7 @@ mod contracts;
 mod database;
 mod fault_proxy;
 mod port;
+mod redis;
 mod webhook_receiver;
 
 pub use alloy::primitives::{Address, B256, Bytes, U256};
@@ -21,4 +22,5 @@ pub use config::long_tests_wanted;
 pub use database::{TestDatabase, block_on};
 pub use fault_proxy::{Counts, Fault, FaultProxy};
 pub use port::free_port;
+pub use redis::{RedisServer, TestRedis};
 pub use webhook_receiver::{Answer, ReceivedRequest, WebhookReceiver};

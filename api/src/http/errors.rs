@@ -36,6 +36,11 @@ impl Methods {
         Self(Arc::new(methods))
     }
 
+    /// Where there is nothing but `GET`.
+    pub(super) fn none() -> Self {
+        Self(Arc::new(Vec::new()))
+    }
+
     fn allow(&self, path: &str) -> Option<String> {
         let path = segments(path);
         let fits = |pattern: &[String]| {

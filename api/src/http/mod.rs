@@ -9,22 +9,40 @@ mod swagger;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, Response, Route, get, handler};
+use poem::{Endpoint, EndpointExt, Request, Response, Route, get, handler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::error::ApiError;
+use crate::config::Role;
+use crate::error::{ApiError, ErrorCode};
 use crate::readiness::Readiness;
 use crate::rest;
 
 /// Everything that is served. `shutdown` ends streams and sockets when the process is told to stop.
 pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken) -> BoxEndpoint<'static, Response> {
-    let methods = errors::Methods::of_document();
+    match app.config.role {
+        Role::All | Role::Api => {
+            let routes = api_routes(&app, &readiness, &shutdown);
+            surround(routes, errors::Methods::of_document(), app, readiness, shutdown)
+        }
+        Role::Worker => {
+            let routes = operator_routes().nest_no_strip("/", poem::endpoint::make(no_api));
+            surround(routes, errors::Methods::none(), app, readiness, shutdown)
+        }
+    }
+}
+
+/// What every process has, for whoever runs it.
+fn operator_routes() -> Route {
+    Route::new().at("/healthz", get(health::healthz)).at("/readyz", get(health::readyz))
+}
+
+fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -> impl Endpoint + 'static {
     let api = Route::new();
     let api = rest::payment_page::public_routes(api);
     let api = rest::sandbox::inbox_route(api);
-    let api = crate::graphql::routes(api, &app, shutdown.clone());
+    let api = crate::graphql::routes(api, app, shutdown.clone());
     let api = api.nest("/", rest::service()).with(NormalizePath::new(TrailingSlash::Trim)).around({
         let readiness = readiness.clone();
         move |endpoint, request| {
@@ -37,17 +55,33 @@ pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken
             }
         }
     });
-    let cors_origins = app.config.cors_origins.clone();
-    Route::new()
+    operator_routes()
         .at("/openapi.json", get(openapi))
-        .at("/healthz", get(health::healthz))
-        .at("/readyz", get(health::readyz))
         .nest("/docs", get(swagger::swagger))
         .nest_no_strip("/", api)
         .around(|endpoint, request| async move {
             // Before the nest, which would take the bare root too.
             if request.uri().path() == "/" { get(index).call(request).await } else { endpoint.call(request).await }
         })
+}
+
+/// Whatever a process of the worker role is asked for beside its health.
+async fn no_api(_: Request) -> poem::Result<Response> {
+    let words = "This process has the worker role and serves /healthz and /readyz only; processes with the role api or all \
+                 serve the API.";
+    Err(ApiError::new(ErrorCode::NotFound, words).into())
+}
+
+/// What stands around every route.
+fn surround(
+    routes: impl Endpoint + 'static,
+    methods: errors::Methods,
+    app: App,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) -> BoxEndpoint<'static, Response> {
+    let cors_origins = app.config.cors_origins.clone();
+    routes
         .data(app)
         .data(readiness)
         .data(shutdown)
