@@ -19,7 +19,7 @@ pub use alloy::primitives::{Address, B256, Bytes, U256};
 
 pub use anvil::{Anvil, Payment, TokenTransfer};
 pub use config::long_tests_wanted;
-pub use database::{TestDatabase, block_on};
+pub use database::{PostgresServer, TestDatabase, block_on};
 pub use fault_proxy::{Counts, Fault, FaultProxy};
 pub use port::free_port;
 pub use redis::{RedisServer, TestRedis};

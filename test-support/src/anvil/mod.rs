@@ -16,7 +16,14 @@ use alloy::{
 use process::{Process, Start};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{collections::hash_map::RandomState, fmt, hash::BuildHasher, path::PathBuf, time::Duration};
+use std::{
+    collections::hash_map::RandomState,
+    fmt,
+    hash::BuildHasher,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tempfile::TempDir;
 
 pub use payments::{Payment, TokenTransfer};
@@ -36,7 +43,8 @@ pub struct Anvil {
     folder: TempDir,
     port: u16,
     chain_id: u64,
-    process: Option<Process>,
+    /// `None` while it is stopped.
+    process: Mutex<Option<Process>>,
     rpc: RootProvider,
     accounts: Vec<Address>,
 }
@@ -57,8 +65,15 @@ impl Anvil {
             let start = Start { anvil: &installed.anvil, port, chain_id, state: Some(&state) };
             if let Some(process) = Process::start(&start) {
                 let rpc = connect(port);
-                let mut node =
-                    Self { installed, folder, port, chain_id, process: Some(process), rpc, accounts: Vec::new() };
+                let mut node = Self {
+                    installed,
+                    folder,
+                    port,
+                    chain_id,
+                    process: Mutex::new(Some(process)),
+                    rpc,
+                    accounts: Vec::new(),
+                };
                 node.accounts = node.call("eth_accounts", json!([])).await;
                 return node;
             }
@@ -102,7 +117,7 @@ impl Anvil {
     ///
     /// When it is stopped.
     pub fn pause(&self) {
-        self.process().signal("STOP");
+        self.signal("STOP");
     }
 
     /// Lets it go on.
@@ -111,7 +126,7 @@ impl Anvil {
     ///
     /// When it is stopped.
     pub fn resume(&self) {
-        self.process().signal("CONT");
+        self.signal("CONT");
     }
 
     /// Ends the process in order; it keeps its chain.
@@ -119,8 +134,8 @@ impl Anvil {
     /// # Panics
     ///
     /// When it did not run.
-    pub fn stop(&mut self) {
-        let process = self.process.take().expect("the node is stopped already");
+    pub fn stop(&self) {
+        let process = self.process().take().expect("the node is stopped already");
         let status = process.end();
         assert!(status.success(), "the node ended with {status}");
     }
@@ -130,8 +145,8 @@ impl Anvil {
     /// # Panics
     ///
     /// When somebody has taken its port meanwhile.
-    pub fn start_again(&mut self) {
-        self.process = None;
+    pub fn start_again(&self) {
+        drop(self.process().take());
         let state = self.state_file();
         self.launch(self.chain_id, Some(state));
     }
@@ -142,8 +157,8 @@ impl Anvil {
     /// # Panics
     ///
     /// When somebody has taken its port meanwhile.
-    pub fn replace(&mut self, chain_id: u64) {
-        if self.process.is_some() {
+    pub fn replace(&self, chain_id: u64) {
+        if self.process().is_some() {
             self.stop();
         }
         self.launch(chain_id, None);
@@ -213,18 +228,23 @@ impl Anvil {
         answer.unwrap_or_else(|error| panic!("the node refused {method}: {error}"))
     }
 
-    fn process(&self) -> &Process {
-        self.process.as_ref().expect("the node is stopped")
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self, name: &str) {
+        self.process().as_ref().expect("the node is stopped").signal(name);
     }
 
     fn state_file(&self) -> PathBuf {
         self.folder.path().join("state.json")
     }
 
-    fn launch(&mut self, chain_id: u64, state: Option<PathBuf>) {
+    fn launch(&self, chain_id: u64, state: Option<PathBuf>) {
         let start = Start { anvil: &self.installed.anvil, port: self.port, chain_id, state: state.as_deref() };
         let process = Process::start(&start);
-        self.process = Some(process.unwrap_or_else(|| panic!("port {} is taken, or the state is broken", self.port)));
+        *self.process() =
+            Some(process.unwrap_or_else(|| panic!("port {} is taken, or the state is broken", self.port)));
     }
 }
 

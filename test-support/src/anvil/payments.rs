@@ -40,13 +40,15 @@ pub struct Payment {
     value: U256,
     data: Bytes,
     nonce: Option<u64>,
+    /// In thousand-millionths of a coin for each unit of gas.
+    tip_gwei: u64,
 }
 
 impl Payment {
     /// Coins of the chain, in wei.
     #[must_use]
     pub fn coins(to: Address, wei: U256) -> Self {
-        Self { from: None, to, value: wei, data: Bytes::new(), nonce: None }
+        Self { from: None, to, value: wei, data: Bytes::new(), nonce: None, tip_gwei: 1 }
     }
 
     /// Units of an ERC-20 token.
@@ -87,8 +89,14 @@ impl Payment {
         Self { nonce: Some(nonce), ..self }
     }
 
+    /// The same with a higher tip, as from a customer who cannot wait: another transaction.
+    #[must_use]
+    pub fn in_a_hurry(self) -> Self {
+        Self { tip_gwei: 2, ..self }
+    }
+
     fn calling(contract: Address, call: &impl SolCall) -> Self {
-        Self { from: None, to: contract, value: U256::ZERO, data: call.abi_encode().into(), nonce: None }
+        Self { from: None, to: contract, value: U256::ZERO, data: call.abi_encode().into(), nonce: None, tip_gwei: 1 }
     }
 }
 
@@ -152,7 +160,7 @@ impl Anvil {
             "gas": U64::from(1_000_000),
             // So that a transaction which replaces another, or comes back after a reorganisation, is never too cheap.
             "maxFeePerGas": U64::from(100_000_000_000_u64),
-            "maxPriorityFeePerGas": U64::from(1_000_000_000_u64),
+            "maxPriorityFeePerGas": U64::from(payment.tip_gwei.saturating_mul(1_000_000_000)),
         });
         if let Some(nonce) = payment.nonce {
             request["nonce"] = json!(U64::from(nonce));

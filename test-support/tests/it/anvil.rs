@@ -97,7 +97,7 @@ fn reorganisations_drop_return_and_replace_transactions() {
 #[test]
 fn a_node_comes_back_with_its_chain_and_gives_way_to_another() {
     block_on(async {
-        let mut node = Anvil::start(CHAIN_ID).await;
+        let node = Anvil::start(CHAIN_ID).await;
         node.mine(70).await;
         let (url, hash) = (node.url(), node.block_hash(70).await);
         node.replace(CHAIN_ID + 1);

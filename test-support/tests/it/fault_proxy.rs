@@ -131,7 +131,7 @@ fn a_lagging_node_knows_nothing_of_the_newest_blocks() {
 #[test]
 fn a_node_that_is_away_is_a_bad_gateway_and_another_can_take_its_place() {
     block_on(async {
-        let (mut node, proxy) = town().await;
+        let (node, proxy) = town().await;
         node.stop();
         let packet = call(1, "eth_chainId", json!([]));
         assert_eq!(post(&proxy, &packet).await.unwrap().0, 502);

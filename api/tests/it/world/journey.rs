@@ -1,22 +1,26 @@
 //! The main job on a real chain: what customers pay is told to the merchant, what cheats do is not.
 
-use cryptopay_test_support::{Payment, TestDatabase, U256, block_on};
+use cryptopay_test_support::{Payment, U256, block_on};
 use serde_json::json;
 
 use super::agreement::{Expected, assert_signed};
+use super::town::Town;
 use super::{World, costs, units, wallet};
 use crate::harness::{LIMIT, Shop, Subscription, text, told};
 
 #[test]
 fn orders_in_tokens_and_coins_are_paid_on_a_real_chain() {
     block_on(async {
-        let (world, process, shop, secret) = World::open(TestDatabase::postgres().await).await;
-        play(&world, &shop, &shop.at_too(process.base()), &secret).await;
+        let world = World::new().await;
+        let town = Town::start(&world, 2, 1).await;
+        let shop = Shop::open(&town.apis[0].client()).await;
+        let secret = shop.listen(&world.receiver).await;
+        play(&world, &shop, &shop.at_too(town.apis[1].base()), &secret).await;
     });
 }
 
 /// `shop` sells; `elsewhere` is the same shop at a process that knows of the orders by what the processes share.
-pub(super) async fn play(world: &World, shop: &Shop, elsewhere: &Shop, secret: &str) {
+async fn play(world: &World, shop: &Shop, elsewhere: &Shop, secret: &str) {
     let node = &world.node;
     let payer = node.batch_payer(&[world.usdc]).await;
     let fake = node.fake_token("USDC", 6).await;

@@ -5,13 +5,19 @@
 //! the node's answers wrong.
 
 mod agreement;
+mod clocks;
+mod faults;
 mod journey;
 mod reorganisations;
+mod town;
 
 use std::fs;
+use std::sync::{Mutex, MutexGuard};
 
 use cryptopay_domain::amount::Amount;
-use cryptopay_test_support::{Address, Anvil, B256, FaultProxy, Payment, TestDatabase, U256, WebhookReceiver};
+use cryptopay_test_support::{
+    Address, Anvil, B256, FaultProxy, Payment, PostgresServer, RedisServer, TestDatabase, U256, WebhookReceiver,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{Installation, Process, Shop, WALLET, text};
@@ -32,13 +38,26 @@ struct World {
     /// Eighteen decimals.
     dai: Address,
     db: TestDatabase,
+    /// A server of its own, where a test wants to stop it.
+    postgres: Option<Mutex<PostgresServer>>,
+    redis: Mutex<RedisServer>,
     receiver: WebhookReceiver,
     installation: Installation,
 }
 
 impl World {
-    /// A node with tokens, and the variables of a gateway that reads it.
-    async fn new(db: TestDatabase) -> Self {
+    /// A node with tokens, a database and a Redis, and the variables of the gateway's processes.
+    async fn new() -> Self {
+        Self::around(TestDatabase::postgres().await, None).await
+    }
+
+    /// The same in a server that the test may stop.
+    async fn with_postgres() -> Self {
+        let server = PostgresServer::start();
+        Self::around(TestDatabase::postgres_in(&server).await, Some(Mutex::new(server))).await
+    }
+
+    async fn around(db: TestDatabase, postgres: Option<Mutex<PostgresServer>>) -> Self {
         let node = Anvil::start(CHAIN_ID).await;
         let proxy = FaultProxy::start(&node.url()).await;
         let usdc = node.token("USDC", 6).await;
@@ -52,19 +71,31 @@ impl World {
         let installation = Installation::on(&db);
         let registry = installation.folder().join("chains.toml");
         fs::write(&registry, chains(usdc, dai)).unwrap();
+        let redis = RedisServer::start();
         let installation = installation
             .with("CRYPTOPAY_CHAINS", &registry.display().to_string())
-            .with("CRYPTOPAY_RPC_BASE", &proxy.url());
-        Self { node, proxy, usdc, dai, db, receiver: WebhookReceiver::start().await, installation }
+            .with("CRYPTOPAY_RPC_BASE", &proxy.url())
+            .with("REDIS_URL", redis.url());
+        let (redis, receiver) = (Mutex::new(redis), WebhookReceiver::start().await);
+        Self { node, proxy, usdc, dai, db, postgres, redis, receiver, installation }
     }
 
     /// With a process that does everything, and a shop whose endpoint gets every event; its secret.
-    async fn open(db: TestDatabase) -> (Self, Process, Shop, String) {
-        let world = Self::new(db).await;
+    async fn open() -> (Self, Process, Shop, String) {
+        let world = Self::new().await;
         let process = world.installation.start().await;
         let shop = Shop::open(&process.client()).await;
         let secret = shop.listen(&world.receiver).await;
         (world, process, shop, secret)
+    }
+
+    fn redis(&self) -> MutexGuard<'_, RedisServer> {
+        self.redis.lock().unwrap()
+    }
+
+    /// The server of [`with_postgres`](Self::with_postgres).
+    fn postgres(&self) -> MutexGuard<'_, PostgresServer> {
+        self.postgres.as_ref().unwrap().lock().unwrap()
     }
 
     /// What pays an order exactly.

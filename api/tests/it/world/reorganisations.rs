@@ -1,11 +1,11 @@
 //! Chains that change their mind, on a real node: whatever was told before, in the end everybody agrees with the chain.
 
-use cryptopay_test_support::{Address, Bytes, Payment, TestDatabase, block_on};
+use cryptopay_test_support::{Address, Bytes, Payment, ReceivedRequest, block_on};
 use serde_json::Value;
 
 use super::agreement::Expected;
 use super::{CONFIRMATIONS, World, costs, units};
-use crate::harness::{LIMIT, Process, Shop, told};
+use crate::harness::{LIMIT, Shop, told};
 
 /// How deep the chain reorganises: a few blocks that the confirmation does not reach, and up to what the gateway keeps.
 const DEPTHS: [u64; 6] = [1, 2, 4, 12, 33, 60];
@@ -28,14 +28,10 @@ async fn sell(world: &World, shop: &Shop, customer: Address, price: &str, blocks
     Sold { order, signed: world.node.signed(paid).await, nonce: world.node.nonce(paid).await }
 }
 
-async fn open() -> (World, Process, Shop, String) {
-    World::open(TestDatabase::postgres().await).await
-}
-
 /// Plays a scene at each depth, on one chain: sells, lets `reorganise` replace exactly the blocks from the payment's on,
 /// and compares everything with the status that it gives. The price is another one each time.
 async fn at_each_depth(reorganise: impl AsyncFn(&World, &Sold, u64) -> &'static str) {
-    let (world, _process, shop, secret) = open().await;
+    let (world, _process, shop, secret) = World::open().await;
     let mut expected = Vec::new();
     for (price, depth) in (100..).step_by(100).zip(DEPTHS) {
         let sold = sell(&world, &shop, world.node.account(0), &format!("{price}.00"), depth).await;
@@ -70,21 +66,34 @@ fn a_payment_mined_again_behind_others_is_the_same_payment() {
 }
 
 #[test]
-fn a_payment_replaced_by_a_smaller_one_is_short() {
+fn a_payment_replaced_by_the_same_with_a_higher_fee_pays() {
     block_on(at_each_depth(async |world, sold, depth| {
         world.node.rollback(depth).await;
-        let price: u64 = sold.order["amount"].as_str().unwrap().trim_end_matches(".00").parse().unwrap();
-        let smaller = world.of(&sold.order, &format!("{}.00", price - price / 100));
-        world.node.send(&smaller.with_nonce(sold.nonce)).await;
+        world.node.send(&world.exactly(&sold.order).with_nonce(sold.nonce).in_a_hurry()).await;
         world.node.mine(depth).await;
-        if depth < CONFIRMATIONS { "underpaid" } else { "reorged" }
+        "confirmed"
+    }));
+}
+
+#[test]
+fn a_payment_replaced_by_a_smaller_one_pays_nothing_and_the_smaller_one_is_told() {
+    block_on(at_each_depth(async |world, sold, depth| {
+        world.node.rollback(depth).await;
+        let smaller = world.node.send(&world.of(&sold.order, "60.00").with_nonce(sold.nonce)).await;
+        world.node.mine(depth).await;
+        let tells = |webhook: &ReceivedRequest| {
+            let body = webhook.json();
+            body["event"] == "transfer.unmatched" && body["data"]["transaction_hash"] == smaller.to_string()
+        };
+        world.receiver.wait_until(LIMIT, |journal| journal.iter().any(tells)).await;
+        if depth < CONFIRMATIONS { "pending" } else { "reorged" }
     }));
 }
 
 #[test]
 fn two_reorganisations_in_a_row_end_where_the_second_ends() {
     block_on(async {
-        let (world, _process, shop, secret) = open().await;
+        let (world, _process, shop, secret) = World::open().await;
         let customer = world.node.account(0);
         let mut expected = Vec::new();
         for (price, depth) in [("100.00", 2), ("200.00", 20)] {
@@ -109,7 +118,7 @@ fn two_reorganisations_in_a_row_end_where_the_second_ends() {
 #[test]
 fn a_reorganisation_while_nobody_watches_is_noticed_at_the_next_start() {
     block_on(async {
-        let (world, process, shop, secret) = open().await;
+        let (world, process, shop, secret) = World::open().await;
         let [first, second] = [1, 2].map(|number| world.node.account(number));
         let kept = sell(&world, &shop, first, "100.00", 4).await;
         let dropped = sell(&world, &shop, first, "200.00", 40).await;
@@ -129,7 +138,7 @@ fn a_reorganisation_while_nobody_watches_is_noticed_at_the_next_start() {
 #[test]
 fn what_was_told_before_a_reorganisation_is_taken_back_by_name_and_told_anew() {
     block_on(async {
-        let (world, _process, shop, secret) = open().await;
+        let (world, _process, shop, secret) = World::open().await;
         let sold = sell(&world, &shop, world.node.account(0), "100.00", CONFIRMATIONS).await;
         let order = &sold.order;
         world.receiver.wait_until(LIMIT, |journal| told(journal, "payment.confirmed", order).len() == 1).await;
