@@ -5,6 +5,10 @@ use std::env;
 
 /// Names a PostgreSQL server that may be filled with databases: the address of its administrative database.
 const POSTGRES: &str = "CRYPTOPAY_TEST_POSTGRES";
+/// Names the folder in which the test node and the compiled contracts are.
+const CONTRACTS: &str = "CRYPTOPAY_TEST_CONTRACTS";
+/// Cargo's own: where everything that is built goes.
+const TARGET: &str = "CARGO_TARGET_DIR";
 /// Names a Redis that may be filled with keys.
 const REDIS: &str = "CRYPTOPAY_TEST_REDIS";
 /// Asks for the tests that take minutes.
@@ -13,6 +17,16 @@ const LONG: &str = "CRYPTOPAY_TEST_LONG";
 /// The PostgreSQL server that `scripts/test` started, if it did.
 pub(crate) fn postgres_admin_url() -> Option<String> {
     env::var(POSTGRES).ok().filter(|url| !url.is_empty())
+}
+
+/// The folder that `scripts/test` installed the test node and the contracts in, if it did.
+pub(crate) fn contracts_folder() -> Option<String> {
+    env::var(CONTRACTS).ok().filter(|folder| !folder.is_empty())
+}
+
+/// Where what is built goes, if not where it usually does.
+pub(crate) fn target_folder() -> Option<String> {
+    env::var(TARGET).ok().filter(|folder| !folder.is_empty())
 }
 
 /// The Redis that `scripts/test` started, if it did.

@@ -107,7 +107,9 @@ fn configure(role: Role) -> Result<Config, Failure> {
 fn begin_log(config: &Config) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter).map_err(Failure::configuration)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let log = log.with_ansi(std::io::stderr().is_terminal());
+    // A line that cannot be written is lost. The default tells of it on standard error, which panics where that is what
+    // is full.
+    let log = log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
     // Only a second start in one process fails here, and then there is a log already.
     let _ = match config.log_format {
         LogFormat::Json => log.json().try_init(),

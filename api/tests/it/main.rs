@@ -20,3 +20,4 @@ mod latency;
 mod scenarios;
 mod starts;
 mod statements;
+mod world;

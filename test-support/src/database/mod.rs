@@ -9,6 +9,7 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use std::{fmt, time::Duration};
 
 pub use both::block_on;
+pub use postgres_server::PostgresServer;
 
 /// Connections that one test may hold at a time: more than the tasks of any race that a test plays.
 const MAX_CONNECTIONS: u32 = 10;
@@ -52,7 +53,20 @@ impl TestDatabase {
     ///
     /// When there is no server and none can be started; the message says what is missing.
     pub async fn postgres() -> Self {
-        let (connection, url, owned) = postgres::create().await;
+        Self::on(postgres_server::admin_url()).await
+    }
+
+    /// The same in a server of the test's own.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not run.
+    pub async fn postgres_in(server: &PostgresServer) -> Self {
+        Self::on(server.admin_url()).await
+    }
+
+    async fn on(admin_url: &str) -> Self {
+        let (connection, url, owned) = postgres::create(admin_url).await;
         Self { connection, url, _storage: Storage::Postgres { _database: owned } }
     }
 

@@ -4,6 +4,11 @@
 # Prints the address of its administrative database as the first and only line, once it takes connections. The caller
 # holds the other end of standard input: when the caller ends, however it ends, kill -9 included, the kernel closes the
 # pipe, and the server is stopped and its directory deleted. Used by scripts/test and by the crate itself.
+#
+#   postgres-server.sh [obedient]
+#
+# An obedient one takes orders by lines: `stop` kills the server as a crash of the machine would, `start` brings it back.
+# It answers each with a line, `done` or what went wrong.
 set -eu
 
 fail() {
@@ -54,21 +59,31 @@ password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 unprivileged initdb -D "$folder/data" -U postgres -E UTF8 --locale=C --no-sync --auth=password \
     --pwfile="$folder/password" >"$folder/initdb.log" 2>&1 || fail "initdb failed: $(cat "$folder/initdb.log")"
 
+# Durability is off: nothing here outlives the tests. 300 connections: each test has a pool of its own.
+start() {
+    unprivileged pg_ctl -D "$folder/data" -w -t 30 -l "$folder/data/server.log" -o "-p $port \
+        -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=300 \
+        -c fsync=off -c full_page_writes=off -c autovacuum=off" start >/dev/null 2>&1
+}
 # Below the range from which the kernel hands out ports; another try when somebody has this one.
 attempt=0
 while :; do
     port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
-    # Durability is off: nothing here outlives the tests. 300 connections: each test has a pool of its own.
-    if unprivileged pg_ctl -D "$folder/data" -w -t 30 -l "$folder/data/server.log" -o "-p $port \
-        -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=300 \
-        -c fsync=off -c full_page_writes=off -c autovacuum=off" start >/dev/null 2>&1; then
-        break
-    fi
+    ! start || break
     attempt=$((attempt + 1))
     [ "$attempt" -lt 5 ] || fail "PostgreSQL did not start: $(cat "$folder/data/server.log")"
 done
 
 echo "postgres://postgres:$password@127.0.0.1:$port/postgres"
+if [ "${1:-}" = obedient ]; then
+    while read -r order; do
+        case $order in
+            stop) unprivileged pg_ctl -D "$folder/data" -w -m immediate stop >/dev/null 2>&1 && echo done ;;
+            start) start && echo done ;;
+            *) false ;;
+        esac || echo "PostgreSQL did not $order"
+    done
+fi
 # The caller may be gone by the time of the stop: hold none of its pipes.
 exec >/dev/null 2>&1
 while read -r _; do :; done

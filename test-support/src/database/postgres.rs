@@ -1,6 +1,6 @@
 //! PostgreSQL: one database per test, copied from a template that was migrated once.
 
-use super::{MAX_CONNECTIONS, connect, postgres_server};
+use super::{MAX_CONNECTIONS, connect};
 use cryptopay_migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use std::{
@@ -21,8 +21,7 @@ pub(super) struct Owned {
     name: String,
 }
 
-pub(super) async fn create() -> (DatabaseConnection, String, Owned) {
-    let admin_url = postgres_server::admin_url();
+pub(super) async fn create(admin_url: &str) -> (DatabaseConnection, String, Owned) {
     let admin = connect(admin_url, 1, |_| {}).await;
     let template = migrated_template(&admin, admin_url).await;
     let name = format!("test_{:016x}", RandomState::new().hash_one(()));

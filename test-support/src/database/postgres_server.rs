@@ -1,10 +1,11 @@
-//! The throwaway PostgreSQL server of a test process that was not given one.
+//! The throwaway PostgreSQL server of a test process that was not given one, and one that a test may stop.
 
 use crate::config;
 use std::{
-    io::{BufRead, BufReader, Read},
+    fmt,
+    io::{BufRead, BufReader, Read, Write},
     os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::OnceLock,
 };
 
@@ -30,9 +31,80 @@ pub(super) fn admin_url() -> &'static str {
     }
 }
 
+/// A PostgreSQL server of a test's own, that it may stop and start again. It ends when this value is dropped, and with the
+/// test's process.
+pub struct PostgresServer {
+    admin_url: String,
+    script: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl PostgresServer {
+    /// Starts one.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started; the message says what is missing.
+    #[must_use]
+    pub fn start() -> Self {
+        let (script, answers, admin_url) = launch(&["obedient"]);
+        Self { admin_url, script, answers }
+    }
+
+    /// Stops it in the midst of everything; what was committed will be there again. Connections break.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn crash(&mut self) {
+        self.order("stop");
+    }
+
+    /// Starts it again at the same address, and waits until it takes connections.
+    ///
+    /// # Panics
+    ///
+    /// When it runs, or somebody else has taken its port.
+    pub fn start_again(&mut self) {
+        self.order("start");
+    }
+
+    pub(super) fn admin_url(&self) -> &str {
+        &self.admin_url
+    }
+
+    fn order(&mut self, order: &str) {
+        let input = self.script.stdin.as_mut().expect("standard input is piped");
+        writeln!(input, "{order}").expect("the script should take orders");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("the script's output should be text");
+        assert_eq!(answer.trim(), "done");
+    }
+}
+
+impl fmt::Debug for PostgresServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresServer").finish_non_exhaustive()
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        drop(self.script.stdin.take());
+        // Best effort: it ends by itself.
+        _ = self.script.wait();
+    }
+}
+
 fn start() -> Server {
+    let (script, _, admin_url) = launch(&[]);
+    Server::Own { admin_url, _script: script }
+}
+
+fn launch(arguments: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
     let mut script = Command::new("sh")
         .args(["-c", SCRIPT, "postgres-server.sh"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -41,12 +113,12 @@ fn start() -> Server {
         .spawn()
         .expect("tests need a POSIX shell");
     let mut admin_url = String::new();
-    let output = script.stdout.take().expect("standard output is piped");
-    BufReader::new(output).read_line(&mut admin_url).expect("the script's output should be text");
+    let mut output = BufReader::new(script.stdout.take().expect("standard output is piped"));
+    output.read_line(&mut admin_url).expect("the script's output should be text");
     if admin_url.is_empty() {
         let mut complaint = String::new();
         script.stderr.take().expect("standard error is piped").read_to_string(&mut complaint).unwrap_or_default();
         panic!("cannot start a throwaway PostgreSQL server: {}", complaint.trim());
     }
-    Server::Own { admin_url: admin_url.trim().to_owned(), _script: script }
+    (script, output, admin_url.trim().to_owned())
 }

@@ -19,8 +19,13 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks again and again until there is an answer. Only for what tells nobody when it happens: whether a process is
 /// ready, and states that only a `GET` shows.
-pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let asked_until = Instant::now() + LIMIT;
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(LIMIT, what, ask).await
+}
+
+/// The same with another patience, for what a fault holds up.
+pub(crate) async fn eventually_within<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asked_until = Instant::now() + limit;
     let mut pause = interval(Duration::from_millis(25));
     while Instant::now() < asked_until {
         pause.tick().await;
@@ -28,7 +33,7 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
             return answer;
         }
     }
-    panic!("not within {LIMIT:?}: {what}");
+    panic!("not within {limit:?}: {what}");
 }
 
 /// What comes of something, or a panic when it takes too long.

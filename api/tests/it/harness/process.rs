@@ -57,7 +57,18 @@ impl Installation {
 
     /// Starts `cryptopay serve`, and waits until it can do its work.
     pub(crate) async fn start(&self) -> Process {
-        let mut process = self.launch(["serve"]);
+        self.start_as("all").await
+    }
+
+    /// Starts a process with this role, and waits until it can do its work.
+    pub(crate) async fn start_as(&self, role: &str) -> Process {
+        self.start_with(role, &[]).await
+    }
+
+    /// The same with variables that only this process has.
+    pub(crate) async fn start_with(&self, role: &str, variables: &[(&str, &str)]) -> Process {
+        let mut command = self.command(["serve", "--role", role]);
+        let mut process = Process::of(command.envs(variables.iter().copied()));
         let client = process.banner().await;
         eventually("ready", async || (client.get("/readyz").await.status == 200).then_some(())).await;
         process
@@ -65,19 +76,19 @@ impl Installation {
 
     /// Starts a command and waits for nothing.
     pub(crate) fn launch<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cryptopay"))
+        Process::of(&mut self.command(arguments))
+    }
+
+    /// The binary with these arguments and this installation's variables alone.
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cryptopay"));
+        command
             .args(arguments)
             .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.data.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let printed = Printed::of(child.stdout.take().unwrap());
-        let complaints = Printed::of(child.stderr.take().unwrap());
-        Process { child, printed, complaints, base: String::new() }
+            .stdin(Stdio::null());
+        command
     }
 
     /// Runs a command to its end.
@@ -114,6 +125,13 @@ impl Ended {
 }
 
 impl Process {
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let printed = Printed::of(child.stdout.take().unwrap());
+        let complaints = Printed::of(child.stderr.take().unwrap());
+        Self { child, printed, complaints, base: String::new() }
+    }
+
     /// `http://127.0.0.1:<port>`.
     pub(crate) fn base(&self) -> &str {
         &self.base

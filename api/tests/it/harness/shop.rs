@@ -39,6 +39,11 @@ impl Shop {
         Self { client: self.client.at(base), ..self }
     }
 
+    /// The same shop, seen through another process as well. Its nonces are its own: only one of the two creates orders.
+    pub(crate) fn at_too(&self, base: &str) -> Self {
+        Self { client: self.client.at(base), nonces: AtomicU64::new(1) }
+    }
+
     /// Registers a shop with a wallet on Base.
     pub(crate) async fn open(client: &Client) -> Self {
         let shop = Self::register(client).await;

@@ -1,0 +1,168 @@
+//! Whether the chain, the gateway's rows, what its API says and what the merchant was told are one and the same story.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cryptopay_domain::address::Asset;
+use cryptopay_domain::transfer::TransferState;
+use cryptopay_entity::{chain_cursor, transfer};
+use cryptopay_test_support::{B256, ReceivedRequest, U256};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use sea_orm::EntityTrait;
+use serde_json::{Value, json};
+
+use super::{CONFIRMATIONS, World, wallet};
+use crate::harness::{Shop, eventually_within, is_signed, text, told};
+
+/// What is expected of an order when everything has come to rest.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) order: Value,
+    /// Its status, and with it whether it may be shipped.
+    pub(super) status: &'static str,
+}
+
+impl Expected {
+    pub(super) fn new(order: &Value, status: &'static str) -> Self {
+        Self { order: order.clone(), status }
+    }
+}
+
+/// A transfer to the shop: asset, transaction, height, units.
+type Arrived = (String, B256, u64, U256);
+
+impl World {
+    /// Waits until every order is what is expected and the merchant knows it, then compares everything with everything.
+    /// Mines what is missing to the confirmation.
+    pub(super) async fn agree(&self, shop: &Shop, secret: &str, expected: &[Expected], limit: Duration) {
+        self.node.mine(CONFIRMATIONS).await;
+        self.caught_up(limit).await;
+        for Expected { order, status } in expected {
+            let what = format!("order {} becoming {status}", order["order_id"]);
+            let order = eventually_within(limit, &what, async || {
+                let order = shop.look(order).await;
+                (order["status"] == *status).then_some(order)
+            })
+            .await;
+            assert_eq!(order["fulfillable"], *status == "confirmed", "{order}");
+        }
+        // What is missing gets a second look, which may change an order once more.
+        let arrived = self.arrived().await;
+        let at_rest = eventually_within(limit, "nothing in doubt", async || {
+            let rows = transfer::Entity::find().all(self.db.connection()).await.ok()?;
+            rows.iter().all(|row| row.state != TransferState::Missing).then(|| counting(rows))
+        });
+        assert_eq!(at_rest.await, arrived, "transfers that count: stored, and on the chain");
+        let mut histories = Vec::new();
+        for Expected { order, .. } in expected {
+            histories.push(shop.events(order).await);
+        }
+        let wanted: BTreeSet<String> = histories.iter().flatten().map(|event| text(&event["id"]).to_owned()).collect();
+        let journal = self.receiver.wait_until(limit, |journal| event_ids(journal).is_superset(&wanted)).await;
+
+        assert_signed(&journal, secret);
+        assert_repeats_are_the_same(&journal);
+        for (Expected { order, status }, history) in expected.iter().zip(&histories) {
+            assert_history(shop, order, status, history, &journal).await;
+        }
+        let discrepancies = cryptopay_ledger::audit::check(self.db.connection()).await.unwrap();
+        assert!(discrepancies.is_empty(), "{discrepancies:#?}");
+    }
+
+    /// Waits until the gateway has verified the node's newest block.
+    pub(super) async fn caught_up(&self, limit: Duration) {
+        let height = self.node.height().await;
+        let hash = self.node.block_hash(height).await;
+        eventually_within(limit, &format!("block {height} verified"), async || {
+            let cursor = chain_cursor::Entity::of(self.db.connection(), "base").await.ok()??;
+            (cursor.height.unsigned_abs() == height && cursor.hash.0 == hash).then_some(())
+        })
+        .await;
+    }
+
+    /// What the chain holds for the shop, in what it sells for.
+    async fn arrived(&self) -> BTreeSet<Arrived> {
+        let mut arrived = BTreeSet::new();
+        for found in self.node.token_transfers(wallet()).await {
+            if [self.usdc, self.dai].contains(&found.token) && !found.units.is_zero() {
+                arrived.insert((format!("{:#x}", found.token), found.tx_hash, found.block_number, found.units));
+            }
+        }
+        for number in 0..=self.node.height().await {
+            let block: Value = self.node.call("eth_getBlockByNumber", json!([format!("{number:#x}"), true])).await;
+            for transaction in block["transactions"].as_array().unwrap() {
+                let read = |field: &str| serde_json::from_value(transaction[field].clone()).unwrap();
+                let units: U256 = read("value");
+                if transaction["to"].as_str() == Some(crate::harness::WALLET) && !units.is_zero() {
+                    arrived.insert(("native".to_owned(), B256::from(read("hash")), number, units));
+                }
+            }
+        }
+        arrived
+    }
+}
+
+/// The transfers of these rows that count.
+fn counting(rows: Vec<transfer::Model>) -> BTreeSet<Arrived> {
+    let counts = |row: &transfer::Model| {
+        row.chain == "base" && matches!(row.state, TransferState::Included | TransferState::Final)
+    };
+    let asset = |asset: Asset| match asset {
+        Asset::Native => "native".to_owned(),
+        Asset::Token(contract) => format!("{:#x}", contract.0),
+    };
+    let rows = rows.into_iter().filter(counts);
+    rows.map(|row| (asset(row.asset), row.tx_hash.0, row.block_number.unsigned_abs(), row.units.0)).collect()
+}
+
+/// As the documentation says, and as the public library of Standard Webhooks finds.
+pub(super) fn assert_signed(journal: &[ReceivedRequest], secret: &str) {
+    let library = standardwebhooks::Webhook::new(secret).unwrap();
+    for webhook in journal {
+        assert!(is_signed(webhook, secret), "{webhook:?}");
+        let mut headers = HeaderMap::new();
+        for (name, value) in &webhook.headers {
+            headers.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        library.verify(&webhook.body, &headers).unwrap_or_else(|error| panic!("{error}: {webhook:?}"));
+        let mut forged = webhook.body.clone();
+        forged.push(b' ');
+        assert!(library.verify(&forged, &headers).is_err());
+    }
+}
+
+/// The history of an order has no gaps, and the merchant was told each of its confirmations and reorganisations once.
+async fn assert_history(shop: &Shop, order: &Value, status: &str, history: &[Value], journal: &[ReceivedRequest]) {
+    let order = shop.look(order).await;
+    let versions: Vec<i64> = history.iter().map(|event| event["order_version"].as_i64().unwrap()).collect();
+    assert_eq!(versions, (1..=order["version"].as_i64().unwrap()).collect::<Vec<_>>(), "{order}");
+    let happened = |name: &str| history.iter().filter(|event| event["event"] == name).count();
+    for name in ["payment.confirmed", "payment.reorged"] {
+        let ids: BTreeSet<String> = told(journal, name, &order).into_iter().map(id_of).collect();
+        assert_eq!(ids.len(), happened(name), "{name}: {history:#?}");
+    }
+    // They take turns, and the last of them is what the order is.
+    let (confirmed, reorged) = (happened("payment.confirmed"), happened("payment.reorged"));
+    let standing = usize::from(status == "confirmed");
+    assert_eq!(confirmed, reorged + standing, "{history:#?}");
+}
+
+pub(super) fn id_of(webhook: &ReceivedRequest) -> String {
+    text(&webhook.json()["webhook_id"]).to_owned()
+}
+
+fn event_ids(journal: &[ReceivedRequest]) -> BTreeSet<String> {
+    journal.iter().map(|webhook| text(&webhook.json()["data"]["event_id"]).to_owned()).collect()
+}
+
+/// A repeat has the same id and bytes; an event has one id only.
+fn assert_repeats_are_the_same(journal: &[ReceivedRequest]) {
+    let mut bodies: BTreeMap<String, &[u8]> = BTreeMap::new();
+    let mut ids: BTreeMap<String, String> = BTreeMap::new();
+    for webhook in journal {
+        let id = id_of(webhook);
+        assert_eq!(*bodies.entry(id.clone()).or_insert(&webhook.body), webhook.body, "{id} has two bodies");
+        let event = text(&webhook.json()["data"]["event_id"]).to_owned();
+        assert_eq!(*ids.entry(event.clone()).or_insert_with(|| id.clone()), id, "{event} was told under two ids");
+    }
+}
