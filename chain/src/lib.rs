@@ -8,6 +8,7 @@ mod evidence;
 mod evm;
 mod http;
 mod logs;
+pub mod metrics;
 mod native;
 mod rpc;
 

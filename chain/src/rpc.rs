@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alloy::rpc::json_rpc::{ErrorPayload, Id, Request, RequestPacket, Response, ResponsePacket, ResponsePayload};
 use alloy::transports::BoxTransport;
@@ -14,6 +14,7 @@ use tower::Service;
 
 use crate::ChainError;
 use crate::classify::{classify, shorten};
+use crate::metrics::Meter;
 
 /// One JSON-RPC call.
 #[derive(Debug, Clone)]
@@ -30,11 +31,26 @@ pub(crate) struct Rpc {
     /// Most calls in a batch; shrinks for good when the endpoint refuses one as too large.
     most_calls: AtomicUsize,
     next_id: AtomicU64,
+    meter: Meter,
 }
 
 impl Rpc {
-    pub(crate) fn new(transport: BoxTransport, secrets: Vec<String>, timeout: Duration, most_calls: usize) -> Self {
-        Self { transport, secrets, timeout, most_calls: AtomicUsize::new(most_calls), next_id: AtomicU64::new(1) }
+    pub(crate) fn new(
+        name: &str,
+        transport: BoxTransport,
+        secrets: Vec<String>,
+        timeout: Duration,
+        most_calls: usize,
+    ) -> Self {
+        let meter = Meter::new(name);
+        Self {
+            transport,
+            secrets,
+            timeout,
+            most_calls: AtomicUsize::new(most_calls),
+            next_id: AtomicU64::new(1),
+            meter,
+        }
     }
 
     /// The answer to one call.
@@ -74,6 +90,13 @@ impl Rpc {
 
     /// Sends one packet. The first failed call fails the batch.
     async fn batch(&self, calls: &[Call]) -> Result<Vec<Box<RawValue>>, ChainError> {
+        let started = Instant::now();
+        let outcome = self.exchange(calls).await;
+        self.meter.note(calls, started.elapsed(), outcome.as_ref().err());
+        outcome
+    }
+
+    async fn exchange(&self, calls: &[Call]) -> Result<Vec<Box<RawValue>>, ChainError> {
         let mut ids = Vec::with_capacity(calls.len());
         let mut requests = Vec::with_capacity(calls.len());
         for call in calls {

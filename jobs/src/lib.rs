@@ -3,6 +3,7 @@
 mod confirm_payments;
 mod context;
 mod events;
+pub mod metrics;
 mod queue;
 mod scan;
 mod timers;

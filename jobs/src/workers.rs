@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::queue::{KeyedQueue, Taken};
-use crate::{confirm_payments, scan, timers, webhooks};
+use crate::{confirm_payments, metrics, scan, timers, webhooks};
 
 /// Jobs of one kind that run at once. A chain's scan is mostly waiting; one per chain is enough.
 const CHAIN_JOBS: usize = 64;
@@ -150,6 +150,7 @@ where
                 break;
             }
             restarts = restarts.saturating_add(1);
+            metrics::JobMeter(self.name).restarted();
             let pause = Duration::from_millis(100).saturating_mul(restarts.min(50)).min(MAX_BACKOFF);
             tracing::error!(job = self.name, outcome = ?outcome.err(), "the worker ended by itself; starting another");
             tokio::time::sleep(pause).await;
@@ -163,12 +164,15 @@ where
         stop: CancellationToken,
     ) -> Result<(), apalis::prelude::WorkerError> {
         let run = self.run;
+        let meter = metrics::JobMeter(self.name);
         let handler = move |taken: Arc<Taken<K>>| {
             let context = context.clone();
             async move {
+                let _timed = meter.begin();
                 // On a task of its own: jobs share the process's threads, and a panic stays with its job.
                 let key = taken.key().clone();
                 if let Err(error) = tokio::spawn(run(context, key)).await {
+                    meter.panicked();
                     tracing::error!(%error, "a job broke off; the sweep finds what it left");
                 }
                 drop(taken);

@@ -3,9 +3,11 @@
 mod cors;
 mod errors;
 mod health;
+mod metrics;
 mod request_log;
 mod swagger;
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
@@ -15,12 +17,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::metrics::{HttpMeter, State};
 use crate::readiness::Readiness;
 use crate::rest;
 
+/// Routes that the OpenAPI document does not hold, as they are counted.
+const UNDOCUMENTED: [&str; 8] = [
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/docs/{*}",
+    "/graphql/ws",
+    "/graphql/schema.graphql",
+    "/order/{id}/events",
+];
+
 /// Everything that is served. `shutdown` ends streams and sockets when the process is told to stop.
-pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken) -> BoxEndpoint<'static, Response> {
+pub(crate) fn routes(
+    app: App,
+    readiness: Readiness,
+    recorder: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> BoxEndpoint<'static, Response> {
     let methods = errors::Methods::of_document();
+    let meter = HttpMeter::of(methods.patterns().chain(UNDOCUMENTED.map(str::to_owned)));
     let api = Route::new();
     let api = rest::payment_page::public_routes(api);
     let api = rest::sandbox::inbox_route(api);
@@ -42,6 +63,7 @@ pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken
         .at("/openapi.json", get(openapi))
         .at("/healthz", get(health::healthz))
         .at("/readyz", get(health::readyz))
+        .at("/metrics", get(metrics::metrics))
         .nest("/docs", get(swagger::swagger))
         .nest_no_strip("/", api)
         .around(|endpoint, request| async move {
@@ -50,6 +72,8 @@ pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken
         })
         .data(app)
         .data(readiness)
+        .data(recorder)
+        .data(State::new())
         .data(shutdown)
         .catch_all_error(move |error| {
             let methods = methods.clone();
@@ -67,7 +91,10 @@ pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken
             }
             endpoint.call(request).await
         })
-        .around(|endpoint, request| async move { request_log::around(&*endpoint, request).await })
+        .around(move |endpoint, request| {
+            let meter = meter.clone();
+            async move { request_log::around(&*endpoint, request, &meter).await }
+        })
         .map_to_response()
         .boxed()
 }

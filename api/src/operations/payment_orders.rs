@@ -85,6 +85,7 @@ pub async fn create(app: &App, principal: &Principal, fields: Fields) -> Result<
     match created {
         Ok((order, nudges, height)) => {
             app.context.queue.nudge(nudges);
+            crate::metrics::order_created(&order.chain);
             Ok((cryptopay_ledger::snapshot(&order, None, height), fields))
         }
         Err(CreateError::Ledger(LedgerError::Refused(Refusal::NonceUsed { .. }))) => {

@@ -39,6 +39,15 @@ impl Queue {
         }
     }
 
+    /// How many keys wait for each job, those that are due later included.
+    pub(crate) async fn lengths(&self) -> [(&'static str, usize); 3] {
+        [
+            ("scan_chain", self.scans.len()),
+            ("confirm_payments", self.confirmations.len()),
+            ("deliver_webhooks", self.deliveries.len()),
+        ]
+    }
+
     /// Asks for a look at a chain now.
     pub fn scan(&self, chain: &str) {
         self.scans.push(chain.to_owned());

@@ -124,6 +124,7 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
         Ok(Scanned::AtHead { next_block, now }) => next_poll(next_block, now, access.chain.block_time),
         Err(error) => {
             tracing::warn!(chain = access.chain.slug, %error, "scan stopped; it goes on from the cursor");
+            crate::metrics::scan_failed(&access.chain.slug);
             note_problem(context, access, &error).await;
             // Whatever it was, the endpoint may be another one by now.
             access.state.identified.store(false, Ordering::Relaxed);
@@ -265,6 +266,7 @@ async fn step(
     })?;
     if !transfers.is_empty() {
         tracing::info!(chain = access.chain.slug, from, to, transfers = transfers.len(), "transfers found");
+        crate::metrics::transfers_found(&access.chain.slug, transfers.len());
     }
     access.state.grow();
     context.queue.nudge(nudges);

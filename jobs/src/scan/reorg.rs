@@ -57,6 +57,7 @@ pub(super) async fn go_back(
 async fn rewind(context: &Context, access: &ChainAccess, fence: &Fence, ancestor: &Block) -> Result<(), ScanError> {
     let slug = access.chain.slug.as_str();
     let depth = signed_to_unsigned(fence.height).saturating_sub(ancestor.number);
+    crate::metrics::reorganised(slug);
     tracing::warn!(chain = slug, ancestor = ancestor.number, depth, "the chain has reorganised");
     let cause = format!("a reorganisation of {slug} after block {}", ancestor.number);
     let nudges = transact!(&context.database, |txn| {
