@@ -10,6 +10,7 @@ mod http;
 mod logs;
 pub mod metrics;
 mod native;
+pub mod probe;
 mod rpc;
 
 pub use client::{ChainClient, Inclusion, TransferQuery};

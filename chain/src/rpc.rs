@@ -53,6 +53,11 @@ impl Rpc {
         }
     }
 
+    /// Most calls that the endpoint takes in one batch, as far as it is known.
+    pub(crate) fn most_calls(&self) -> usize {
+        self.most_calls.load(Ordering::Relaxed)
+    }
+
     /// The answer to one call.
     pub(crate) async fn one(&self, method: &'static str, params: Value) -> Result<Box<RawValue>, ChainError> {
         let mut answers = self.batch(&[Call { method, params }]).await?;
