@@ -28,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 pub use chains::{ChainSource, Chains, RpcEndpoints, SecretUrl};
-pub use database::DatabaseUrl;
+pub use database::{DatabaseUrl, RedisUrl};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use network::CorsOrigins;
@@ -52,6 +52,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `DATABASE_URL`.
     pub database: DatabaseUrl,
+    /// `REDIS_URL`: where processes share queues and events. Without it everything stays in this process.
+    pub redis: Option<RedisUrl>,
     /// `CRYPTOPAY_KEY_PREFIX`: of every Redis key and channel.
     pub key_prefix: String,
     /// `CRYPTOPAY_SECRET`, as it was set; see [`Config::secret_or_generated`]. Always there in live mode.
@@ -88,8 +90,8 @@ impl Config {
             Some(database) => database,
             None => DatabaseUrl::Sqlite(data_dir.join("cryptopay.db")),
         };
-        let redis_is_set = env.parsed(names::REDIS_URL, database::check_redis)?.is_some();
-        check_role(role, &database, redis_is_set)?;
+        let redis = env.parsed(names::REDIS_URL, database::parse_redis)?;
+        check_role(role, &database, redis.is_some())?;
         let bind = env.parsed(names::BIND, network::bind)?.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
         let public_url = env.parsed(names::PUBLIC_URL, network::public_url)?;
         let secret = env.parsed(names::SECRET, secret::parse)?;
@@ -119,6 +121,7 @@ impl Config {
             mode,
             data_dir,
             database,
+            redis,
             key_prefix: env.parsed(names::KEY_PREFIX, words::key_prefix)?.unwrap_or_else(|| "cryptopay:".to_owned()),
             secret,
             secret_previous,
@@ -175,6 +178,7 @@ impl fmt::Debug for Config {
             .field("mode", &self.mode)
             .field("data_dir", &self.data_dir)
             .field("database", &self.database)
+            .field("redis", &self.redis)
             .field("key_prefix", &self.key_prefix)
             .field("secret", &self.secret)
             .field("secret_previous", &self.secret_previous)
@@ -189,23 +193,31 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Roles of their own need what processes share; this version has everything in one process.
+/// Processes of one role need what they work together through.
 fn check_role(role: Role, database: &DatabaseUrl, redis_is_set: bool) -> Result<(), ConfigError> {
-    if redis_is_set {
-        return Err(ConfigError::new(names::REDIS_URL, "Redis is not supported by this version", "unset it"));
-    }
     if role == Role::All {
         return Ok(());
     }
-    let lack = match database {
-        DatabaseUrl::Sqlite(_) => "REDIS_URL is unset and DATABASE_URL is SQLite",
-        DatabaseUrl::Postgres(_) => "REDIS_URL is unset",
-    };
-    Err(ConfigError::new(
-        format!("--role {}", role.as_str()),
-        format!("processes of one role work together through PostgreSQL and Redis, but {lack}"),
-        "use --role all, since Redis is not supported by this version",
-    ))
+    let role = role.as_str();
+    if let DatabaseUrl::Sqlite(_) = database {
+        return Err(ConfigError::new(
+            names::DATABASE_URL,
+            format!(
+                "it is SQLite, but processes of one role (--role {role}) work together through PostgreSQL and Redis"
+            ),
+            "set it to something like postgres://user:password@host/database, or use --role all",
+        ));
+    }
+    if !redis_is_set {
+        return Err(ConfigError::new(
+            names::REDIS_URL,
+            format!(
+                "it is unset, but processes of one role (--role {role}) work together through PostgreSQL and Redis"
+            ),
+            "set it to something like redis://:password@host:6379/0, or use --role all",
+        ));
+    }
+    Ok(())
 }
 
 /// What live mode asks for beside chains.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cryptopay_chain::{ChainClient, ChainError, EvmClient, Limits};
+use cryptopay_entity::event_counter;
 use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, WebhookClient};
-use cryptopay_jobs::{ChainAccess, Context, Events, Queue, STOP_WITHIN, Workers};
+use cryptopay_jobs::{ChainAccess, Context, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
 use cryptopay_sandbox::SimulatedChain;
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
 use poem::web::LocalAddr;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, EndpointSecrets, Parts};
-use crate::config::{ChainSource, Config, ConfigError, Mode};
+use crate::config::{ChainSource, Config, ConfigError, Mode, Role};
 use crate::database::{self, SchemaError};
 use crate::http;
 use crate::live::Live;
@@ -59,6 +60,9 @@ pub enum StartError {
     /// The database's folder or schema.
     #[error("DATABASE_URL: {0}")]
     Schema(#[from] SchemaError),
+    /// The queue's URL.
+    #[error("REDIS_URL: {0}; set it to something like redis://:password@host:6379/0, or unset it")]
+    Redis(#[from] RedisUrlError),
     /// The secret.
     #[error("CRYPTOPAY_SECRET: {0}")]
     Keys(#[from] KeyError),
@@ -171,41 +175,71 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
         };
         chains.insert(chain.slug.clone(), ChainAccess::new(chain.clone(), client));
     }
+    let redis = config.redis.as_ref().map(|url| Redis::new(url.expose(), &config.key_prefix)).transpose()?;
     let policy = ClientPolicy { allow: config.webhook_allow.clone(), https_only: config.mode == Mode::Live };
     let context = Context {
         database,
         registry,
         chains,
-        queue: Queue::embedded(),
+        queue: redis.map_or_else(Queue::embedded, Queue::shared),
         events: Events::embedded(),
         webhooks: WebhookClient::new(policy)?,
         secrets: Arc::new(EndpointSecrets(keys.clone())),
-        owner: format!("{}-{:08x}", std::process::id(), rand::random::<u32>()),
+        // Also of processes with the same number, each in a container of its own.
+        owner: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
     };
     let passwords = Passwords::new();
     Ok(App::new(Parts { config, public_url, context: Arc::new(context), keys, passwords, live: Live::default() }))
 }
 
-/// Waits for the database, then runs jobs and live events until `stop`. Tells `refuse` what no waiting mends.
+/// Waits for the database, then does what the role asks for until `stop`. Tells `refuse` what no waiting mends.
 async fn work(app: App, readiness: Readiness, stop: CancellationToken, refuse: oneshot::Sender<SchemaError>) {
-    tokio::select! {
-        migrated = migrate(&app, &readiness) => if let Err(error) = migrated {
-            // Nobody listens when the process is ending already.
-            let _ = refuse.send(error);
-            return;
+    let newest_event = tokio::select! {
+        prepared = prepare(&app, &readiness) => match prepared {
+            Ok(newest_event) => newest_event,
+            Err(error) => {
+                // Nobody listens when the process is ending already.
+                let _ = refuse.send(error);
+                return;
+            }
         },
         () = stop.cancelled() => return,
-    }
+    };
     readiness.set(None);
-    let live = app.live.clone().run(app.database().clone(), app.context.events.clone(), stop.clone());
-    tokio::join!(live, Workers::run(app.context.clone(), stop.clone()));
+    let (context, role) = (app.context.clone(), app.config.role);
+    let live = async {
+        if role != Role::Worker {
+            let live = app.live.clone();
+            live.follow(newest_event, app.database().clone(), context.events.clone(), stop.clone()).await;
+        }
+    };
+    let jobs = async {
+        match role {
+            Role::Api => Workers::relay(context.clone(), stop.clone()).await,
+            Role::All | Role::Worker => Workers::run(context.clone(), stop.clone()).await,
+        }
+    };
+    tokio::join!(live, jobs);
 }
 
-async fn migrate(app: &App, readiness: &Readiness) -> Result<(), SchemaError> {
+/// Brings the schema up to date, and gives the number of the newest event: read before anybody is served, so that whoever
+/// subscribes misses none.
+async fn prepare(app: &App, readiness: &Readiness) -> Result<i64, SchemaError> {
     let mut wait = Duration::from_millis(50);
     loop {
-        let Err(error) = database::migrate(&app.config.database, app.database()).await else { return Ok(()) };
-        readiness.set(Some(format!("the database is not ready: {error}")));
+        let prepared = async {
+            database::migrate(&app.config.database, app.database()).await?;
+            Ok::<_, SchemaError>(event_counter::Entity::peek(app.database()).await?)
+        };
+        let error = match prepared.await {
+            Ok(newest_event) => return Ok(newest_event),
+            Err(error) => error,
+        };
+        readiness.set(Some(match &error {
+            // What it said may quote the URL.
+            SchemaError::Database(_) => "the database cannot be used yet; the log says why".to_owned(),
+            other => format!("the database is not ready: {other}"),
+        }));
         if !error.is_passing() {
             return Err(error);
         }

@@ -39,10 +39,24 @@ impl Live {
         self.sender.subscribe()
     }
 
-    /// Follows the numbered events until `stop`.
+    /// Follows the events that are numbered from now on, until `stop`.
     pub async fn run(self, database: DatabaseConnection, events: Events, stop: CancellationToken) {
+        loop {
+            match event_counter::Entity::peek(&database).await {
+                Ok(newest) => return self.follow(newest, database, events, stop).await,
+                Err(error) => tracing::warn!(%error, "live events wait for the database"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Follows the events numbered after `last`, until `stop`. Whoever subscribes later than `last` was read hears of every
+    /// event that is numbered after that.
+    pub async fn follow(self, mut last: i64, database: DatabaseConnection, events: Events, stop: CancellationToken) {
         let mut bus = events.subscribe();
-        let mut last = None;
         loop {
             if let Err(error) = self.forward(&database, &mut last).await {
                 tracing::warn!(%error, "live events wait for the database");
@@ -54,21 +68,15 @@ impl Live {
         }
     }
 
-    async fn forward(&self, database: &DatabaseConnection, last: &mut Option<i64>) -> Result<(), DbErr> {
-        let mut from = match *last {
-            Some(last) => last,
-            None => event_counter::Entity::peek(database).await?,
-        };
-        *last = Some(from);
+    async fn forward(&self, database: &DatabaseConnection, last: &mut i64) -> Result<(), DbErr> {
         loop {
-            let events = event::Entity::tail(database, from, BATCH).await?;
+            let events = event::Entity::tail(database, *last, BATCH).await?;
             let Some(newest) = events.last().and_then(|event| event.sequence) else { return Ok(()) };
             for event in events {
                 // Nobody listening is fine.
                 let _ = self.sender.send(Arc::new(event));
             }
-            from = newest;
-            *last = Some(newest);
+            *last = newest;
         }
     }
 }

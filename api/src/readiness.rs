@@ -1,25 +1,141 @@
-//! Whether the database has been brought up to date since this process started.
+//! Whether this process can do what its role asks of it.
+//!
+//! The answer is at most a second old and takes at most two to find, however many ask. What the database or Redis said is
+//! in the log only: it may quote what it was sent.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cryptopay_domain::time::Timestamp;
+use cryptopay_entity::{chain_cursor, clock};
+use sea_orm::DbErr;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::config::Role;
+
+/// How old an answer may be.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long the database may take.
+const DATABASE_WITHIN: Duration = Duration::from_secs(1);
+/// A chain that nobody has looked at for so long has no scanner.
+const UNSCANNED_AFTER: Duration = Duration::from_secs(60);
+
+/// What is found out about a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Why it cannot do its work: none means that it can.
+    pub reasons: Vec<String>,
+    /// What does not work as well as it should. No reason to send requests elsewhere.
+    pub degraded: Vec<String>,
+    /// Chains that lag, stand still or have no scanner. Never a reason: another process may be at fault, or the chain.
+    pub chains: Vec<ChainTrouble>,
+}
+
+/// What is wrong with a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChainTrouble {
+    /// Slug.
+    pub blockchain: String,
+    /// In one word.
+    pub health: String,
+    /// In more.
+    pub problem: Option<String>,
+}
 
 /// Shared between start-up and the routes.
 #[derive(Debug, Clone)]
-pub struct Readiness(Arc<Mutex<Option<String>>>);
+pub struct Readiness(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    not_migrated: Mutex<Option<String>>,
+    /// The last answer. Whoever finds it too old asks anew; the others wait for that.
+    report: tokio::sync::Mutex<Option<(Instant, Report)>>,
+}
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Some("the database has not been reached yet".to_owned()))))
+        let not_migrated = Mutex::new(Some("the database has not been reached yet".to_owned()));
+        Self(Arc::new(State { not_migrated, report: tokio::sync::Mutex::default() }))
     }
 }
 
 impl Readiness {
     /// Why nothing can be served yet, or `None` once it can.
     pub fn not_migrated(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.not_migrated.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes why start-up still waits, or that it does not.
     pub fn set(&self, reason: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        *self.0.not_migrated.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
+
+    /// How things stand.
+    pub async fn report(&self, app: &App) -> Report {
+        if let Some(reason) = self.not_migrated() {
+            // The tables may not be there yet.
+            return Report { reasons: vec![reason], ..Report::default() };
+        }
+        let mut last = self.0.report.lock().await;
+        if let Some((found_at, report)) = last.as_ref()
+            && found_at.elapsed() < FRESH
+        {
+            return report.clone();
+        }
+        let report = look(app).await;
+        *last = Some((Instant::now(), report.clone()));
+        report
+    }
+}
+
+async fn look(app: &App) -> Report {
+    let mut report = Report::default();
+    let (chains, redis) = tokio::join!(timeout(DATABASE_WITHIN, chains(app)), redis(app));
+    match chains {
+        Ok(Ok(chains)) => report.chains = chains,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the database is away");
+            report.reasons.push("the database is away".to_owned());
+        }
+        Err(_) => report.reasons.push("the database does not answer in time".to_owned()),
+    }
+    if let Some(problem) = redis {
+        match app.config.role {
+            // Requests do not need it; what they commit is found by the workers' sweep.
+            Role::Api => report.degraded.push(format!("{problem}: jobs and live events begin up to seconds later")),
+            Role::Worker | Role::All => report.reasons.push(format!("{problem}: no jobs can be taken from the queue")),
+        }
+    }
+    report
+}
+
+/// What is wrong with Redis, where it is used.
+async fn redis(app: &App) -> Option<String> {
+    let problem = app.context.queue.redis()?.check().await.err()?;
+    Some(problem.to_string())
+}
+
+async fn chains(app: &App) -> Result<Vec<ChainTrouble>, DbErr> {
+    let database = app.database();
+    let cursors = chain_cursor::Entity::list(database).await?;
+    let now = clock::database_now(database).await?;
+    let chains = app.context.registry.chains().iter();
+    Ok(chains
+        .filter_map(|chain| trouble(&chain.slug, cursors.iter().find(|cursor| cursor.chain == chain.slug), now))
+        .collect())
+}
+
+fn trouble(slug: &str, cursor: Option<&chain_cursor::Model>, now: Timestamp) -> Option<ChainTrouble> {
+    let (health, problem) = match cursor {
+        None => ("starting", Some("No block of this chain has been seen yet.".to_owned())),
+        Some(cursor) if now.since(cursor.last_look(now)) > UNSCANNED_AFTER => {
+            ("unscanned", Some("No worker has looked at this chain for a minute.".to_owned()))
+        }
+        Some(cursor) if cursor.health != "ok" => (cursor.health.as_str(), cursor.problem.clone()),
+        Some(_) => return None,
+    };
+    Some(ChainTrouble { blockchain: slug.to_owned(), health: health.to_owned(), problem })
 }

@@ -45,6 +45,14 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+impl Model {
+    /// When somebody last looked at the chain, as far as the row tells; `now` while somebody does (database clock).
+    pub fn last_look(&self, now: Timestamp) -> Timestamp {
+        let newest = [self.polled_at, self.updated_at, self.lease_until].into_iter().max();
+        newest.map_or(now, |newest| Ord::min(newest, now))
+    }
+}
+
 impl Entity {
     /// The cursor of a chain.
     pub async fn of(connection: &impl ConnectionTrait, chain: &str) -> Result<Option<Model>, DbErr> {
@@ -125,6 +133,23 @@ impl Entity {
         }
         let cursor = Self::of(connection, chain).await?;
         Ok(cursor.filter(|cursor| cursor.lease_owner.as_deref() == Some(owner)).map(|cursor| cursor.lease_epoch))
+    }
+
+    /// Gives a lease back at the end of a look: it ends now, which is what it says of the look.
+    pub async fn give_back(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        owner: &str,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::LeaseUntil, Expr::value(now))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::LeaseOwner.eq(owner))
+            .filter(Column::LeaseUntil.gt(now))
+            .exec(connection)
+            .await?;
+        Ok(())
     }
 
     /// Gives every lease of an owner back.

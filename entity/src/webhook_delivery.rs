@@ -7,7 +7,7 @@ use cryptopay_domain::ids::{DeliveryId, DeliveryRef, EndpointId, EventId, Mercha
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType};
+use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType, Query};
 use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
 
 /// A row.
@@ -147,22 +147,39 @@ impl Entity {
             .await
     }
 
-    /// Queues with something due that nobody is sending, at most `limit`.
+    /// Queues with something due that nobody is sending and whose breaker lets it through: at most `limit`, in the order of
+    /// their keys, from behind `after` on.
     pub async fn due_queues(
         connection: &impl ConnectionTrait,
         clocks: Clocks,
+        after: Option<Queue<'_>>,
         limit: u64,
     ) -> Result<Vec<(EndpointId, String)>, DbErr> {
-        Self::find()
+        use super::webhook_breaker;
+        let open_breaker = Query::select()
+            .expr(Expr::val(1))
+            .from(webhook_breaker::Entity)
+            .and_where(webhook_breaker::Column::EndpointId.into_expr().equals(Column::EndpointId.as_column_ref()))
+            .and_where(webhook_breaker::Column::Origin.into_expr().equals(Column::Origin.as_column_ref()))
+            .and_where(webhook_breaker::Column::OpenUntil.gt(clocks.business))
+            .to_owned();
+        let mut due = Self::find()
             .select_only()
             .column(Column::EndpointId)
             .column(Column::Origin)
             .distinct()
+            // As the index on these keys says it: with a parameter instead, neither database would use that.
+            .filter(Expr::cust("state = 'pending'"))
             .filter(Self::due(clocks))
-            .limit(limit)
-            .into_tuple()
-            .all(connection)
-            .await
+            .filter(Expr::exists(open_breaker).not())
+            .order_by_asc(Column::EndpointId)
+            .order_by_asc(Column::Origin)
+            .limit(limit);
+        if let Some(after) = after {
+            let later_origin = Column::EndpointId.eq(after.endpoint).and(Column::Origin.gt(after.origin));
+            due = due.filter(Column::EndpointId.gt(after.endpoint).or(later_origin));
+        }
+        due.into_tuple().all(connection).await
     }
 
     /// When the next delivery of a queue is due.

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod bus;
 mod confirm_payments;
 mod context;
+pub mod doctor;
 mod events;
 pub mod metrics;
 mod queue;
@@ -12,5 +14,5 @@ mod workers;
 
 pub use context::{ChainAccess, Context, SigningSecrets};
 pub use events::{Events, Listener};
-pub use queue::{KeyedQueue, Queue, Taken};
+pub use queue::{KeyedQueue, Queue, Redis, RedisProblem, RedisUrlError, Taken};
 pub use workers::{JOBS, STOP_WITHIN, Workers};

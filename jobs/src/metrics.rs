@@ -51,10 +51,11 @@ pub fn describe() {
 }
 
 impl Context {
-    /// Notes how many keys wait in each queue now.
+    /// Notes how many keys wait in each queue now. What Redis does not tell stays as it was told last.
     pub async fn measure_queues(&self) {
         for (job, keys) in self.queue.lengths().await {
-            gauge!(QUEUE_LENGTH, "job" => job).set(f64::from(u32::try_from(keys).unwrap_or(u32::MAX)));
+            let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+            gauge!(QUEUE_LENGTH, "job" => job).set(f64::from(keys));
         }
     }
 }

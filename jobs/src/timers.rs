@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use cryptopay_entity::transact;
 use cryptopay_entity::webhook_delivery::Clocks;
-use cryptopay_entity::{clock, event, idempotency_key, refresh_token, timer_lease, webhook_delivery};
+use cryptopay_entity::{
+    chain_cursor, clock, event, idempotency_key, receiving_address, refresh_token, timer_lease, webhook_delivery,
+};
 use cryptopay_ledger::{DeliveryKey, LedgerError, Occasion};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -28,23 +30,31 @@ const SWEEP_ENDPOINTS: u64 = 1_000;
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a refresh token is kept after it has expired, so that its reuse is noticed.
 const EXPIRED_TOKENS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A timer's lease: longer than its period, so that its holder keeps it.
+/// A timer's lease: longer than its period, so that its holder keeps it. Renewed when half of it is over.
 const LEASE: Duration = Duration::from_secs(3);
+/// After how long without a look a chain is overdue on which something is watched, and any chain. Where processes share
+/// their queue: the next look may have died with the process that meant to ask for it.
+const WATCHED_IS_OVERDUE: Duration = Duration::from_secs(4);
+const IDLE_IS_OVERDUE: Duration = Duration::from_secs(15);
+/// How often a chain is looked at by a process that does everything, should it have lost the time of the next look.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Runs every timer until `stop`.
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let sweep = async {
         let mut ticks = ticking(SWEEP_EVERY);
+        let mut sweep = Sweep { lease: Lease::of("sweep"), last: None };
         loop {
             ticks.tick().await;
-            report("sweep", sweep(&context).await);
+            report("sweep", sweep.run(&context).await);
         }
     };
     let expire = async {
         let mut ticks = ticking(EXPIRE_EVERY);
+        let mut lease = Lease::of("expire_orders");
         loop {
             ticks.tick().await;
-            report("expire_orders", expire_orders(&context).await);
+            report("expire_orders", expire_orders(&context, &mut lease).await);
         }
     };
     let publish = async {
@@ -56,9 +66,10 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     };
     let purge = async {
         let mut ticks = ticking(PURGE_EVERY);
+        let mut lease = Lease::of("purge");
         loop {
             ticks.tick().await;
-            report("purge", purge(&context).await);
+            report("purge", purge(&context, &mut lease).await);
         }
     };
     tokio::select! {
@@ -84,30 +95,75 @@ pub(crate) fn report<E: std::fmt::Display>(timer: &'static str, outcome: Result<
 }
 
 /// Wakes chains and endpoints that are due and that nobody is working on.
-async fn sweep(context: &Context) -> Result<(), DbErr> {
-    for key in due_queues(context).await? {
-        context.queue.deliveries.push(key);
+struct Sweep {
+    lease: Lease,
+    /// The last queue of deliveries that was woken. The next sweep goes on behind it, so that a thousand queues which stay
+    /// due, whyever they do, keep no other from its turn.
+    last: Option<DeliveryKey>,
+}
+
+impl Sweep {
+    async fn run(&mut self, context: &Context) -> Result<(), DbErr> {
+        let is_shared = context.queue.redis().is_some();
+        if is_shared && !self.lease.hold(context).await? {
+            return Ok(());
+        }
+        let due = due_queues(context, self.last.as_ref()).await?;
+        let is_all = u64::try_from(due.len()).unwrap_or(u64::MAX) < SWEEP_ENDPOINTS;
+        self.last = due.last().filter(|_| !is_all).cloned();
+        for key in due {
+            context.queue.deliveries.push(key);
+        }
+        if is_shared {
+            return sweep_chains(context).await;
+        }
+        for chain in context.chains.keys() {
+            // A chain that waits for its next block keeps its time: the earlier of the two counts, and this is late.
+            context.queue.scan_after(chain, LOOK_AGAIN);
+        }
+        Ok(())
     }
+}
+
+/// Wakes chains that somebody should have looked at by now.
+async fn sweep_chains(context: &Context) -> Result<(), DbErr> {
+    let cursors = chain_cursor::Entity::list(&context.database).await?;
+    let now = clock::database_now(&context.database).await?;
     for chain in context.chains.keys() {
-        // A chain that waits for its next block keeps its time: the earlier of the two counts, and this is late.
-        context.queue.scan_after(chain, Duration::from_secs(10));
+        let unseen = match cursors.iter().find(|cursor| cursor.chain == *chain) {
+            Some(cursor) => now.since(cursor.last_look(now)),
+            None => Duration::MAX,
+        };
+        let is_overdue = unseen >= IDLE_IS_OVERDUE
+            || unseen >= WATCHED_IS_OVERDUE
+                && !receiving_address::Entity::watched(&context.database, chain).await?.is_empty();
+        if is_overdue {
+            context.queue.scan(chain);
+        }
     }
     Ok(())
 }
 
-/// Queues with a due delivery that nobody is sending.
-pub(crate) async fn due_queues(context: &Context) -> Result<Vec<DeliveryKey>, DbErr> {
+/// Queues with a due delivery that nobody is sending, behind `after` in the order of their keys.
+pub(crate) async fn due_queues(context: &Context, after: Option<&DeliveryKey>) -> Result<Vec<DeliveryKey>, DbErr> {
     let clocks = Clocks {
         business: clock::business_now(&context.database).await?,
         database: clock::database_now(&context.database).await?,
     };
-    let due = webhook_delivery::Entity::due_queues(&context.database, clocks, SWEEP_ENDPOINTS).await?;
+    let after = after.map(|key| webhook_delivery::Queue { endpoint: key.endpoint, origin: &key.origin });
+    let due = webhook_delivery::Entity::due_queues(&context.database, clocks, after, SWEEP_ENDPOINTS).await?;
     Ok(due.into_iter().map(|(endpoint, origin)| DeliveryKey { endpoint, origin }).collect())
 }
 
 /// Closes orders and releases amounts, chain by chain, by verified block time.
-async fn expire_orders(context: &Context) -> Result<(), LedgerError> {
-    if holds(context, "expire_orders").await? { pass_deadlines(context).await } else { Ok(()) }
+async fn expire_orders(context: &Context, lease: &mut Lease) -> Result<(), LedgerError> {
+    // Looked at first: a lease that is renewed every second is a write every second, for nothing mostly.
+    for access in context.chains.values() {
+        if cryptopay_ledger::deadlines_due(&context.database, &access.chain).await? {
+            return if lease.hold(context).await? { pass_deadlines(context).await } else { Ok(()) };
+        }
+    }
+    Ok(())
 }
 
 /// The work of `expire_orders`, which is safe to do twice at once: the cursor's row is locked.
@@ -141,8 +197,8 @@ pub(crate) async fn publish_events(context: &Context) -> Result<(), DbErr> {
 }
 
 /// Removes what nobody needs any more.
-async fn purge(context: &Context) -> Result<(), LedgerError> {
-    if !holds(context, "purge").await? {
+async fn purge(context: &Context, lease: &mut Lease) -> Result<(), LedgerError> {
+    if !lease.hold(context).await? {
         return Ok(());
     }
     let now = clock::database_now(&context.database).await?;
@@ -163,7 +219,29 @@ async fn purge(context: &Context) -> Result<(), LedgerError> {
     Ok(())
 }
 
-async fn holds(context: &Context, timer: &str) -> Result<bool, DbErr> {
-    let now = clock::database_now(&context.database).await?;
-    timer_lease::Entity::take(&context.database, timer, &context.owner, now, now.plus(LEASE)).await
+/// A timer's lease, as its holder remembers it.
+struct Lease {
+    timer: &'static str,
+    /// Until then it is ours without asking.
+    sure_until: Option<Instant>,
+}
+
+impl Lease {
+    fn of(timer: &'static str) -> Self {
+        Self { timer, sure_until: None }
+    }
+
+    /// Whether this process runs the timer: takes the lease, or renews it when half of it is over.
+    async fn hold(&mut self, context: &Context) -> Result<bool, DbErr> {
+        let asked = Instant::now();
+        if self.sure_until.is_some_and(|sure_until| sure_until > asked) {
+            return Ok(true);
+        }
+        self.sure_until = None;
+        let now = clock::database_now(&context.database).await?;
+        let holds =
+            timer_lease::Entity::take(&context.database, self.timer, &context.owner, now, now.plus(LEASE)).await?;
+        self.sure_until = holds.then(|| asked + LEASE / 2);
+        Ok(holds)
+    }
 }

@@ -4,37 +4,40 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apalis::prelude::{
-    MemorySink, MemoryStorage, MemoryStorageError, Task, TaskBuilder, WorkerBuilder, WorkerBuilderExt,
-};
-use cryptopay_entity::{chain_cursor, timer_lease};
+use cryptopay_entity::{chain_cursor, clock, timer_lease};
 use cryptopay_ledger::DeliveryKey;
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
-use futures_util::{SinkExt, sink};
 use sea_orm::DbErr;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::{self, Part};
 use crate::context::Context;
-use crate::queue::{KeyedQueue, Taken};
-use crate::{confirm_payments, metrics, scan, timers, webhooks};
+use crate::queue::{Job, Redis, shared};
+use crate::{confirm_payments, scan, timers, webhooks};
 
 /// Jobs of one kind that run at once. A chain's scan is mostly waiting; one per chain is enough.
 const CHAIN_JOBS: usize = 64;
 /// Endpoints that are delivered to at once: far above the number that may hang.
 const DELIVERY_JOBS: usize = 1_024;
-/// Longest pause between restarts of a worker that failed.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// How long running jobs may take to finish when the process is told to stop.
+/// How long requests and running jobs may take to finish when the process is told to stop.
 pub const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// The part of it that is left for what comes after the jobs.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+const SCAN_CHAIN: &str = "scan_chain";
+const CONFIRM_PAYMENTS: &str = "confirm_payments";
+const DELIVER_WEBHOOKS: &str = "deliver_webhooks";
 
 /// The jobs of this gateway, for whoever wants to know what runs: name, key, and what running twice does.
 pub const JOBS: &[(&str, &str, &str)] = &[
-    ("scan_chain", "chain", "the second finds the lease taken, or its transaction is fenced off"),
-    ("confirm_payments", "chain", "confirms what is still unconfirmed: nothing"),
-    ("deliver_webhooks", "endpoint and origin", "claims what is still due: nothing"),
+    (SCAN_CHAIN, "chain", "the second finds the lease taken, or its transaction is fenced off"),
+    (CONFIRM_PAYMENTS, "chain", "confirms what is still unconfirmed: nothing"),
+    (DELIVER_WEBHOOKS, "endpoint and origin", "claims what is still due: nothing"),
 ];
+
+/// Names of the jobs, as queues in Redis have them.
+pub(crate) const JOB_NAMES: &[&str] = &[SCAN_CHAIN, CONFIRM_PAYMENTS, DELIVER_WEBHOOKS];
 
 /// The workers.
 #[derive(Debug)]
@@ -47,44 +50,67 @@ impl Workers {
             context.queue.scan(chain);
             context.queue.confirmations.push(chain.clone());
         }
+        let running = TaskTracker::new();
         let tracker = TaskTracker::new();
+        let redis = context.queue.redis().cloned();
         let scans = Job {
-            name: "scan_chain",
+            name: SCAN_CHAIN,
             queue: context.queue.scans.clone(),
             concurrency: CHAIN_JOBS,
-            run: |context: Arc<Context>, key: String| async move {
-                let Some(access) = context.chains.get(&key) else { return };
-                let again = scan::run(&context, access).await;
-                context.queue.scan_after(&key, again);
-            },
+            run: with(&context, |context, key: String| async move { scan_chain(&context, key).await }),
+            running: running.clone(),
         };
         let confirmations = Job {
-            name: "confirm_payments",
+            name: CONFIRM_PAYMENTS,
             queue: context.queue.confirmations.clone(),
             concurrency: CHAIN_JOBS,
-            run: |context: Arc<Context>, key: String| async move {
+            run: with(&context, |context, key: String| async move {
                 let Some(access) = context.chains.get(&key) else { return };
                 confirm_payments::run(&context, access).await;
-            },
+            }),
+            running: running.clone(),
         };
         let deliveries = Job {
-            name: "deliver_webhooks",
+            name: DELIVER_WEBHOOKS,
             queue: context.queue.deliveries.clone(),
             concurrency: DELIVERY_JOBS,
-            run: |context: Arc<Context>, key: DeliveryKey| async move { webhooks::run(&context, &key).await },
+            run: with(&context, |context, key: DeliveryKey| async move { webhooks::run(&context, &key).await }),
+            running: running.clone(),
         };
-        tracker.spawn(scans.supervise(context.clone(), stop.clone()));
-        tracker.spawn(confirmations.supervise(context.clone(), stop.clone()));
-        tracker.spawn(deliveries.supervise(context.clone(), stop.clone()));
+        tracker.spawn(scans.supervise(context.owner.clone(), redis.clone(), stop.clone()));
+        tracker.spawn(confirmations.supervise(context.owner.clone(), redis.clone(), stop.clone()));
+        tracker.spawn(deliveries.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(timers::run(context.clone(), stop.clone()));
         tracker.close();
+        // Until the last job has ended, since it may leave something to others.
+        let ended_sharing = CancellationToken::new();
+        let sharing =
+            redis.map(|redis| tokio::spawn(share(context.clone(), redis, Part::Worker, ended_sharing.clone())));
         stop.cancelled().await;
-        if tokio::time::timeout(STOP_WITHIN, tracker.wait()).await.is_err() {
+        let ended = async {
+            tracker.wait().await;
+            // Whoever began one of them may be gone.
+            running.close();
+            running.wait().await;
+        };
+        if tokio::time::timeout(STOP_WITHIN.saturating_sub(LAST_WORDS), ended).await.is_err() {
             tracing::warn!(
                 "jobs were still running when the time to stop was over; their work is found again at start"
             );
         }
-        give_back_leases(&context).await;
+        ended_sharing.cancel();
+        if let Some(sharing) = sharing {
+            let _ = sharing.await;
+        }
+        let _ = tokio::time::timeout(LAST_WORDS, give_back_leases(&context)).await;
+    }
+
+    /// Runs no job, and passes nudges and events on to the processes that do, until `stop`: what an API process does
+    /// beside answering. Nothing where the queue is not shared.
+    pub async fn relay(context: Arc<Context>, stop: CancellationToken) {
+        if let Some(redis) = context.queue.redis().cloned() {
+            share(context, redis, Part::Api, stop).await;
+        }
     }
 
     /// Does once whatever is due now, and returns: for tests and tools, which decide themselves what happens when.
@@ -103,11 +129,54 @@ impl Workers {
     }
 }
 
+/// Scans a chain and asks for the next look at it.
+async fn scan_chain(context: &Context, slug: String) {
+    let Some(access) = context.chains.get(&slug) else { return };
+    let again = scan::run(context, access).await;
+    if context.queue.redis().is_some() {
+        // Whichever worker gets the next look can take it then, and need not wait for the lease to run out.
+        timers::report("scan_chain", give_back_chain(context, &slug).await);
+    }
+    context.queue.scan_after(&slug, again);
+}
+
+async fn give_back_chain(context: &Context, slug: &str) -> Result<(), DbErr> {
+    let now = clock::database_now(&context.database).await?;
+    chain_cursor::Entity::give_back(&context.database, slug, &context.owner, now).await
+}
+
+/// Connects the queues and the bus of this process with those of all others, until `stop`.
+async fn share(context: Arc<Context>, redis: Redis, part: Part, stop: CancellationToken) {
+    let queue = &context.queue;
+    let sharing = async {
+        tokio::join!(
+            shared::forward(redis.clone(), SCAN_CHAIN, queue.scans.clone()),
+            shared::forward(redis.clone(), CONFIRM_PAYMENTS, queue.confirmations.clone()),
+            shared::forward(redis.clone(), DELIVER_WEBHOOKS, queue.deliveries.clone()),
+            shared::tidy(redis.clone(), JOB_NAMES),
+            bus::run(&context, &redis, part),
+        )
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = sharing => {}
+    }
+}
+
+/// A job's closure, with the context that it works in.
+fn with<K, F>(
+    context: &Arc<Context>,
+    run: impl Fn(Arc<Context>, K) -> F + Clone + Send + Sync + 'static,
+) -> impl Fn(K) -> F + Clone + Send + Sync + 'static {
+    let context = context.clone();
+    move |key| run(context.clone(), key)
+}
+
 /// Each queue once: one whose breaker is open stays due.
 async fn drain_deliveries(context: &Context) -> Result<(), DbErr> {
     let mut worked_off = BTreeSet::new();
     loop {
-        let mut due = timers::due_queues(context).await?;
+        let mut due = timers::due_queues(context, None).await?;
         due.retain(|key| worked_off.insert(key.clone()));
         if due.is_empty() {
             return Ok(());
@@ -124,87 +193,4 @@ async fn give_back_leases(context: &Context) {
     if let Err(error) = released.await {
         tracing::warn!(%error, "leases could not be given back; they run out by themselves");
     }
-}
-
-/// A kind of job over its queue.
-struct Job<K: Ord + Clone, R> {
-    name: &'static str,
-    queue: KeyedQueue<K>,
-    concurrency: usize,
-    run: R,
-}
-
-impl<K, R, F> Job<K, R>
-where
-    K: Ord + Clone + Send + Sync + std::fmt::Debug + 'static,
-    R: Fn(Arc<Context>, K) -> F + Copy + Send + Sync + 'static,
-    F: Future<Output = ()> + Send + 'static,
-{
-    /// Runs an apalis worker; should it ever end by itself, starts another one under another name.
-    async fn supervise(self, context: Arc<Context>, stop: CancellationToken) {
-        let mut restarts: u32 = 0;
-        while !stop.is_cancelled() {
-            let name = format!("{}-{}-{restarts}", self.name, context.owner);
-            let outcome = self.work(&name, context.clone(), stop.clone()).await;
-            if stop.is_cancelled() {
-                break;
-            }
-            restarts = restarts.saturating_add(1);
-            metrics::JobMeter(self.name).restarted();
-            let pause = Duration::from_millis(100).saturating_mul(restarts.min(50)).min(MAX_BACKOFF);
-            tracing::error!(job = self.name, outcome = ?outcome.err(), "the worker ended by itself; starting another");
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    async fn work(
-        &self,
-        name: &str,
-        context: Arc<Context>,
-        stop: CancellationToken,
-    ) -> Result<(), apalis::prelude::WorkerError> {
-        let run = self.run;
-        let meter = metrics::JobMeter(self.name);
-        let handler = move |taken: Arc<Taken<K>>| {
-            let context = context.clone();
-            async move {
-                let _timed = meter.begin();
-                // On a task of its own: jobs share the process's threads, and a panic stays with its job.
-                let key = taken.key().clone();
-                if let Err(error) = tokio::spawn(run(context, key)).await {
-                    meter.panicked();
-                    tracing::error!(%error, "a job broke off; the sweep finds what it left");
-                }
-                drop(taken);
-                Ok::<(), std::convert::Infallible>(())
-            }
-        };
-        WorkerBuilder::new(name)
-            .backend(storage(self.queue.clone(), stop.clone()))
-            .concurrency(self.concurrency)
-            .build(handler)
-            .run_until(async move {
-                stop.cancelled().await;
-                Ok::<(), std::io::Error>(())
-            })
-            .await
-    }
-}
-
-/// The keyed queue as a stream that apalis reads. Its sink is never used: jobs are pushed into the keyed queue, because
-/// the one of `MemoryStorage` may panic when two push at once.
-fn storage<K>(queue: KeyedQueue<K>, stop: CancellationToken) -> MemoryStorage<Arc<Taken<K>>>
-where
-    K: Ord + Clone + Send + Sync + 'static,
-{
-    let unused = sink::drain().sink_map_err(|never| match never {});
-    let boxed: Box<dyn sink::Sink<Task<Arc<Taken<K>>>, Error = MemoryStorageError> + Send + Sync + Unpin> =
-        Box::new(unused);
-    let sink = MemorySink::new(Arc::new(futures_util::lock::Mutex::new(boxed)));
-    let tasks = stream::unfold(queue, |queue| async move {
-        let taken = queue.take().await;
-        Some((TaskBuilder::new(Arc::new(taken)).build(), queue))
-    })
-    .take_until(stop.cancelled_owned());
-    MemoryStorage::new_with(sink, tasks.boxed())
 }

@@ -11,8 +11,8 @@ pub(super) async fn run(role: Role) -> Result<(), Failure> {
     let config = configure(role)?;
     let mode = config.mode;
     let mut gateway = Gateway::start(config).await.map_err(start_failure)?;
-    tracing::info!(address = %gateway.address, mode = mode.as_str(), "listening");
-    say(banner(&gateway, mode));
+    tracing::info!(address = %gateway.address, mode = mode.as_str(), role = role.as_str(), "listening");
+    say(banner(&gateway, mode, role));
     let outcome = tokio::select! {
         stopped = stop_signal() => stopped.map_err(Failure::other),
         error = gateway.refused() => Err(start_failure(error)),
@@ -39,7 +39,13 @@ pub(super) async fn stop_signal() -> std::io::Result<()> {
     }
 }
 
-fn banner(gateway: &Gateway, mode: Mode) -> String {
+fn banner(gateway: &Gateway, mode: Mode, role: Role) -> String {
+    if role == Role::Worker {
+        let (version, mode, address) = (env!("CARGO_PKG_VERSION"), mode.as_str(), gateway.address);
+        return format!(
+            "CryptoPay {version} works for others and serves on http://{address} /healthz and /readyz only ({mode} mode)"
+        );
+    }
     let base = &gateway.app.public_url;
     let mut lines = vec![
         format!("CryptoPay {} serves on {base} ({} mode)", env!("CARGO_PKG_VERSION"), mode.as_str()),

@@ -1,4 +1,4 @@
-//! Where the truth is: a SQLite file or a PostgreSQL database.
+//! Where the truth is, a SQLite file or a PostgreSQL database, and where processes meet, a Redis.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -60,10 +60,36 @@ pub(super) fn parse(text: &str) -> Result<DatabaseUrl, Problem> {
     }
 }
 
-/// Only its form: this version does without Redis.
-pub(super) fn check_redis(text: &str) -> Result<(), Problem> {
+/// Where processes meet: a Redis. The URL may hold a password.
+#[derive(Clone)]
+pub struct RedisUrl(SecretString);
+
+impl RedisUrl {
+    /// The URL to connect with.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = Url::parse(self.expose()).ok();
+        f.debug_tuple("RedisUrl").field(&place.as_ref().and_then(Url::host_str).unwrap_or_default()).finish()
+    }
+}
+
+/// Understood as far as a URL goes; the rest is found out by whoever connects.
+pub(super) fn parse_redis(text: &str) -> Result<RedisUrl, Problem> {
+    const MEND: &str = "set it to something like redis://:password@host:6379/0 (rediss:// with TLS), or unset it to run \
+                        everything in one process";
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "redis" | "rediss") && url.has_host());
-    url.map(|_| ()).ok_or_else(|| Problem::secretly("it is no redis:// or rediss:// URL", "unset it"))
+    let url = url.ok_or_else(|| Problem::secretly("it is no redis:// or rediss:// URL", MEND))?;
+    let number = url.path().trim_start_matches('/');
+    if !number.is_empty() && number.parse::<u16>().is_err() {
+        return Err(Problem::secretly("what follows the host is no number of a database", MEND));
+    }
+    cryptopay_jobs::Redis::new(text, "").map_err(|error| Problem::secretly(error.to_string(), MEND))?;
+    Ok(RedisUrl(text.into()))
 }
 
 fn sqlite(rest: &str) -> Result<DatabaseUrl, Problem> {
@@ -126,5 +152,8 @@ mod tests {
         let database = parse("postgresql://paul:hunter2@db.example:5432/pay").unwrap();
         assert_eq!(format!("{database:?}"), "Postgres(\"db.example\")");
         assert!(database.connect_url().expose_secret().contains("hunter2"));
+        let redis = parse_redis("rediss://paul:hunter2@cache.example:6380/3").unwrap();
+        assert_eq!(format!("{redis:?}"), "RedisUrl(\"cache.example\")");
+        assert!(redis.expose().contains("hunter2"));
     }
 }

@@ -41,6 +41,11 @@ impl Methods {
         self.0.iter().map(|(segments, _)| format!("/{}", segments.join("/")))
     }
 
+    /// Where there is nothing but `GET`.
+    pub(super) fn none() -> Self {
+        Self(Arc::new(Vec::new()))
+    }
+
     fn allow(&self, path: &str) -> Option<String> {
         let path = segments(path);
         let fits = |pattern: &[String]| {

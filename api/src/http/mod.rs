@@ -11,12 +11,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, Response, Route, get, handler};
+use poem::{Endpoint, EndpointExt, Request, Response, Route, get, handler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::error::ApiError;
+use crate::config::Role;
+use crate::error::{ApiError, ErrorCode};
 use crate::metrics::{HttpMeter, State};
 use crate::readiness::Readiness;
 use crate::rest;
@@ -40,12 +41,31 @@ pub(crate) fn routes(
     recorder: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> BoxEndpoint<'static, Response> {
-    let methods = errors::Methods::of_document();
-    let meter = HttpMeter::of(methods.patterns().chain(UNDOCUMENTED.map(str::to_owned)));
+    match app.config.role {
+        Role::All | Role::Api => {
+            let routes = api_routes(&app, &readiness, &shutdown);
+            surround(routes, errors::Methods::of_document(), app, readiness, recorder, shutdown)
+        }
+        Role::Worker => {
+            let routes = operator_routes().nest_no_strip("/", poem::endpoint::make(no_api));
+            surround(routes, errors::Methods::none(), app, readiness, recorder, shutdown)
+        }
+    }
+}
+
+/// What every process has, for whoever runs it.
+fn operator_routes() -> Route {
+    Route::new()
+        .at("/healthz", get(health::healthz))
+        .at("/readyz", get(health::readyz))
+        .at("/metrics", get(metrics::metrics))
+}
+
+fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -> impl Endpoint + 'static {
     let api = Route::new();
     let api = rest::payment_page::public_routes(api);
     let api = rest::sandbox::inbox_route(api);
-    let api = crate::graphql::routes(api, &app, shutdown.clone());
+    let api = crate::graphql::routes(api, app, shutdown.clone());
     let api = api.nest("/", rest::service()).with(NormalizePath::new(TrailingSlash::Trim)).around({
         let readiness = readiness.clone();
         move |endpoint, request| {
@@ -58,18 +78,35 @@ pub(crate) fn routes(
             }
         }
     });
-    let cors_origins = app.config.cors_origins.clone();
-    Route::new()
+    operator_routes()
         .at("/openapi.json", get(openapi))
-        .at("/healthz", get(health::healthz))
-        .at("/readyz", get(health::readyz))
-        .at("/metrics", get(metrics::metrics))
         .nest("/docs", get(swagger::swagger))
         .nest_no_strip("/", api)
         .around(|endpoint, request| async move {
             // Before the nest, which would take the bare root too.
             if request.uri().path() == "/" { get(index).call(request).await } else { endpoint.call(request).await }
         })
+}
+
+/// Whatever a process of the worker role is asked for beside its health.
+async fn no_api(_: Request) -> poem::Result<Response> {
+    let words = "This process has the worker role and serves /healthz, /readyz and /metrics only; processes with the role api or all \
+                 serve the API.";
+    Err(ApiError::new(ErrorCode::NotFound, words).into())
+}
+
+/// What stands around every route.
+fn surround(
+    routes: impl Endpoint + 'static,
+    methods: errors::Methods,
+    app: App,
+    readiness: Readiness,
+    recorder: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> BoxEndpoint<'static, Response> {
+    let meter = HttpMeter::of(methods.patterns().chain(UNDOCUMENTED.map(str::to_owned)));
+    let cors_origins = app.config.cors_origins.clone();
+    routes
         .data(app)
         .data(readiness)
         .data(recorder)

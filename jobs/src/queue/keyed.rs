@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+/// Keys that wait at most. Beyond that the latest ones are dropped: the sweep finds them when there is room.
+const CAPACITY: usize = 10_000;
+
 /// A shared handle to one queue.
 pub struct KeyedQueue<K>(Arc<Inner<K>>);
 
@@ -42,17 +45,34 @@ impl<K: Ord + Clone> KeyedQueue<K> {
     /// Makes a key due after `delay`, or earlier if it is due earlier already.
     pub fn push_after(&self, key: K, delay: Duration) {
         let at = Instant::now() + delay;
-        let mut state = self.state();
-        if let Some(known) = state.due.get(&key).copied() {
-            if known <= at {
-                return;
-            }
-            state.order.remove(&(known, key.clone()));
-        }
-        state.due.insert(key.clone(), at);
-        state.order.insert((at, key));
-        drop(state);
+        self.state().insert(key, at);
         self.0.changed.notify_one();
+    }
+
+    /// Says that the job of a key begins, which was not taken from here. `None` if one runs in this process already: it
+    /// is due again when that one ends.
+    pub(crate) fn begin(&self, key: K) -> Option<Taken<K>> {
+        let mut state = self.state();
+        if !state.running.insert(key.clone()) {
+            state.insert(key, Instant::now());
+            return None;
+        }
+        drop(state);
+        Some(Taken { key, queue: self.clone() })
+    }
+
+    /// Waits until keys are due whose job does not run in this process, and takes up to `limit` of them away, for somebody
+    /// else to run.
+    pub(crate) async fn take_away(&self, limit: usize) -> Vec<K> {
+        // Given back at once: whoever runs the job says so.
+        let mut keys = vec![self.take().await.key().clone()];
+        let mut state = self.state();
+        while keys.len() < limit {
+            let Popped::Key(key) = state.pop(Instant::now()) else { break };
+            state.running.remove(&key);
+            keys.push(key);
+        }
+        keys
     }
 
     /// Waits for a key that is due and whose job does not run already. Until the returned guard is dropped, the key is
@@ -115,6 +135,25 @@ enum Popped<K> {
 }
 
 impl<K: Ord + Clone> State<K> {
+    fn insert(&mut self, key: K, at: Instant) {
+        if let Some(known) = self.due.get(&key).copied() {
+            if known <= at {
+                return;
+            }
+            self.order.remove(&(known, key.clone()));
+        } else if self.due.len() >= CAPACITY {
+            // What is due first stays.
+            if self.order.last().is_some_and(|(latest, _)| *latest <= at) {
+                return;
+            }
+            if let Some((_, latest)) = self.order.pop_last() {
+                self.due.remove(&latest);
+            }
+        }
+        self.due.insert(key.clone(), at);
+        self.order.insert((at, key));
+    }
+
     fn pop(&mut self, now: Instant) -> Popped<K> {
         let found = self.order.iter().find(|(_, key)| !self.running.contains(key)).cloned();
         match found {
@@ -226,6 +265,31 @@ mod tests {
         assert!(queue.take_back(&1));
         drop(running);
         assert!(queue.is_empty() && queue.take().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_job_that_came_from_elsewhere_runs_once_at_a_time_and_again_if_it_came_twice() {
+        let queue = KeyedQueue::new();
+        let running = queue.begin(1).unwrap();
+        assert!(queue.begin(1).is_none());
+        queue.push(2);
+        assert_eq!(queue.take_away(10).await, [2], "what runs here waits");
+        drop(running);
+        assert_eq!(queue.take_away(10).await, [1]);
+        assert!(queue.begin(1).is_some() && queue.begin(2).is_some(), "whoever takes away does not run");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_keeps_what_is_due_first() {
+        let queue = KeyedQueue::new();
+        let seconds = |number: usize| Duration::from_secs(u64::try_from(number).unwrap());
+        (0..CAPACITY).for_each(|number| queue.push_after(number, seconds(number + 1)));
+        queue.push_after(CAPACITY, seconds(CAPACITY + 1));
+        assert_eq!(queue.len(), CAPACITY);
+        queue.push(CAPACITY + 1);
+        assert_eq!(queue.len(), CAPACITY);
+        assert_eq!(*queue.take().await.key(), CAPACITY + 1);
+        assert!(!queue.state().due.contains_key(&(CAPACITY - 1)) && queue.state().due.contains_key(&0));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 mod chains;
 mod configuration;
 mod database;
+mod redis;
 mod report;
 
 use std::io::{IsTerminal, Write};
@@ -48,9 +49,14 @@ pub(super) async fn run(options: Doctor) -> Result<(), Failure> {
 async fn examine(config: &Config, progress: &ProgressBar) -> Vec<Check> {
     let chains: Vec<_> = config.chains.served().collect();
     let asked = chains.into_iter().map(|(chain, source)| chains::ask(chain, source, progress));
-    let ((database, known), chains) = tokio::join!(
+    let ((database, known), redis, chains) = tokio::join!(
         async {
             let found = database::examine(config).await;
+            progress.inc(1);
+            found
+        },
+        async {
+            let found = redis::examine(config).await;
             progress.inc(1);
             found
         },
@@ -58,6 +64,7 @@ async fn examine(config: &Config, progress: &ProgressBar) -> Vec<Check> {
     );
     let mut checks = configuration::examine(config);
     checks.extend(database);
+    checks.extend(redis);
     for chain in chains {
         checks.extend(chain.judge(config, known.as_ref()));
     }
@@ -73,7 +80,7 @@ fn progress(config: &Config) -> ProgressBar {
         ChainSource::Rpc(endpoints) => endpoints.http.len().saturating_add(endpoints.ws.len()),
         ChainSource::Simulated => 0,
     });
-    let total = endpoints.fold(1_usize, usize::saturating_add);
+    let total = endpoints.fold(2_usize, usize::saturating_add);
     let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} of {len} have answered ({elapsed})") {
         bar.set_style(style);

@@ -1,0 +1,105 @@
+//! A kind of job and the worker that runs it, supervised: a worker that ends by itself is replaced, after a pause, by
+//! another one under another name.
+
+use std::time::{Duration, Instant};
+
+use rand::random;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::shared::Redis;
+use super::{JobKey, KeyedQueue, embedded, shared};
+use crate::metrics::JobMeter;
+
+/// First pause before a worker that failed is replaced; it doubles with every failure in a row.
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+/// Longest such pause: well below the 5 s within which everything works again.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// A worker that has lived this long begins the pauses anew.
+const PROVEN: Duration = Duration::from_secs(10);
+
+/// What runs a job: a closure from the key.
+pub(crate) trait JobRun<K>: Clone + Send + Sync + 'static {
+    /// Runs the job. What goes wrong is logged and left to the next run.
+    fn call(&self, key: K) -> impl Future<Output = ()> + Send + 'static;
+}
+
+impl<K, R, F> JobRun<K> for R
+where
+    R: Fn(K) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn call(&self, key: K) -> impl Future<Output = ()> + Send + 'static {
+        self(key)
+    }
+}
+
+/// A kind of job over its queue.
+pub(crate) struct Job<K: JobKey, R> {
+    /// Its name: of the queue in Redis, of workers, in logs.
+    pub(crate) name: &'static str,
+    /// The queue of this process.
+    pub(crate) queue: KeyedQueue<K>,
+    /// How many run at once in this process.
+    pub(crate) concurrency: usize,
+    /// What a job does.
+    pub(crate) run: R,
+    /// Knows the jobs that still run when the process is told to stop.
+    pub(crate) running: TaskTracker,
+}
+
+/// Runs jobs on tasks of their own: they share the process's threads, a panic stays with its job, and a worker that is
+/// replaced leaves its jobs running.
+#[derive(Clone)]
+pub(crate) struct Runner<R> {
+    name: &'static str,
+    run: R,
+    running: TaskTracker,
+}
+
+impl<R> Runner<R> {
+    pub(super) async fn run<K: JobKey>(&self, key: K)
+    where
+        R: JobRun<K>,
+    {
+        let meter = JobMeter(self.name);
+        let _timed = meter.begin();
+        if let Err(error) = self.running.spawn(self.run.call(key)).await {
+            meter.panicked();
+            tracing::error!(job = self.name, %error, "a job broke off; the sweep finds what it left");
+        }
+    }
+}
+
+impl<K: JobKey, R: JobRun<K>> Job<K, R> {
+    pub(super) fn runner(&self) -> Runner<R> {
+        Runner { name: self.name, run: self.run.clone(), running: self.running.clone() }
+    }
+
+    /// Runs workers until `stop`, and then the jobs that still run to their end.
+    pub(crate) async fn supervise(self, owner: String, redis: Option<Redis>, stop: CancellationToken) {
+        let mut failures: u32 = 0;
+        while !stop.is_cancelled() {
+            // Never the name of another worker, dead or alive, on any host.
+            let name = format!("{}-{owner}-{:08x}", self.name, random::<u32>());
+            let started = Instant::now();
+            let ended = match &redis {
+                None => embedded::work(&self, &name, stop.clone()).await.map_err(|error| error.to_string()),
+                Some(redis) => shared::work(&self, &name, redis, failures, stop.clone()).await,
+            };
+            if stop.is_cancelled() {
+                break;
+            }
+            failures = if started.elapsed() > PROVEN { 1 } else { failures.saturating_add(1) };
+            let pause = MIN_BACKOFF.saturating_mul(1 << failures.clamp(1, 8)).min(MAX_BACKOFF);
+            JobMeter(self.name).restarted();
+            // Each of them, since they are few: one every two seconds at most.
+            let reason = ended.err().unwrap_or_else(|| "it has stopped".to_owned());
+            tracing::warn!(job = self.name, reason, "the worker ended by itself; starting another");
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A Redis for tests: one that they share, each under a prefix of its own, and one that a test may stop and start.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use redis::{Client, Commands, Connection};
+use url::Url;
+
+use crate::config;
+
+/// Starts a server and stops it once its standard input is closed. Compiled in: a test may run anywhere.
+const SCRIPT: &str = include_str!("redis-server.sh");
+
+/// How long a connection may take: far longer than on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+static SHARED: OnceLock<RedisServer> = OnceLock::new();
+
+/// A part of a Redis for one test alone: every key and channel of the test begins with [`prefix`](Self::prefix). The keys
+/// are deleted when this value is dropped.
+///
+/// It lives in the server that `CRYPTOPAY_TEST_REDIS` names (`scripts/test` sets it), else in a throwaway server that is
+/// started once per test process and ends with it.
+pub struct TestRedis {
+    url: String,
+    prefix: String,
+}
+
+impl TestRedis {
+    /// An empty one.
+    ///
+    /// # Panics
+    ///
+    /// When there is no server and none can be started; the message says what is missing.
+    #[must_use]
+    pub fn new() -> Self {
+        let url = config::redis_url().unwrap_or_else(|| SHARED.get_or_init(RedisServer::start).url().to_owned());
+        Self { url, prefix: format!("test_{:016x}:", RandomState::new().hash_one(())) }
+    }
+
+    /// The address, as `REDIS_URL` takes it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What every key of this test begins with, as `CRYPTOPAY_KEY_PREFIX` takes it.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Every key of this test.
+    ///
+    /// # Panics
+    ///
+    /// When Redis is away.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        keys(&mut connect(&self.url), &format!("{}*", self.prefix))
+    }
+}
+
+impl Default for TestRedis {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for TestRedis {
+    /// Best effort: the server ends soon, and takes with it what is left.
+    fn drop(&mut self) {
+        let Ok(mut connection) =
+            Client::open(self.url.as_str()).and_then(|client| client.get_connection_with_timeout(PATIENCE))
+        else {
+            return;
+        };
+        for key in keys(&mut connection, &format!("{}*", self.prefix)) {
+            let _ = connection.unlink::<_, ()>(key);
+        }
+    }
+}
+
+impl fmt::Debug for TestRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestRedis").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// A Redis server of a test's own, that it may stop and start again, empty and at the same address. Killed when this value
+/// is dropped, and with the test's process.
+pub struct RedisServer {
+    url: String,
+    /// Its standard input is held, and closed to stop the server.
+    script: Option<Child>,
+}
+
+impl RedisServer {
+    /// Starts one.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started; the message says what is missing.
+    #[must_use]
+    pub fn start() -> Self {
+        let (script, url) = launch(&[]);
+        Self { url, script: Some(script) }
+    }
+
+    /// The address, as `REDIS_URL` takes it. It stays the same.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Kills the server; what it held is gone.
+    pub fn stop(&mut self) {
+        if let Some(mut script) = self.script.take() {
+            drop(script.stdin.take());
+            let _ = script.wait();
+        }
+    }
+
+    /// Starts it again, empty.
+    ///
+    /// # Panics
+    ///
+    /// When it runs, or somebody else has taken its port.
+    pub fn restart(&mut self) {
+        assert!(self.script.is_none(), "the server runs");
+        let url = Url::parse(&self.url).expect("the script prints a URL");
+        let port = url.port().expect("the script prints a port").to_string();
+        let (script, url) = launch(&[&port, url.password().unwrap_or_default()]);
+        assert_eq!(url, self.url);
+        self.script = Some(script);
+    }
+
+    /// Deletes everything that it holds, as an operator might.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn flush(&self) {
+        redis::cmd("FLUSHALL").exec(&mut connect(&self.url)).expect("Redis should take FLUSHALL");
+    }
+
+    /// Cuts every connection, as a restarted proxy would.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn cut_connections(&self) {
+        for kind in ["normal", "pubsub"] {
+            let mut kill = redis::cmd("CLIENT");
+            kill.arg("KILL")
+                .arg("TYPE")
+                .arg(kind)
+                .exec(&mut connect(&self.url))
+                .expect("Redis should take CLIENT KILL");
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for RedisServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisServer").field("runs", &self.script.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Blocks its thread for some tens of milliseconds: the test has nothing better to do.
+fn launch(arguments: &[&str]) -> (Child, String) {
+    let mut script = Command::new("sh")
+        .args(["-c", SCRIPT, "redis-server.sh"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Test runners end a slow test by killing its whole process group; the script has to survive that.
+        .process_group(0)
+        .spawn()
+        .expect("tests need a POSIX shell");
+    let mut url = String::new();
+    let output = script.stdout.take().expect("standard output is piped");
+    BufReader::new(output).read_line(&mut url).expect("the script's output should be text");
+    if url.is_empty() {
+        let mut complaint = String::new();
+        script.stderr.take().expect("standard error is piped").read_to_string(&mut complaint).unwrap_or_default();
+        panic!("cannot start a throwaway Redis server: {}", complaint.trim());
+    }
+    (script, url.trim().to_owned())
+}
+
+/// A connection for a few commands. Blocks its thread, for a moment.
+fn connect(url: &str) -> Connection {
+    Client::open(url)
+        .and_then(|client| client.get_connection_with_timeout(PATIENCE))
+        .unwrap_or_else(|error| panic!("cannot reach the test's Redis: {error}"))
+}
+
+fn keys(connection: &mut Connection, pattern: &str) -> Vec<String> {
+    connection.scan_match::<_, String>(pattern).map(|keys| keys.filter_map(Result::ok).collect()).unwrap_or_default()
+}
