@@ -24,6 +24,7 @@ use crate::database::{self, SchemaError};
 use crate::http;
 use crate::live::Live;
 use crate::metrics;
+use crate::operations::reseal::{self, Resealed};
 use crate::readiness::Readiness;
 use crate::security::passwords::Passwords;
 use crate::security::{KeyError, Keys, entropy};
@@ -205,6 +206,15 @@ async fn work(app: App, readiness: Readiness, stop: CancellationToken, refuse: o
         },
         () = stop.cancelled() => return,
     };
+    match reseal::run(&app).await {
+        Ok(done) if done == Resealed::default() => {}
+        Ok(done) => {
+            tracing::info!(endpoints = done.endpoints, closed = done.closed, "webhook secrets were sealed again")
+        }
+        Err(error) => {
+            tracing::warn!(%error, "webhook secrets could not be sealed again; the next start tries once more")
+        }
+    }
     readiness.set(None);
     let (context, role) = (app.context.clone(), app.config.role);
     let live = async {

@@ -7,6 +7,7 @@ pub mod blockchains;
 pub mod events;
 pub mod payment_orders;
 pub mod payment_page;
+pub mod reseal;
 pub mod sandbox;
 #[cfg(test)]
 pub(crate) mod shop;

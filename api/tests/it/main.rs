@@ -13,6 +13,8 @@ mod harness;
 mod bad_input;
 mod contracts;
 mod demo;
+mod deployment;
+mod doctor;
 mod first_minutes;
 mod journey;
 mod kills;

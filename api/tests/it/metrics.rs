@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cryptopay_test_support::{TestDatabase, WebhookReceiver, block_on, on_both_databases};
+use cryptopay_test_support::{TestDatabase, TestRedis, WebhookReceiver, block_on, on_both_databases};
 use serde_json::json;
 
 use crate::harness::{Client, Installation, LIMIT, Shop, Subscription, eventually, raw, text, told};
@@ -110,6 +110,24 @@ fn what_came_through_a_proxy_is_told_that_there_is_no_such_route() {
             let answer = raw(process.base(), request.as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 404") && !answer.contains("cryptopay_"), "{answer}");
         }
+    });
+}
+
+#[test]
+fn a_worker_tells_its_own_part() {
+    block_on(async {
+        let (db, redis) = (TestDatabase::postgres().await, TestRedis::new());
+        let shared = Installation::on(&db).with("REDIS_URL", redis.url()).with("CRYPTOPAY_KEY_PREFIX", redis.prefix());
+        let mut worker = shared.launch(["serve", "--role", "worker"]);
+        let client = worker.banner().await;
+        eventually("a scan that shows", async || {
+            let samples = scrape(&client).await;
+            let scans = samples.get("cryptopay_job_runs_total{job=\"scan_chain\"}").copied().unwrap_or_default();
+            let is_whole = samples.contains_key("cryptopay_queue_length{job=\"deliver_webhooks\"}")
+                && samples.contains_key("cryptopay_build_info{version=\"0.1.0\",role=\"worker\",mode=\"sandbox\"}");
+            (scans > 0.0 && is_whole).then_some(())
+        })
+        .await;
     });
 }
 

@@ -90,7 +90,7 @@ async fn postgres(config: &Config, url: &str, checks: &mut Checks) -> Option<Kno
             }
         },
         Err((words, mend)) => {
-            checks.wrong("reachable", scrubbed(&words, url), mend);
+            checks.wrong("reachable", format!("{}: {}", place(url), scrubbed(&words, url)), mend);
             return None;
         }
     };
@@ -138,12 +138,14 @@ fn mend_of(words: &str) -> &'static str {
 
 /// What only a server has: version, settings, rights.
 async fn server(config: &Config, database: &DatabaseConnection, url: &str, checks: &mut Checks) -> Result<(), DbErr> {
-    let started = Instant::now();
     let version = number(database, "SELECT current_setting('server_version_num')::BIGINT AS value").await?;
+    // The first one has warmed the connection up.
+    let started = Instant::now();
+    database.execute_unprepared("SELECT 1").await?;
     let latency = started.elapsed();
     let name = text(database, "SELECT current_setting('server_version') AS value").await?;
     let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-    checks.good("reachable", format!("PostgreSQL {name} on {host}"));
+    checks.good("reachable", format!("PostgreSQL {name} on {}", place(url)));
     if version < OLDEST_VERSION {
         checks.wrong("version", format!("PostgreSQL {name} is older than 15"), "move to PostgreSQL 15 or newer");
     }
@@ -283,6 +285,14 @@ async fn secrets(config: &Config, database: &DatabaseConnection, checks: &mut Ch
         .all(database)
         .await?;
     let closed = endpoints.iter().filter(|endpoint| keys.current(endpoint).is_err()).count();
+    let stale = match config.secret_previous {
+        Some(_) => endpoints.iter().filter(|endpoint| !keys.0.secret_box().is_current(&endpoint.secret)).count(),
+        None => 0,
+    };
+    if stale > 0 {
+        let found = format!("{stale} webhook secrets still need CRYPTOPAY_SECRET_PREVIOUS");
+        checks.warn("secret", found, "start `cryptopay serve` once with both secrets: it seals them again");
+    }
     if closed > 0 {
         let found =
             format!("{closed} of the newest {} webhook secrets do not open with CRYPTOPAY_SECRET", endpoints.len());
@@ -312,6 +322,12 @@ async fn text(database: &DatabaseConnection, sql: &str) -> Result<String, DbErr>
 async fn one(database: &DatabaseConnection, sql: &str) -> Result<sea_orm::QueryResult, DbErr> {
     let statement = Statement::from_string(database.get_database_backend(), sql);
     database.query_one_raw(statement).await?.ok_or_else(|| DbErr::RecordNotFound("a setting".into()))
+}
+
+/// Host and port.
+fn place(url: &str) -> String {
+    let parts = Url::parse(url).ok().and_then(|url| Some((url.host_str()?.to_owned(), url.port().unwrap_or(5_432))));
+    parts.map_or_else(|| "the server".to_owned(), |(host, port)| format!("{host}:{port}"))
 }
 
 /// A server's words without what must not be shown.
