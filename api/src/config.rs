@@ -33,7 +33,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use network::CorsOrigins;
 pub use secret::MasterSecret;
-pub use variables::{VARIABLES, Variable};
+pub use variables::{VARIABLES, Variable, rpc_variable};
 pub use words::{LogFormat, Mode, Registration, Role};
 
 use variables as names;

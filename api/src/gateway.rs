@@ -21,7 +21,9 @@ use crate::config::{Config, ConfigError, Mode, Role};
 use crate::database::{self, SchemaError};
 use crate::http;
 use crate::live::Live;
+use crate::metrics;
 use crate::nodes;
+use crate::operations::reseal::{self, Resealed};
 use crate::readiness::Readiness;
 use crate::security::passwords::Passwords;
 use crate::security::{KeyError, Keys, entropy};
@@ -75,6 +77,9 @@ pub enum StartError {
     /// TLS for webhooks.
     #[error(transparent)]
     Webhooks(#[from] ClientError),
+    /// Another part of this process counts already.
+    #[error("metrics cannot be recorded: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// Password hashing.
     #[error("password hashing cannot be set up: {0}")]
     Passwords(String),
@@ -89,6 +94,8 @@ impl Gateway {
     /// # Errors
     /// What no waiting mends.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let recorder = metrics::recorder()?;
+        metrics::started(config.role, config.mode);
         let acceptor = listen(config.bind).await?;
         let address = local_address(&acceptor).unwrap_or(config.bind);
         let public_url = config.public_base(address).trim_end_matches('/').to_owned();
@@ -101,7 +108,8 @@ impl Gateway {
         let tasks = TaskTracker::new();
         let (refuse, refused) = oneshot::channel();
         tasks.spawn(work(app.clone(), readiness.clone(), stop.clone(), refuse));
-        let routes = http::routes(app.clone(), readiness.clone(), stop.clone());
+        tasks.spawn(metrics::keep_up(recorder.clone(), stop.clone()));
+        let routes = http::routes(app.clone(), readiness.clone(), recorder, stop.clone());
         let stopped = stop.clone();
         let server = tokio::spawn(async move {
             let server = poem::Server::new_with_acceptor(acceptor);
@@ -182,6 +190,15 @@ async fn work(app: App, readiness: Readiness, stop: CancellationToken, refuse: o
         },
         () = stop.cancelled() => return,
     };
+    match reseal::run(&app).await {
+        Ok(done) if done == Resealed::default() => {}
+        Ok(done) => {
+            tracing::info!(endpoints = done.endpoints, closed = done.closed, "webhook secrets were sealed again")
+        }
+        Err(error) => {
+            tracing::warn!(%error, "webhook secrets could not be sealed again; the next start tries once more")
+        }
+    }
     readiness.set(None);
     let (context, role) = (app.context.clone(), app.config.role);
     let live = async {

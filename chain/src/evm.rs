@@ -97,7 +97,7 @@ impl EvmClient {
     }
 
     fn new(name: String, transport: BoxTransport, secrets: Vec<String>, limits: Limits) -> Self {
-        let rpc = Rpc::new(transport, secrets, limits.timeout, limits.max_batch_calls);
+        let rpc = Rpc::new(&name, transport, secrets, limits.timeout, limits.max_batch_calls);
         Self {
             name,
             rpc,

@@ -11,7 +11,9 @@ mod evm;
 mod heads;
 mod http;
 mod logs;
+pub mod metrics;
 mod native;
+pub mod probe;
 mod rpc;
 
 pub use bloom::LogsBloom;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alloy::rpc::json_rpc::{ErrorPayload, Id, Request, RequestPacket, Response, ResponsePacket, ResponsePayload};
 use alloy::transports::BoxTransport;
@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use tower::Service;
 
 use crate::classify::{classify, shorten};
+use crate::metrics::Meter;
 use crate::{ChainError, Traffic};
 
 /// One JSON-RPC call.
@@ -32,10 +33,17 @@ pub(crate) struct Rpc {
     next_id: AtomicU64,
     requests: AtomicU64,
     failures: AtomicU64,
+    meter: Meter,
 }
 
 impl Rpc {
-    pub(crate) fn new(transport: BoxTransport, secrets: Vec<String>, timeout: Duration, most_calls: usize) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        transport: BoxTransport,
+        secrets: Vec<String>,
+        timeout: Duration,
+        most_calls: usize,
+    ) -> Self {
         Self {
             transport,
             secrets,
@@ -44,7 +52,13 @@ impl Rpc {
             next_id: AtomicU64::new(1),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            meter: Meter::new(name),
         }
+    }
+
+    /// Most calls that the endpoint takes in one batch, as far as it is known.
+    pub(crate) fn most_calls(&self) -> usize {
+        self.most_calls.load(Ordering::Relaxed)
     }
 
     /// What was asked so far.
@@ -99,10 +113,16 @@ impl Rpc {
     /// Sends one packet; each call has an answer or an error of its own.
     pub(crate) async fn each(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, ChainError>>, ChainError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        let started = Instant::now();
         let answers = self.packet(calls).await;
-        if !answers.as_ref().is_ok_and(|answers| answers.iter().all(Result::is_ok)) {
+        let failure = match &answers {
+            Ok(answers) => answers.iter().find_map(|answer| answer.as_ref().err()),
+            Err(error) => Some(error),
+        };
+        if failure.is_some() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
+        self.meter.note(calls, started.elapsed(), failure);
         answers
     }
 

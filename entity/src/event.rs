@@ -74,6 +74,19 @@ impl Entity {
         Ok((numbered > 0).then_some(last))
     }
 
+    /// Since when the oldest event waits for its number; `None` when all have one. One index look-up.
+    pub async fn oldest_unnumbered(connection: &impl ConnectionTrait) -> Result<Option<Timestamp>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::CreatedAt)
+            .filter(Column::Sequence.is_null())
+            .order_by_asc(Column::Id)
+            .limit(1)
+            .into_tuple()
+            .one(connection)
+            .await
+    }
+
     /// Numbered events after `sequence`, in order, at most `limit`: of every merchant, for the tailer of a process.
     pub async fn tail(connection: &impl ConnectionTrait, sequence: i64, limit: u64) -> Result<Vec<Model>, DbErr> {
         Self::find()

@@ -8,7 +8,7 @@ use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType, Query};
-use sea_orm::{Condition, PaginatorTrait, QueryOrder, QuerySelect};
+use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -212,6 +212,41 @@ impl Entity {
             .exec(connection)
             .await?;
         Ok(())
+    }
+}
+
+/// What waits to be delivered, of every merchant; for those who watch over the gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromQueryResult)]
+pub struct Backlog {
+    /// Could go out now.
+    pub due: i64,
+    /// Due, but their receiver has failed so often that only a probe a minute goes to it.
+    pub held: i64,
+    /// To be tried again later, or being sent.
+    pub waiting: i64,
+    /// Since when the longest of the due ones could have gone out.
+    pub oldest_due: Option<Timestamp>,
+}
+
+impl Entity {
+    /// Counts what waits, looking at no more than `most` deliveries.
+    pub async fn backlog(connection: &impl ConnectionTrait, clocks: Clocks, most: u32) -> Result<Backlog, DbErr> {
+        let Clocks { business, database } = clocks;
+        let (business, database) = (business.as_micros(), database.as_micros());
+        let sql = format!(
+            "SELECT COALESCE(SUM(CASE WHEN is_due AND NOT is_held THEN 1 ELSE 0 END), 0) AS due, \
+             COALESCE(SUM(CASE WHEN is_due AND is_held THEN 1 ELSE 0 END), 0) AS held, \
+             COALESCE(SUM(CASE WHEN is_due THEN 0 ELSE 1 END), 0) AS waiting, \
+             MIN(CASE WHEN is_due AND NOT is_held THEN next_attempt_at END) AS oldest_due \
+             FROM (SELECT d.next_attempt_at, \
+             d.next_attempt_at <= {business} AND COALESCE(d.lease_until, 0) < {database} AS is_due, \
+             COALESCE(b.open_until, 0) > {business} AS is_held \
+             FROM (SELECT endpoint_id, origin, next_attempt_at, lease_until FROM webhook_delivery \
+             WHERE state = 'pending' LIMIT {most}) AS d \
+             LEFT JOIN webhook_breaker b ON b.endpoint_id = d.endpoint_id AND b.origin = d.origin) AS seen"
+        );
+        let statement = Statement::from_string(connection.get_database_backend(), sql);
+        Ok(Backlog::find_by_statement(statement).one(connection).await?.unwrap_or_default())
     }
 }
 

@@ -3,7 +3,9 @@
 mod bus;
 mod confirm_payments;
 mod context;
+pub mod doctor;
 mod events;
+pub mod metrics;
 mod queue;
 mod scan;
 mod timers;

@@ -89,6 +89,7 @@ fn ticking(every: Duration) -> Interval {
 
 pub(crate) fn report<E: std::fmt::Display>(timer: &'static str, outcome: Result<(), E>) {
     if let Err(error) = outcome {
+        crate::metrics::timer_failed(timer);
         tracing::warn!(timer, %error, "a timer failed; it runs again");
     }
 }

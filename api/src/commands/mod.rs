@@ -1,7 +1,9 @@
 //! The commands of the binary, one file each.
 
 mod demo;
+mod doctor;
 mod export;
+mod health;
 mod merchant;
 mod migrate;
 mod serve;
@@ -41,6 +43,10 @@ enum Command {
     /// Write a generated contract
     #[command(subcommand)]
     Export(export::Export),
+    /// Look at everything that the gateway needs, and say what is wrong and how to mend it
+    Doctor(doctor::Doctor),
+    /// Ask the process that runs here how it is; for containers
+    Health(health::Health),
     /// Accounts
     #[command(subcommand)]
     Merchant(merchant::Merchant),
@@ -60,6 +66,11 @@ impl Failure {
     /// Something that the operator has set is wrong.
     pub(crate) fn configuration(message: impl std::fmt::Display) -> Self {
         Self { status: WRONG_CONFIGURATION, message: message.to_string() }
+    }
+
+    /// Something is wrong, and has been told already.
+    pub(crate) fn told() -> Self {
+        Self { status: 1, message: String::new() }
     }
 
     /// Anything else.
@@ -82,13 +93,17 @@ pub async fn run() -> ExitCode {
         Command::Demo { exit } => demo::run(exit).await,
         Command::Migrate(command) => migrate::run(command).await,
         Command::Export(command) => export::run(command),
+        Command::Doctor(options) => doctor::run(options).await,
+        Command::Health(options) => health::run(options).await,
         Command::Merchant(command) => merchant::run(command).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // One line that names what is wrong and how to mend it.
-            let _ = writeln!(std::io::stderr(), "{}", failure.message);
+            if !failure.message.is_empty() {
+                let _ = writeln!(std::io::stderr(), "{}", failure.message);
+            }
             ExitCode::from(failure.status)
         }
     }

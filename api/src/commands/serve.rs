@@ -25,7 +25,7 @@ pub(super) async fn run(role: Role) -> Result<(), Failure> {
 /// What the operator did wrong is status 2; the rest is status 1.
 pub(super) fn start_failure(error: StartError) -> Failure {
     match error {
-        StartError::Webhooks(_) | StartError::Passwords(_) => Failure::other(error),
+        StartError::Webhooks(_) | StartError::Passwords(_) | StartError::Metrics(_) => Failure::other(error),
         _ => Failure::configuration(error),
     }
 }

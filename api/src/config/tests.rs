@@ -270,7 +270,7 @@ fn every_variable_stands_in_the_sample_with_its_default_and_a_line_about_it() {
     for variable in VARIABLES {
         if variable.name == "CRYPTOPAY_RPC_<SLUG>" {
             let chains = cryptopay_chain::built_in_registry().unwrap();
-            expected.extend(chains.chains().iter().map(|chain| format!("#{}=", variables::rpc_variable(&chain.slug))));
+            expected.extend(chains.chains().iter().map(|chain| format!("#{}=", rpc_variable(&chain.slug))));
         } else {
             expected.push(format!("#{}={}", variable.name, variable.default));
         }

@@ -49,6 +49,6 @@ pub const VARIABLES: [Variable; 17] = [
 ];
 
 /// The variable with a chain's RPC URLs.
-pub(super) fn rpc_variable(slug: &str) -> String {
+pub fn rpc_variable(slug: &str) -> String {
     format!("{RPC_PREFIX}{}", slug.to_ascii_uppercase().replace('-', "_"))
 }

@@ -45,6 +45,7 @@ impl Socket {
         let Self { app, schema, connections, shutdown } = self.clone();
         let upgrade =
             socket.protocols([PROTOCOL]).config(limits.socket_config()).on_upgrade(move |stream| async move {
+                let _open = crate::metrics::OpenSocket::count();
                 let authenticate = |payload: Value| async move { let_in(&app, &connections, &payload).await };
                 let ended = websocket::serve(stream, schema, authenticate, limits, shutdown).await;
                 tracing::debug!(?ended, "socket closed");

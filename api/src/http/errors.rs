@@ -36,6 +36,11 @@ impl Methods {
         Self(Arc::new(methods))
     }
 
+    /// The documented paths, in the form `/order/{id}`.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(segments, _)| format!("/{}", segments.join("/")))
+    }
+
     /// Where there is nothing but `GET`.
     pub(super) fn none() -> Self {
         Self(Arc::new(Vec::new()))

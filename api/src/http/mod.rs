@@ -4,11 +4,13 @@ mod cors;
 mod errors;
 mod health;
 pub(crate) mod json_body;
+mod metrics;
 mod request_log;
 mod swagger;
 
 use std::sync::LazyLock;
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
@@ -19,26 +21,47 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::Role;
 use crate::error::{ApiError, ErrorCode};
+use crate::metrics::{HttpMeter, State};
 use crate::readiness::Readiness;
 use crate::rest;
 
+/// Routes that the OpenAPI document does not hold, as they are counted.
+const UNDOCUMENTED: [&str; 8] = [
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/docs/{*}",
+    "/graphql/ws",
+    "/graphql/schema.graphql",
+    "/order/{id}/events",
+];
+
 /// Everything that is served. `shutdown` ends streams and sockets when the process is told to stop.
-pub(crate) fn routes(app: App, readiness: Readiness, shutdown: CancellationToken) -> BoxEndpoint<'static, Response> {
+pub(crate) fn routes(
+    app: App,
+    readiness: Readiness,
+    recorder: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> BoxEndpoint<'static, Response> {
     match app.config.role {
         Role::All | Role::Api => {
             let routes = api_routes(&app, &readiness, &shutdown);
-            surround(routes, errors::Methods::of_document(), app, readiness, shutdown)
+            surround(routes, errors::Methods::of_document(), app, readiness, recorder, shutdown)
         }
         Role::Worker => {
             let routes = operator_routes().nest_no_strip("/", poem::endpoint::make(no_api));
-            surround(routes, errors::Methods::none(), app, readiness, shutdown)
+            surround(routes, errors::Methods::none(), app, readiness, recorder, shutdown)
         }
     }
 }
 
 /// What every process has, for whoever runs it.
 fn operator_routes() -> Route {
-    Route::new().at("/healthz", get(health::healthz)).at("/readyz", get(health::readyz))
+    Route::new()
+        .at("/healthz", get(health::healthz))
+        .at("/readyz", get(health::readyz))
+        .at("/metrics", get(metrics::metrics))
 }
 
 fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -> impl Endpoint + 'static {
@@ -70,7 +93,7 @@ fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) ->
 
 /// Whatever a process of the worker role is asked for beside its health.
 async fn no_api(_: Request) -> poem::Result<Response> {
-    let words = "This process has the worker role and serves /healthz and /readyz only; processes with the role api or all \
+    let words = "This process has the worker role and serves /healthz, /readyz and /metrics only; processes with the role api or all \
                  serve the API.";
     Err(ApiError::new(ErrorCode::NotFound, words).into())
 }
@@ -81,12 +104,16 @@ fn surround(
     methods: errors::Methods,
     app: App,
     readiness: Readiness,
+    recorder: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> BoxEndpoint<'static, Response> {
+    let meter = HttpMeter::of(methods.patterns().chain(UNDOCUMENTED.map(str::to_owned)));
     let cors_origins = app.config.cors_origins.clone();
     routes
         .data(app)
         .data(readiness)
+        .data(recorder)
+        .data(State::new())
         .data(shutdown)
         .catch_all_error(move |error| {
             let methods = methods.clone();
@@ -104,7 +131,10 @@ fn surround(
             }
             endpoint.call(request).await
         })
-        .around(|endpoint, request| async move { request_log::around(&*endpoint, request).await })
+        .around(move |endpoint, request| {
+            let meter = meter.clone();
+            async move { request_log::around(&*endpoint, request, &meter).await }
+        })
         .map_to_response()
         .boxed()
 }

@@ -7,6 +7,7 @@ use poem::{Endpoint, Request, Response, Result};
 use tracing::Instrument;
 
 use crate::graphql::RequestId;
+use crate::metrics::HttpMeter;
 
 tokio::task_local! {
     static PATH: String;
@@ -16,7 +17,7 @@ tokio::task_local! {
 const REQUEST_ID: &str = "x-request-id";
 
 /// Gives the request its id, serves it, and logs a line.
-pub(super) async fn around<E: Endpoint>(endpoint: &E, mut request: Request) -> Result<Response> {
+pub(super) async fn around<E: Endpoint>(endpoint: &E, mut request: Request, meter: &HttpMeter) -> Result<Response> {
     let id = caller_id(&request).unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -26,6 +27,7 @@ pub(super) async fn around<E: Endpoint>(endpoint: &E, mut request: Request) -> R
     let serve = PATH.scope(path.clone(), endpoint.get_response(request));
     let mut response = serve.instrument(span.clone()).await;
     let status = response.status().as_u16();
+    meter.note(&method, &path, response.status(), start.elapsed());
     let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
         if status >= 500 {

@@ -8,6 +8,7 @@ pub mod events;
 pub mod once;
 pub mod payment_orders;
 pub mod payment_page;
+pub mod reseal;
 pub mod sandbox;
 #[cfg(test)]
 pub(crate) mod shop;

@@ -99,6 +99,9 @@ pub async fn create(
     match created {
         Ok((outcome, nudges)) => {
             app.context.queue.nudge(nudges);
+            if let Outcome::First(order, _) = &outcome {
+                crate::metrics::order_created(&order.blockchain);
+            }
             Ok(outcome)
         }
         Err(CreateError::Ledger(LedgerError::Refused(Refusal::NonceUsed { .. }))) => {

@@ -84,6 +84,11 @@ impl SecretBox {
         if sealed.len() > MAX_SEALED_CHARS { Err(SealError) } else { Ok(sealed) }
     }
 
+    /// Whether a text is sealed with the current secret's key.
+    pub fn is_current(&self, sealed: &str) -> bool {
+        parts(sealed).is_ok_and(|(id, _)| id == self.keys.current.id)
+    }
+
     /// Decrypts what [`SecretBox::seal`] made with the same context.
     ///
     /// # Errors

@@ -61,6 +61,16 @@ impl Queue {
         }
     }
 
+    /// How many keys wait for each job: in Redis, or those of this process, which are due later included.
+    pub(crate) async fn lengths(&self) -> Vec<(&'static str, u64)> {
+        const JOBS: [&str; 3] = ["scan_chain", "confirm_payments", "deliver_webhooks"];
+        if let Some(redis) = &self.redis {
+            return redis.queued(&JOBS).await.unwrap_or_default();
+        }
+        let lengths = [self.scans.len(), self.confirmations.len(), self.deliveries.len()];
+        JOBS.into_iter().zip(lengths.map(|length| u64::try_from(length).unwrap_or(u64::MAX))).collect()
+    }
+
     /// Asks for a look at a chain now.
     pub fn scan(&self, chain: &str) {
         self.scans.push(chain.to_owned());

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::shared::Redis;
 use super::{JobKey, KeyedQueue, embedded, shared};
+use crate::metrics::JobMeter;
 
 /// First pause before a worker that failed is replaced; it doubles with every failure in a row.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
@@ -61,7 +62,10 @@ impl<R> Runner<R> {
     where
         R: JobRun<K>,
     {
+        let meter = JobMeter(self.name);
+        let _timed = meter.begin();
         if let Err(error) = self.running.spawn(self.run.call(key)).await {
+            meter.panicked();
             tracing::error!(job = self.name, %error, "a job broke off; the sweep finds what it left");
         }
     }
@@ -88,6 +92,7 @@ impl<K: JobKey, R: JobRun<K>> Job<K, R> {
             }
             failures = if started.elapsed() > PROVEN { 1 } else { failures.saturating_add(1) };
             let pause = MIN_BACKOFF.saturating_mul(1 << failures.clamp(1, 8)).min(MAX_BACKOFF);
+            JobMeter(self.name).restarted();
             // Each of them, since they are few: one every two seconds at most.
             let reason = ended.err().unwrap_or_else(|| "it has stopped".to_owned());
             tracing::warn!(job = self.name, reason, "the worker ended by itself; starting another");

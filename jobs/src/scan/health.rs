@@ -81,6 +81,7 @@ pub(super) async fn note_backlog(
 
 /// Notes why a look at the chain came to nothing.
 pub(super) async fn note_failure(context: &Context, access: &ChainAccess, error: &ScanError) {
+    crate::metrics::scan_failed(&access.chain.slug);
     let health = match error {
         ScanError::Chain(_) => "unreachable",
         ScanError::TooDeep { .. } => "frozen",

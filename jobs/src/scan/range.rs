@@ -85,6 +85,7 @@ async fn commit(
     if !range.transfers.is_empty() {
         let transfers = range.transfers.len();
         tracing::info!(chain = access.chain.slug, from = first.number, to = last.number, transfers, "transfers found");
+        crate::metrics::transfers_found(&access.chain.slug, transfers);
     }
     context.queue.nudge(nudges);
     Ok(Some(*last))

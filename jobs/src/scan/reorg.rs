@@ -63,6 +63,7 @@ pub(super) async fn rewind(
 ) -> Result<(), ScanError> {
     let slug = access.chain.slug.as_str();
     let depth = signed_to_unsigned(fence.height).saturating_sub(ancestor.number);
+    crate::metrics::reorganised(slug);
     tracing::warn!(chain = slug, ancestor = ancestor.number, depth, "the chain has reorganised");
     let cause = format!("a reorganisation of {slug} after block {}", ancestor.number);
     let nudges = transact!(&context.database, |txn| {

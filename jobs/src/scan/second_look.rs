@@ -78,6 +78,7 @@ async fn is_gone(context: &Context, access: &ChainAccess, inclusion: Option<Incl
 }
 
 async fn orphan(context: &Context, access: &ChainAccess, gone: Vec<TransferId>) -> Result<(), ScanError> {
+    crate::metrics::transfers_gone(&access.chain.slug, gone.len());
     tracing::warn!(chain = access.chain.slug, transfers = gone.len(), "transfers are gone after a reorganisation");
     let cause = format!("a second look at {} did not find the transfer", access.chain.slug);
     let nudges = transact!(&context.database, |txn| {

@@ -168,6 +168,7 @@ async fn attempt(
         (Err(problem), _) => Verdict::unsent(problem, delivery.attempts),
         (_, Err(problem)) => Verdict::unsent(format!("the url cannot be read: {problem}"), delivery.attempts),
     };
+    crate::metrics::webhook_attempted(verdict.status, verdict.duration_ms, verdict.fate.word());
     Finished { delivery, started_at: clocks.business, verdict }
 }
 
@@ -290,6 +291,7 @@ async fn switch_off(txn: &DatabaseTransaction, queue: Queue<'_>, reason: &str, n
         .await?;
     if done.rows_affected == 1 {
         tracing::warn!(endpoint = queue.endpoint.0, reason, "webhook endpoint disabled");
+        crate::metrics::endpoint_disabled();
         webhook_delivery::Entity::bury(txn, queue.endpoint, reason, now).await?;
     }
     Ok(())

@@ -32,6 +32,18 @@ pub(super) enum Fate {
     Dead(String),
 }
 
+impl Fate {
+    /// The word for it.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry(_) => "retry",
+            Self::Postponed(_) => "postponed",
+            Self::Dead(_) => "dead",
+        }
+    }
+}
+
 /// An attempt in the words of its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
