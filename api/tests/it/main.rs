@@ -17,6 +17,7 @@ mod first_minutes;
 mod journey;
 mod kills;
 mod latency;
+mod roles;
 mod scenarios;
 mod starts;
 mod statements;

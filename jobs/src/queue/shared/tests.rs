@@ -172,7 +172,8 @@ async fn nothing_is_left_of_jobs_and_stopped_workers_and_no_key_leaves_the_prefi
     assert!(during.iter().any(|key| key == "ours:queues"), "{during:?}");
     process.stop().await;
     let after: Vec<String> = ask(&redis, "KEYS *").await;
-    let left: Vec<&String> = after.iter().filter(|key| !["ours:queues", "ours:probe"].contains(&key.as_str())).collect();
+    let left: Vec<&String> =
+        after.iter().filter(|key| !["ours:queues", "ours:probe"].contains(&key.as_str())).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
