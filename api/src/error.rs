@@ -174,6 +174,7 @@ impl From<Refusal> for ApiError {
             Refusal::ChainNotReady => {
                 Self { retry_after_secs: Some(2), ..Self::new(ErrorCode::ServiceUnavailable, message) }
             }
+            Refusal::TokenDisabled { .. } => Self::new(ErrorCode::ServiceUnavailable, message),
             Refusal::NonceUsed { .. } => Self::field("nonce", message),
             Refusal::TransferNotFound | Refusal::AssetMismatch | Refusal::AlreadyAllocated => {
                 Self::field("transaction_hash", message)

@@ -201,7 +201,8 @@ pub(crate) fn header_call(number: u64) -> Call {
 
 fn read_id(answer: &RawValue) -> Result<u64, ChainError> {
     let id: U256 = parse(CHAIN_ID, answer)?;
-    u64::try_from(id).map_err(|_| malformed(CHAIN_ID, "it has more than 64 bits"))
+    let id = u64::try_from(id).map_err(|_| malformed(CHAIN_ID, "it has more than 64 bits"))?;
+    if id == 0 { Err(malformed(CHAIN_ID, "no chain has the id 0")) } else { Ok(id) }
 }
 
 fn tag_call(tag: FinalityTag) -> Call {

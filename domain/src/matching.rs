@@ -54,7 +54,8 @@ pub struct Candidate {
     pub created_at: Timestamp,
     /// Nothing is matched in blocks after this time.
     pub monitor_until: Timestamp,
-    /// Height that had been scanned when the order was created: what a block up to it holds is older than the order.
+    /// Height that had been scanned when the order was created: what a block up to it holds is older than the order, unless
+    /// a reorganisation has mined it anew.
     pub scanned_height: u64,
     /// What points to it.
     pub clue: Clue,
@@ -167,8 +168,11 @@ fn outside_window(clues: &TransferClues, candidate: &Candidate) -> Option<&'stat
     if clues.block_time < candidate.created_at.minus(CLOCK_TOLERANCE) {
         return Some("lost: the transfer is older than the order");
     }
-    if clues.block_number <= candidate.scanned_height {
-        return Some("lost: its block had been scanned before the order was created");
+    // A block this low can come after the order only in a reorganisation, which mines what was sent before the order and
+    // after it anew. The reference tells them apart; an amount does not, and then the block itself must be younger.
+    let may_be_older = clues.block_number <= candidate.scanned_height && candidate.clue != Clue::Reference;
+    if may_be_older && clues.block_time < candidate.created_at {
+        return Some("lost: its height had been scanned before the order was created");
     }
     if candidate.clue != Clue::CoolingAmount && clues.block_time > candidate.monitor_until {
         return Some("lost: the order is no longer watched");
@@ -266,10 +270,20 @@ mod tests {
         for clues in [
             TransferClues { block_time: Timestamp::from_secs(969), ..clues() },
             TransferClues { block_time: Timestamp::from_secs(9_001), ..clues() },
-            TransferClues { block_number: 50, ..clues() },
+            TransferClues { block_number: 50, block_time: Timestamp::from_secs(999), ..clues() },
         ] {
             assert_eq!(decide(&clues, &candidates).order, None, "{clues:?}");
         }
+    }
+
+    #[test]
+    fn a_payment_that_a_reorganisation_mines_at_a_height_scanned_before_the_order_is_still_its_payment() {
+        let again = TransferClues { block_number: 49, ..clues() };
+        assert!(decide(&again, &[candidate(1, Clue::HeldAmount)]).order.is_some());
+        // Clocks differ, and a reference cannot be older than its order.
+        let earlier = TransferClues { block_time: Timestamp::from_secs(980), ..again };
+        assert!(decide(&earlier, &[candidate(1, Clue::HeldAmount)]).order.is_none());
+        assert!(decide(&earlier, &[candidate(1, Clue::Reference)]).order.is_some());
     }
 
     proptest! {

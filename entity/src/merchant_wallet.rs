@@ -60,25 +60,30 @@ pub struct PayingPlace {
     pub height: Option<i64>,
     /// Time of that block.
     pub block_time: Option<Timestamp>,
+    /// What the token's contract says about its own decimals, if it was asked.
+    pub contract_decimals: Option<i64>,
 }
 
 impl Entity {
-    /// Where a merchant is paid on a chain, and how far that chain is verified.
+    /// Where a merchant is paid on a chain, how far that chain is verified, and what is known of a token's contract.
     pub async fn paying_place(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         chain: &str,
+        contract: Option<AccountAddress>,
     ) -> Result<PayingPlace, DbErr> {
         let backend = connection.get_database_backend();
         let now = crate::clock::now_sql(backend);
         let sql = format!(
             "SELECT {now} + COALESCE((SELECT offset_micros FROM sandbox_clock WHERE id = 1), 0) AS now, \
-             wallet.id AS wallet_id, wallet.address AS address, cursor.height AS height, cursor.block_time AS block_time \
+             wallet.id AS wallet_id, wallet.address AS address, cursor.height AS height, cursor.block_time AS block_time, \
+             (SELECT decimals FROM token_check WHERE chain = $2 AND contract = $3) AS contract_decimals \
              FROM (SELECT 1 AS one) AS one \
              LEFT JOIN merchant_wallet AS wallet ON wallet.merchant_id = $1 AND wallet.chain = $2 AND wallet.is_active \
              LEFT JOIN chain_cursor AS cursor ON cursor.chain = $2"
         );
-        let statement = Statement::from_sql_and_values(backend, sql, [merchant.into(), chain.into()]);
+        let contract = contract.map(AccountAddress::to_key).unwrap_or_default();
+        let statement = Statement::from_sql_and_values(backend, sql, [merchant.into(), chain.into(), contract.into()]);
         PayingPlace::find_by_statement(statement)
             .one(connection)
             .await?

@@ -1,6 +1,7 @@
 //! What can stand in the way of a change.
 
 use cryptopay_domain::order::OrderStatus;
+use cryptopay_domain::registry::{Chain, Token};
 use cryptopay_entity::txn::Restart;
 use sea_orm::DbErr;
 
@@ -52,6 +53,20 @@ pub enum Refusal {
     /// The chain has no verified height yet.
     #[error("The gateway has not seen a block of this chain yet. Try again in a few seconds.")]
     ChainNotReady,
+    /// The token's contract contradicts the registry.
+    #[error(
+        "{symbol} on {chain} takes no new orders: its contract says {contract} decimals, this gateway's registry {registry}. The operator has to correct the registry."
+    )]
+    TokenDisabled {
+        /// Token.
+        symbol: String,
+        /// Slug.
+        chain: String,
+        /// Decimals that the contract says.
+        contract: i64,
+        /// Decimals in the registry.
+        registry: u8,
+    },
     /// Money has come, or the order is over.
     #[error("An order can be canceled only while nothing has been received; this one is {status}.")]
     NotCancelable {
@@ -94,4 +109,16 @@ pub enum Refusal {
         /// Its status.
         status: OrderStatus,
     },
+}
+
+impl Refusal {
+    /// The refusal of a token whose contract says `contract` decimals.
+    pub fn token_disabled(chain: &Chain, token: &Token, contract: i64) -> Self {
+        Self::TokenDisabled {
+            symbol: token.symbol.clone(),
+            chain: chain.slug.clone(),
+            contract,
+            registry: token.decimals,
+        }
+    }
 }

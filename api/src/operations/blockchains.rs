@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use cryptopay_domain::address::Asset;
 use cryptopay_domain::registry::Chain;
-use cryptopay_entity::chain_cursor;
+use cryptopay_entity::{chain_cursor, token_check};
+use cryptopay_ledger::Refusal;
 
 use crate::app::App;
 use crate::config::ChainSource;
@@ -21,6 +23,8 @@ pub struct ChainState<'a> {
     pub simulated: bool,
     /// How far it is verified; `None` before its first block.
     pub cursor: Option<chain_cursor::Model>,
+    /// Tokens whose contracts contradict the registry, in words.
+    pub disabled: Option<String>,
 }
 
 impl ChainState<'_> {
@@ -38,7 +42,7 @@ impl ChainState<'_> {
     /// What is wrong, in words.
     pub fn problem(&self) -> Option<&str> {
         match &self.cursor {
-            Some(cursor) => cursor.problem.as_deref(),
+            Some(cursor) => cursor.problem.as_deref().or(self.disabled.as_deref()),
             None => Some("No block of this chain has been seen yet."),
         }
     }
@@ -51,8 +55,9 @@ impl ChainState<'_> {
 pub async fn list(app: &App) -> Result<Vec<ChainState<'_>>, ApiError> {
     let cursors = chain_cursor::Entity::list(app.database()).await?;
     let mut cursors: BTreeMap<String, _> = cursors.into_iter().map(|cursor| (cursor.chain.clone(), cursor)).collect();
+    let said = token_check::Entity::all(app.database()).await?;
     let chains = app.context.registry.chains().iter();
-    Ok(chains.map(|chain| state(app, chain, cursors.remove(&chain.slug))).collect())
+    Ok(chains.map(|chain| state(app, chain, cursors.remove(&chain.slug), &said)).collect())
 }
 
 /// One chain by its slug, in any case.
@@ -61,7 +66,8 @@ pub async fn list(app: &App) -> Result<Vec<ChainState<'_>>, ApiError> {
 /// `NOT_FOUND`.
 pub async fn get<'a>(app: &'a App, slug: &str) -> Result<ChainState<'a>, ApiError> {
     let chain = app.chain(slug).ok_or_else(|| ApiError::not_found("blockchain"))?;
-    Ok(state(app, chain, chain_cursor::Entity::of(app.database(), &chain.slug).await?))
+    let said = token_check::Entity::all(app.database()).await?;
+    Ok(state(app, chain, chain_cursor::Entity::of(app.database(), &chain.slug).await?, &said))
 }
 
 /// Whether a chain's blocks are simulated.
@@ -97,4 +103,27 @@ mod tests {
         assert_eq!((&base["tokens"][0]["native"], &base["tokens"][0]["address"]), (&true.into(), &().into()));
         assert!(base["tokens"].as_array().unwrap().iter().any(|token| token["symbol"] == "USDC"));
     });
+
+    on_both_databases!(
+        a_token_whose_contract_contradicts_the_registry_takes_no_new_orders,
+        async |db: TestDatabase| {
+            let mut shop = Shop::new(&db).await;
+            shop.mine("base", 1).await;
+            let usdc = shop.app.chain("base").unwrap().token("USDC").unwrap().clone();
+            let Asset::Token(contract) = usdc.asset else { panic!("USDC is a token") };
+            let now = cryptopay_entity::clock::database_now(shop.app.database()).await.unwrap();
+            for (said, refused) in [(18, true), (usdc.decimals, false)] {
+                token_check::Entity::note(shop.app.database(), "base", contract, said, now).await.unwrap();
+                let base = get(&shop.app, "base").await.unwrap();
+                assert_eq!(base.problem().is_some_and(|problem| problem.contains("says 18 decimals")), refused);
+                let place = cryptopay_entity::merchant_wallet::Entity::paying_place(
+                    shop.app.database(),
+                    cryptopay_domain::ids::MerchantId(1),
+                    "base",
+                    Some(contract),
+                );
+                assert_eq!(place.await.unwrap().contract_decimals, Some(i64::from(said)));
+            }
+        }
+    );
 }

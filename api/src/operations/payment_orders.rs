@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cryptopay_domain::address::{AccountAddress, Hash};
+use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::amount::Amount;
 use cryptopay_domain::ids::{OrderId, OrderRef, WalletId};
 use cryptopay_domain::order::{Decision, LatePolicy, OrderSnapshot};
@@ -45,7 +45,8 @@ pub type OrderView = OrderSnapshot;
 /// Creates an order.
 ///
 /// # Errors
-/// Every faulty field at once; `SERVICE_UNAVAILABLE` while the chain has no verified height.
+/// Every faulty field at once; `SERVICE_UNAVAILABLE` while the chain has no verified height, or the token's contract
+/// contradicts the registry.
 pub async fn create(
     app: &App,
     principal: &Principal,
@@ -61,13 +62,14 @@ pub async fn create(
     let Some(request) = request else {
         // What needs the database to be judged is judged too, so that every fault is named at once.
         let place = match fields.text("blockchain").and_then(|slug| app.chain(slug)) {
-            Some(chain) => merchant_wallet::Entity::paying_place(app.database(), merchant, &chain.slug).await?,
+            Some(chain) => merchant_wallet::Entity::paying_place(app.database(), merchant, &chain.slug, None).await?,
             None => PayingPlace {
                 now: clock::business_now(app.database()).await?,
                 wallet_id: None,
                 address: None,
                 height: None,
                 block_time: None,
+                contract_decimals: None,
             },
         };
         judge_expiry(&mut fields, place.now);
@@ -80,7 +82,11 @@ pub async fn create(
         if let Some(given) = once.begin(app, txn).await? {
             return Ok((given, Nudges::default()));
         }
-        let place = merchant_wallet::Entity::paying_place(txn, merchant, &request.chain.slug).await?;
+        let contract = match request.token.asset {
+            Asset::Token(contract) => Some(contract),
+            Asset::Native => None,
+        };
+        let place = merchant_wallet::Entity::paying_place(txn, merchant, &request.chain.slug, contract).await?;
         let mut judged = fields.clone();
         let expires_at = judge_expiry(&mut judged, place.now);
         let paid_to = judge_wallet(&mut judged, &place);
@@ -90,6 +96,9 @@ pub async fn create(
         let (Some(height), Some(block_time)) = (place.height, place.block_time) else {
             return Err(LedgerError::from(Refusal::ChainNotReady).into());
         };
+        if let Some(said) = place.contract_decimals.filter(|said| *said != i64::from(request.token.decimals)) {
+            return Err(LedgerError::from(Refusal::token_disabled(request.chain, request.token, said)).into());
+        }
         let new = request.order(merchant, wallet, address, expires_at);
         let scanned = Scanned { height, block_time };
         let (order, nudges) = cryptopay_ledger::create_order(txn, new, scanned, place.now).await?;

@@ -121,6 +121,9 @@ impl Endpoints {
 
     /// What is wrong with some while others serve, in words.
     pub fn faults(&self, now: Instant) -> Option<String> {
+        if !self.are_several() {
+            return None;
+        }
         let faults: Vec<String> = self
             .list
             .iter()

@@ -7,9 +7,12 @@ use cryptopay_chain::{ChainError, Endpoint};
 use cryptopay_domain::address::{AccountAddress, Asset};
 use cryptopay_domain::registry::Token;
 use cryptopay_entity::{clock, token_check};
+use tokio::time::timeout;
 
 use crate::context::{ChainAccess, Context};
 
+/// Longest wait for one contract: what is scanned waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often contracts are asked that have not answered.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -29,14 +32,17 @@ pub(super) async fn check(context: &Context, access: &ChainAccess, endpoint: &En
         return;
     }
     for (token, contract) in open {
-        match compare(context, access, endpoint, token, contract).await {
-            Ok(()) => access.state.note_compared(contract),
-            Err(problem) => tracing::warn!(
+        let compared = timeout(PATIENCE, compare(context, access, endpoint, token, contract)).await;
+        match compared {
+            Ok(Ok(())) => access.state.note_compared(contract),
+            Ok(Err(problem)) => tracing::warn!(
                 chain = access.chain.slug,
                 token = token.symbol,
                 problem,
                 "the token's decimals cannot be compared yet"
             ),
+            // The endpoint is slow: the others would be too.
+            Err(_) => return,
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod deadlines;
 mod deliveries;
+mod endpoints;
 mod histories;
 mod isolation;
 mod leases;

@@ -191,35 +191,94 @@ on_both_databases!(a_confirmed_payment_that_moves_to_another_block_ends_up_confi
     world.audit().await;
 });
 
-on_both_databases!(a_reorganisation_deeper_than_the_window_freezes_the_chain_and_says_so, async |db: TestDatabase| {
-    let (world, shop) = World::with_shop(db, ABOUT_PAYMENTS).await;
+/// Looks that a sole endpoint has to tell of the same before a chain is read again from below its window.
+const LOOKS: usize = 4;
+
+on_both_databases!(
+    a_reorganisation_deeper_than_the_window_freezes_the_chain_until_it_is_certain,
+    async |db: TestDatabase| {
+        let (world, shop) = World::with_shop(db, ABOUT_PAYMENTS).await;
+        world.mine(REORG_DEPTH + 10).await;
+        world.drain().await;
+        let order = world.order(&shop.merchant, Ask::default()).await;
+        world.pay(&order).await;
+        world.mine(REQUIRED - 1).await;
+        world.drain().await;
+        assert_eq!(world.status(&order).await, OrderStatus::Confirming);
+        let before = world.cursor().await;
+
+        world.reorganise(REORG_DEPTH + 5, KeepTransactions::Yes).await;
+        let late = world.order(&shop.merchant, Ask { amount: "5.00", ..Ask::default() }).await;
+        world.pay(&late).await;
+        world.mine(REQUIRED).await;
+        for _ in 1..LOOKS {
+            world.client.take_journal();
+            world.drain().await;
+            let cursor = world.cursor().await;
+            assert_eq!((cursor.height, cursor.hash), (before.height, before.hash));
+            assert_eq!(cursor.health, "frozen");
+            let problem = cursor.problem.unwrap();
+            assert!(problem.contains("reorg_depth"), "the mend is named: {problem}");
+            let calls = world.client.take_journal().calls.len();
+            assert!(calls <= 8, "a frozen chain is not asked in circles: {calls} calls");
+        }
+        assert_eq!(world.status(&order).await, OrderStatus::Confirming, "credits are frozen");
+        assert_eq!(world.status(&late).await, OrderStatus::Pending);
+        assert_eq!(world.events(), ["payment.pending"]);
+
+        world.drain().await;
+        assert_eq!(world.cursor_height().await, world.height().await);
+        assert_eq!(world.cursor().await.health, "ok");
+        for order in [&order, &late] {
+            assert_eq!(world.status(order).await, OrderStatus::Confirmed);
+        }
+        assert_eq!((world.transfers().await.len(), world.told("payment.failed").len()), (2, 0));
+        world.audit().await;
+    }
+);
+
+on_both_databases!(a_second_endpoint_that_agrees_ends_the_freeze_at_once, async |db: TestDatabase| {
+    let (mut world, shop) = World::with_shop(db, ABOUT_PAYMENTS).await;
     world.mine(REORG_DEPTH + 10).await;
-    world.drain().await;
     let order = world.order(&shop.merchant, Ask::default()).await;
     world.pay(&order).await;
-    world.mine(REQUIRED - 1).await;
-    world.drain().await;
-    assert_eq!(world.status(&order).await, OrderStatus::Confirming);
-    let before = world.cursor().await;
-
-    world.reorganise(REORG_DEPTH + 5, KeepTransactions::Yes).await;
-    let late = world.order(&shop.merchant, Ask { amount: "5.00", ..Ask::default() }).await;
-    world.pay(&late).await;
     world.mine(REQUIRED).await;
-    for _ in 0..3 {
-        world.client.take_journal();
+    world.use_several(2).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+    world.reorganise(REORG_DEPTH + 8, KeepTransactions::No).await;
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, world.height().await);
+    world.let_doubts_age().await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Reorged);
+    world.audit().await;
+});
+
+on_both_databases!(reorganisations_of_every_depth_lose_and_double_nothing, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, ABOUT_PAYMENTS).await;
+    world.mine(80).await;
+    world.drain().await;
+    for depth in [1, 2, 5, REORG_DEPTH - 1, REORG_DEPTH, REORG_DEPTH + 1, 40, 60] {
+        let order = world.order(&shop.merchant, Ask::default()).await;
+        world.pay(&order).await;
+        // As deep as the reorganisation goes, so that the payment is final by our own rule where that is possible.
+        world.mine(depth).await;
         world.drain().await;
-        let cursor = world.cursor().await;
-        assert_eq!((cursor.height, cursor.hash), (before.height, before.hash));
-        assert_eq!(cursor.health, "frozen");
-        let problem = cursor.problem.unwrap();
-        assert!(problem.contains("reorg_depth"), "the mend is named: {problem}");
-        let calls = world.client.take_journal().calls.len();
-        assert!(calls <= 8, "a frozen chain is not asked in circles: {calls} calls");
+        let before = world.transfers().await.len();
+        world.reorganise(depth, KeepTransactions::Yes).await;
+        for _ in 0..LOOKS {
+            world.drain().await;
+        }
+        world.mine(REQUIRED).await;
+        world.drain().await;
+        world.drain().await;
+        assert_eq!(world.cursor_height().await, world.height().await, "{depth} deep");
+        assert_eq!(world.status(&order).await, OrderStatus::Confirmed, "{depth} deep");
+        assert_eq!(world.transfers().await.len(), before, "{depth} deep");
+        world.audit().await;
     }
-    assert_eq!(world.status(&order).await, OrderStatus::Confirming, "credits are frozen");
-    assert_eq!(world.status(&late).await, OrderStatus::Pending);
-    assert_eq!(world.events(), ["payment.pending"]);
+    assert_eq!(world.told("payment.failed").len(), 0);
 });
 
 on_both_databases!(a_reorganisation_of_the_whole_window_is_not_too_deep, async |db: TestDatabase| {

@@ -36,6 +36,7 @@ pub(crate) struct Tampered {
 struct Tampering {
     behind: Option<u64>,
     torn_above: Option<u64>,
+    misnamed: Option<u64>,
     failing: BTreeMap<Call, fn() -> ChainError>,
     elsewhere: Option<Arc<dyn ChainClient>>,
     after: BTreeMap<Call, VecDeque<BoxFuture<'static, ()>>>,
@@ -77,6 +78,11 @@ impl Tampered {
     /// on a branch of its own.
     pub(crate) fn tear_above(&self, height: u64) {
         self.tampering().torn_above = Some(height);
+    }
+
+    /// From now on it has another block at this height, when it is asked for that alone.
+    pub(crate) fn misname(&self, height: u64) {
+        self.tampering().misnamed = Some(height);
     }
 
     /// From now on such a call fails.
@@ -162,8 +168,13 @@ impl ChainClient for Tampered {
     }
 
     async fn block(&self, number: u64) -> Result<Option<Block>, ChainError> {
-        let answer = self.begin(Call::Block)?.block(number).await;
+        let mut answer = self.begin(Call::Block)?.block(number).await;
         let behind = self.behind();
+        if let Ok(Some(block)) = &mut answer
+            && self.tampering().misnamed == Some(number)
+        {
+            block.hash = block.parent;
+        }
         self.end(Call::Block, answer.map(|block| block.filter(|block| block.number <= behind))).await
     }
 

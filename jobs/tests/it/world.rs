@@ -189,6 +189,15 @@ impl World {
         (self.process(owner, client.clone()), client)
     }
 
+    /// The process is replaced by one that reads the chain through several endpoints.
+    pub(crate) async fn use_several(&mut self, count: usize) -> Vec<Arc<Tampered>> {
+        let clients: Vec<_> = (0..count).map(|_| Arc::new(Tampered::over(self.node()))).collect();
+        self.context = self.process_over("with several", &clients);
+        self.client = clients[0].clone();
+        self.expire_leases().await;
+        clients
+    }
+
     /// What has arrived so far of an event.
     pub(crate) fn told(&self, event: &str) -> Vec<ReceivedRequest> {
         let journal = self.receiver.journal();
@@ -231,7 +240,14 @@ impl Town {
     }
 
     fn process(&self, owner: &str, client: Arc<Tampered>) -> Arc<Context> {
-        let access = ChainAccess::new((*self.chain).clone(), client);
+        self.process_over(owner, &[client])
+    }
+
+    fn process_over(&self, owner: &str, clients: &[Arc<Tampered>]) -> Arc<Context> {
+        let named = |(number, client): (usize, &Arc<Tampered>)| {
+            (format!("endpoint {}", number + 1), client.clone() as Arc<dyn ChainClient>)
+        };
+        let access = ChainAccess::over((*self.chain).clone(), clients.iter().enumerate().map(named), Vec::new());
         let policy = ClientPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
         Arc::new(Context {
             database: self.db.clone(),
