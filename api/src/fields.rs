@@ -4,8 +4,9 @@
 //! `Fields::judged_by::<T>` compares a JSON object with the schema that documents it. Operations then read fields by name;
 //! a field that the schema has refused reads as absent, and rules add faults of their own before `finish`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
@@ -28,9 +29,8 @@ pub struct Fields {
 impl Fields {
     /// Judges an object by the schema of the type that documents it.
     pub fn judged_by<T: Type>(values: Map<String, Value>) -> Self {
-        let mut registry = Registry::new();
-        T::register(&mut registry);
         let mut fields = Self { values, ..Self::default() };
+        let registry = registry_of::<T>();
         if let Some(schema) = resolve(&registry, &T::schema_ref()) {
             fields.judge(&registry, schema);
         }
@@ -274,6 +274,20 @@ fn wrong_type(value: &Value, wanted: &str, example: &str) -> String {
 
 fn example(schema: &MetaSchema, fallback: &str) -> String {
     schema.example.as_ref().map_or_else(|| fallback.to_owned(), Value::to_string)
+}
+
+/// A type's schema and those it refers to. Built once per type: the document has few, and requests are many.
+fn registry_of<T: Type>() -> Arc<Registry> {
+    static KNOWN: LazyLock<RwLock<HashMap<String, Arc<Registry>>>> = LazyLock::new(RwLock::default);
+    let name = T::name();
+    if let Some(registry) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(name.as_ref()) {
+        return registry.clone();
+    }
+    let mut registry = Registry::new();
+    T::register(&mut registry);
+    let registry = Arc::new(registry);
+    KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(name.into_owned(), registry.clone());
+    registry
 }
 
 #[cfg(test)]

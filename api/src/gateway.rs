@@ -1,15 +1,13 @@
 //! A running gateway: configuration in, listening process out. `serve` and `demo` both start one.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptopay_chain::{ChainClient, ChainError, EvmClient, Limits};
+use cryptopay_chain::ChainError;
 use cryptopay_entity::event_counter;
 use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, WebhookClient};
-use cryptopay_jobs::{ChainAccess, Context, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
-use cryptopay_sandbox::SimulatedChain;
+use cryptopay_jobs::{Context, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
 use poem::web::LocalAddr;
 use sea_orm::DatabaseConnection;
@@ -19,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, EndpointSecrets, Parts};
-use crate::config::{ChainSource, Config, ConfigError, Mode, Role};
+use crate::config::{Config, ConfigError, Mode, Role};
 use crate::database::{self, SchemaError};
 use crate::http;
 use crate::live::Live;
+use crate::nodes;
 use crate::readiness::Readiness;
 use crate::security::passwords::Passwords;
 use crate::security::{KeyError, Keys, entropy};
@@ -152,22 +151,7 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
     let secret = config.secret_or_generated(entropy::bytes())?;
     let keys = Keys::new(&secret, config.secret_previous.as_ref())?;
     let registry = Arc::new(config.chains.registry().clone());
-    let mut chains = BTreeMap::new();
-    for (chain, source) in config.chains.served() {
-        let client: Arc<dyn ChainClient> = match source {
-            ChainSource::Simulated => {
-                let transport = SimulatedChain::new(database.clone(), Arc::new(chain.clone()));
-                Arc::new(EvmClient::over(transport, format!("simulated {}", chain.slug), Limits::default()))
-            }
-            ChainSource::Rpc(endpoints) => {
-                let slug = chain.slug.to_uppercase();
-                let Some(url) = endpoints.http.first() else { continue };
-                let client = EvmClient::http(url.expose(), Limits::default());
-                Arc::new(client.map_err(|source| StartError::Chain { slug, source })?)
-            }
-        };
-        chains.insert(chain.slug.clone(), ChainAccess::new(chain.clone(), client));
-    }
+    let chains = nodes::chains(&config.chains, &database)?;
     let redis = config.redis.as_ref().map(|url| Redis::new(url.expose(), &config.key_prefix)).transpose()?;
     let policy = ClientPolicy { allow: config.webhook_allow.clone(), https_only: config.mode == Mode::Live };
     let context = Context {

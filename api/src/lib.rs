@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod graphql;
 mod http;
 pub mod live;
+mod nodes;
 pub mod operations;
 pub mod page;
 pub mod principal;

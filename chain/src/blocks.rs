@@ -1,6 +1,6 @@
 //! Headers: read, hashed again, linked. Only a header that hashes to its own name is evidence of anything.
 
-use alloy::consensus::Header;
+use alloy::consensus::Header as Fields;
 use alloy::primitives::B256;
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::time::Timestamp;
@@ -8,13 +8,13 @@ use cryptopay_domain::transfer::Block;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::ChainError;
 use crate::rpc::{is_null, malformed, parse};
+use crate::{ChainError, Header, LogsBloom};
 
 /// A header that a node sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Read {
-    pub(crate) block: Block,
+    pub(crate) header: Header,
     /// Root of the transactions trie; only of a header that hashes to its own name.
     pub(crate) transactions_root: Option<B256>,
 }
@@ -56,13 +56,14 @@ pub(crate) fn read(method: &'static str, answer: &RawValue, hashes: HeaderHashes
         parent: Hash(stated.parent_hash),
         time: Timestamp::from_secs(stated.timestamp),
     };
-    let header: Option<Header> = serde_json::from_str(answer.get()).ok();
-    let computed = header.as_ref().map(Header::hash_slow);
-    if computed == Some(stated.hash) {
-        return Ok(Some(Read { block, transactions_root: header.map(|header| header.transactions_root) }));
+    let fields: Option<Fields> = serde_json::from_str(answer.get()).ok();
+    let computed = fields.as_ref().map(Fields::hash_slow);
+    if let Some(fields) = fields.filter(|_| computed == Some(stated.hash)) {
+        let header = Header { block, bloom: Some(LogsBloom::new(fields.logs_bloom)) };
+        return Ok(Some(Read { header, transactions_root: Some(fields.transactions_root) }));
     }
     match hashes {
-        HeaderHashes::Trusted => Ok(Some(Read { block, transactions_root: None })),
+        HeaderHashes::Trusted => Ok(Some(Read { header: block.into(), transactions_root: None })),
         HeaderHashes::Verified => Err(ChainError::HeaderHashMismatch {
             number: stated.number,
             stated: block.hash,
@@ -72,7 +73,7 @@ pub(crate) fn read(method: &'static str, answer: &RawValue, hashes: HeaderHashes
 }
 
 /// Checks that each block is the parent of the next.
-pub(crate) fn check_links(blocks: &[Block]) -> Result<(), ChainError> {
+pub(crate) fn check_links(blocks: &[Header]) -> Result<(), ChainError> {
     for pair in blocks.windows(2) {
         if let [below, above] = pair
             && (below.number.checked_add(1) != Some(above.number) || above.parent != below.hash)

@@ -43,6 +43,15 @@ const RANGE_WORDS: [&str; 17] = [
     "greater than the limit",
     "limit exceeded",
 ];
+const FILTER_WORDS: [&str; 6] = [
+    "exceed max topics",
+    "exceed max sub topics",
+    "too many topics",
+    "too many addresses",
+    "exceed max addresses",
+    "topics limit",
+];
+const BLOCK_WORDS: [&str; 4] = ["unknown block", "header not found", "block not found", "header for hash not found"];
 const MISSING_WORDS: [&str; 5] = [
     "method not found",
     "does not exist/is not available",
@@ -60,6 +69,9 @@ pub(crate) fn classify(method: &'static str, calls: usize, payload: &ErrorPayloa
     let says = |any: &[&str]| any.iter().any(|word| lower.contains(word));
     if calls > 1 && lower.contains("batch") && says(&BATCH_WORDS) {
         return ChainError::BatchTooLarge { calls };
+    }
+    if method == "eth_getLogs" && says(&FILTER_WORDS) {
+        return ChainError::FilterTooLarge { recipients: 0 };
     }
     if payload.code == 429 || says(&RATE_WORDS) {
         return ChainError::RateLimited { retry_after: None };
@@ -81,6 +93,13 @@ pub(crate) fn is_unknown_tag(error: &ChainError) -> bool {
     let ChainError::Node { code, message, .. } = error else { return false };
     let lower = message.to_ascii_lowercase();
     matches!(code, -32602 | -39001) || TAG_WORDS.iter().any(|word| lower.contains(word))
+}
+
+/// Whether an error of `eth_getLogs` by hash means that the node does not have that block.
+pub(crate) fn is_unknown_block(error: &ChainError) -> bool {
+    let ChainError::Node { message, .. } = error else { return false };
+    let lower = message.to_ascii_lowercase();
+    BLOCK_WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// A node's words without control characters, cut to a bearable length.
@@ -181,6 +200,15 @@ mod tests {
                 other => panic!("{words}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn filters_with_too_many_addresses_are_told_from_ranges_and_rates() {
+        for words in ["exceed max topics", "too many addresses in filter, limit exceeded: 100"] {
+            assert!(matches!(of("eth_getLogs", -32602, words), ChainError::FilterTooLarge { .. }), "{words}");
+        }
+        assert!(is_unknown_block(&of("eth_getLogs", -32000, "unknown block")));
+        assert!(!is_unknown_block(&of("eth_getLogs", -32000, "busy")));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What the gateway needs of a chain, in its own words.
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 
 use async_trait::async_trait;
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
 
-use crate::ChainError;
+use crate::{ChainError, LogsBloom};
 
 /// One endpoint of one chain.
 ///
@@ -20,7 +20,18 @@ pub trait ChainClient: Send + Sync + fmt::Debug {
     async fn chain_id(&self) -> Result<u64, ChainError>;
 
     /// The newest block that the endpoint has.
-    async fn head(&self) -> Result<Block, ChainError>;
+    async fn head(&self) -> Result<Header, ChainError>;
+
+    /// Who the endpoint is, its newest block, and the block with a tag, all in one answer where the endpoint can.
+    async fn tip(&self, tag: Option<FinalityTag>) -> Result<Tip, ChainError> {
+        let chain_id = self.chain_id().await?;
+        let head = self.head().await?;
+        let tagged = match tag {
+            Some(tag) => self.tagged(tag).await.ok().flatten(),
+            None => None,
+        };
+        Ok(Tip { chain_id, head, tagged })
+    }
 
     /// The newest block with this tag; `None` where the endpoint does not know the tag or has no such block yet.
     async fn tagged(&self, tag: FinalityTag) -> Result<Option<Block>, ChainError>;
@@ -28,24 +39,110 @@ pub trait ChainClient: Send + Sync + fmt::Debug {
     /// The block at a height; `None` where the endpoint has none.
     async fn block(&self, number: u64) -> Result<Option<Block>, ChainError>;
 
+    /// Who the endpoint is and the blocks at these heights, `None` where it has none: what it bears witness to.
+    async fn witness(&self, numbers: &[u64]) -> Result<Witness, ChainError> {
+        let chain_id = self.chain_id().await?;
+        let mut blocks = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            blocks.push(self.block(*number).await?);
+        }
+        Ok(Witness { chain_id, blocks })
+    }
+
     /// Exactly the blocks of a range, ascending and linked by their parent hashes.
-    async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Block>, ChainError>;
+    async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Header>, ChainError>;
 
     /// Every transfer in the query's blocks that it asks for, ordered by block, transaction index and position.
     async fn transfers(&self, query: &TransferQuery) -> Result<Vec<ObservedTransfer>, ChainError>;
+
+    /// The same, with what the endpoint's own answers cannot prove.
+    async fn search(&self, query: &TransferQuery) -> Result<Search, ChainError> {
+        Ok(Search { transfers: self.transfers(query).await?, unproven: Vec::new(), left_out: 0 })
+    }
 
     /// Where a transaction stands; `None` while the endpoint knows no block that holds it.
     async fn inclusion(&self, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError>;
 
     /// What the contract's own `decimals()` says.
     async fn decimals(&self, contract: AccountAddress) -> Result<u8, ChainError>;
+
+    /// How much has been asked of this endpoint so far.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+}
+
+/// A block, and what its header says about the logs in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The block.
+    pub block: Block,
+    /// The filter of its logs; `None` where the header does not hash to its own name, so that nothing of it is evidence.
+    pub bloom: Option<LogsBloom>,
+}
+
+impl From<Block> for Header {
+    /// A block of whose header nothing is known.
+    fn from(block: Block) -> Self {
+        Self { block, bloom: None }
+    }
+}
+
+impl Deref for Header {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+/// What an endpoint shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tip {
+    /// Its EIP-155 chain id.
+    pub chain_id: u64,
+    /// Its newest block.
+    pub head: Header,
+    /// The block with the tag that was asked for, if it has one.
+    pub tagged: Option<Block>,
+}
+
+/// What an endpoint says about some heights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Its EIP-155 chain id.
+    pub chain_id: u64,
+    /// Its blocks, in the order of the question.
+    pub blocks: Vec<Option<Block>>,
+}
+
+/// What a search has found, and what it could not prove.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Search {
+    /// The transfers, ordered by block, transaction index and position.
+    pub transfers: Vec<ObservedTransfer>,
+    /// Heights of blocks that may hold more: their headers do not deny it, and say too little to hold the endpoint to it.
+    pub unproven: Vec<u64>,
+    /// Logs that the endpoint's first answer left out and its headers gave away.
+    pub left_out: usize,
+}
+
+/// What an endpoint was asked, since this process started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Packets sent; one holds one or many calls.
+    pub requests: u64,
+    /// Calls in them.
+    pub calls: u64,
+    /// Packets without a usable answer.
+    pub failures: u64,
 }
 
 /// Which transfers to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferQuery {
     /// The verified blocks to look in: ascending, without gaps, linked.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<Header>,
     /// Token contracts whose transfers count.
     pub contracts: Vec<AccountAddress>,
     /// Addresses whose income counts.

@@ -80,6 +80,12 @@ pub enum ChainError {
         /// Most blocks at once, where the endpoint said so.
         limit: Option<u64>,
     },
+    /// Too many addresses in one filter: ask for fewer.
+    #[error("the endpoint takes no filter of {recipients} addresses: it needs one that does")]
+    FilterTooLarge {
+        /// How many addresses the filter had.
+        recipients: usize,
+    },
     /// Too many calls in one batch, even for the smallest batch that is of use.
     #[error("the endpoint takes no batch of {calls} calls: it needs one that does")]
     BatchTooLarge {
@@ -124,6 +130,22 @@ pub enum ChainError {
         /// Hash of the transaction.
         tx_hash: Hash,
     },
+    /// The node holds logs back: those that it gives of a block are fewer than the block's verified header speaks of.
+    #[error("the node's logs of block {number} are not all that the block's header speaks of")]
+    LogsMissing {
+        /// Height.
+        number: u64,
+    },
+    /// The endpoint is of another chain.
+    #[error(
+        "the endpoint is of the chain with id {found}, not {expected}: correct its URL or the chain_id in the registry"
+    )]
+    WrongChain {
+        /// The chain's id in the registry, or the one that the endpoint had before.
+        expected: u64,
+        /// What the endpoint says.
+        found: u64,
+    },
     /// The answer contradicts itself, or is not what was asked for.
     #[error("the node's answer to {method} is untrue: {what}")]
     Untrue {
@@ -147,6 +169,7 @@ impl ChainError {
             | Self::BrokenLink { .. }
             | Self::BlockMissing { .. }
             | Self::NotOnChain { .. }
+            | Self::LogsMissing { .. }
             | Self::TransactionMissing { .. } => true,
             Self::Node { code, message, .. } => {
                 matches!(code, -32603 | -32099..=-32000) && !message.to_ascii_lowercase().contains("revert")
@@ -157,7 +180,9 @@ impl ChainError {
             | Self::BodyTooLarge { .. }
             | Self::MethodMissing { .. }
             | Self::RangeTooLarge { .. }
+            | Self::FilterTooLarge { .. }
             | Self::BatchTooLarge { .. }
+            | Self::WrongChain { .. }
             | Self::HeaderHashMismatch { .. }
             | Self::Untrue { .. } => false,
         }
@@ -175,6 +200,20 @@ impl ChainError {
     /// that we do not know is no lie.
     pub fn is_lie(&self) -> bool {
         matches!(self, Self::Untrue { .. } | Self::HeaderHashMismatch { computed: Some(_), .. })
+    }
+}
+
+impl ChainError {
+    /// Whether the endpoint, or the one of several behind its address that answered, has not got there yet: asking again
+    /// at once may reach another.
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(
+            self,
+            Self::BlockMissing { .. }
+                | Self::NotOnChain { found: None, .. }
+                | Self::TransactionMissing { .. }
+                | Self::LogsMissing { .. }
+        )
     }
 }
 

@@ -14,12 +14,15 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::logs::{TokenTransfer, transfer_of};
+use crate::evm::{CHAIN_ID, header_call};
+use crate::logs::{ASK_AGAIN, TokenTransfer, check_tip, transfer_of};
 use crate::rpc::{Call, is_null, malformed, parse, untrue};
 use crate::{ChainError, EvmClient, Inclusion};
 
 /// Calls in one batch: a receipt and a transaction for each of 25 hits.
 const MAX_CALLS_PER_BATCH: usize = 50;
+/// Most transactions of one range: bounds what one step holds in memory. A range with more is asked for in halves.
+const MAX_TRANSACTIONS: usize = 1_000;
 /// Most bytes of input data that are kept; the largest that Ethereum's public pool relays. What lies beyond is cut off:
 /// a reference there is not found, and weaker evidence decides.
 const MAX_INPUT_BYTES: usize = 128 * 1024;
@@ -92,19 +95,27 @@ struct Signature {
     s: Option<U256>,
 }
 
-/// Fetches and checks the evidence of every hit; the transfers, ordered by block, transaction index and position.
-pub(crate) async fn gather(client: &EvmClient, hits: Vec<Hit>) -> Result<Vec<ObservedTransfer>, ChainError> {
+/// Fetches and checks the evidence of every hit in blocks up to `last`; the transfers, ordered by block, transaction index
+/// and position. Who answered is asked last, so that nothing counts of a node that was put in another one's place.
+pub(crate) async fn gather(
+    client: &EvmClient,
+    hits: Vec<Hit>,
+    last: &Block,
+) -> Result<Vec<ObservedTransfer>, ChainError> {
     let hashes: Vec<B256> = hits.iter().map(|hit| hit.tx_hash).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut calls = Vec::with_capacity(hashes.len().saturating_mul(2));
-    for hash in &hashes {
-        calls.push(Call { method: RECEIPT, params: json!([hash]) });
-        calls.push(Call { method: TRANSACTION, params: json!([hash]) });
+    if hashes.is_empty() {
+        return Ok(Vec::new());
     }
-    let answers = client.rpc.grouped(&calls, 2, MAX_CALLS_PER_BATCH).await?;
+    if hashes.len() > MAX_TRANSACTIONS && hits.iter().any(|hit| hit.block != *last) {
+        return Err(ChainError::RangeTooLarge { limit: None });
+    }
     let mut evidence = BTreeMap::new();
-    for (hash, pair) in hashes.iter().zip(answers.chunks(2)) {
-        let [receipt, transaction] = pair else { return Err(malformed(RECEIPT, "it is missing from the batch")) };
-        evidence.insert(*hash, Evidence::read(*hash, receipt, transaction)?);
+    let mut again = 0..ASK_AGAIN;
+    while evidence.len() < hashes.len() {
+        match fetch(client, &hashes, last, &mut evidence).await {
+            Err(error) if error.is_behind() && again.next().is_some() => {}
+            other => other?,
+        }
     }
     let mut found = Vec::with_capacity(hits.len());
     for hit in &hits {
@@ -119,13 +130,48 @@ pub(crate) async fn gather(client: &EvmClient, hits: Vec<Hit>) -> Result<Vec<Obs
     Ok(found.into_iter().map(|(_, transfer)| transfer).collect())
 }
 
+/// Asks for what is not there yet, and keeps what it gets before the first answer that cannot be used.
+async fn fetch(
+    client: &EvmClient,
+    hashes: &[B256],
+    last: &Block,
+    evidence: &mut BTreeMap<B256, Evidence>,
+) -> Result<(), ChainError> {
+    let wanted: Vec<B256> = hashes.iter().filter(|hash| !evidence.contains_key(*hash)).copied().collect();
+    let mut calls = Vec::with_capacity(wanted.len().saturating_mul(2).saturating_add(2));
+    for hash in &wanted {
+        calls.push(Call { method: RECEIPT, params: json!([hash]) });
+        calls.push(Call { method: TRANSACTION, params: json!([hash]) });
+    }
+    calls.push(Call { method: CHAIN_ID, params: json!([]) });
+    calls.push(header_call(last.number));
+    let answers = client.rpc.grouped(&calls, 2, MAX_CALLS_PER_BATCH).await?;
+    let Some(([id, header], answers)) = answers.split_last_chunk::<2>().map(|(rest, pair)| (pair, rest)) else {
+        return Err(malformed(CHAIN_ID, "it is missing from the batch"));
+    };
+    client.check_id(id)?;
+    let mut read = Vec::with_capacity(wanted.len());
+    for (hash, pair) in wanted.iter().zip(answers.chunks(2)) {
+        let [receipt, transaction] = pair else { return Err(malformed(RECEIPT, "it is missing from the batch")) };
+        read.push((*hash, Evidence::read(*hash, receipt, transaction)));
+    }
+    check_tip(client, last, header)?;
+    for (hash, one) in read {
+        evidence.insert(hash, one?);
+    }
+    Ok(())
+}
+
 /// Where a transaction stands.
 pub(crate) async fn inclusion(client: &EvmClient, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
-    let answer = client.rpc.one(RECEIPT, json!([tx_hash.0])).await?;
-    if is_null(&answer) {
+    let calls = [Call { method: RECEIPT, params: json!([tx_hash.0]) }, Call { method: CHAIN_ID, params: json!([]) }];
+    let answers = client.rpc.grouped(&calls, 2, MAX_CALLS_PER_BATCH).await?;
+    let [answer, id] = answers.as_slice() else { return Err(malformed(RECEIPT, "it is missing from the batch")) };
+    client.check_id(id)?;
+    if is_null(answer) {
         return Ok(None);
     }
-    let receipt: Receipt = parse(RECEIPT, &answer)?;
+    let receipt: Receipt = parse(RECEIPT, answer)?;
     if receipt.transaction_hash != tx_hash.0 {
         return Err(untrue(RECEIPT, "it is the receipt of another transaction"));
     }

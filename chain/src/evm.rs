@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alloy::primitives::{B256, U256};
@@ -12,17 +12,24 @@ use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
 use serde_json::json;
+use serde_json::value::RawValue;
 use url::Url;
 
 use crate::blocks::{self, HeaderHashes, Read};
 use crate::classify::is_unknown_tag;
 use crate::http::{HttpTransport, origin, secrets};
+use crate::logs::{ASK_AGAIN, MAX_RECIPIENTS_PER_FILTER};
 use crate::rpc::{Call, Rpc, is_null, malformed, parse, untrue};
-use crate::{ChainClient, ChainError, Inclusion, TransferQuery, evidence, logs, native};
+use crate::{
+    ChainClient, ChainError, Header, Inclusion, Search, Tip, Traffic, TransferQuery, Witness, evidence, logs, native,
+};
 
 /// Most blocks of one [`ChainClient::blocks`] or [`ChainClient::transfers`]: bounds what one step holds in memory.
 const MAX_BLOCKS: u64 = 10_000;
 const BY_NUMBER: &str = "eth_getBlockByNumber";
+pub(crate) const CHAIN_ID: &str = "eth_chainId";
+/// Fewest recipients that a filter is shrunk to.
+const MIN_RECIPIENTS_PER_FILTER: usize = 10;
 
 /// What an endpoint may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +54,12 @@ pub struct EvmClient {
     name: String,
     pub(crate) rpc: Rpc,
     trusts_header_hashes: AtomicBool,
+    /// Whether the headers' filters have been found to leave out logs of this chain.
+    distrusts_blooms: AtomicBool,
+    /// Recipients in one filter; halves for good when the endpoint refuses one as too large.
+    most_recipients: AtomicUsize,
+    /// The chain id that it said last; 0 before it was asked.
+    last_id: AtomicU64,
 }
 
 impl EvmClient {
@@ -85,7 +98,79 @@ impl EvmClient {
 
     fn new(name: String, transport: BoxTransport, secrets: Vec<String>, limits: Limits) -> Self {
         let rpc = Rpc::new(transport, secrets, limits.timeout, limits.max_batch_calls);
-        Self { name, rpc, trusts_header_hashes: AtomicBool::new(false) }
+        Self {
+            name,
+            rpc,
+            trusts_header_hashes: AtomicBool::new(false),
+            distrusts_blooms: AtomicBool::new(false),
+            most_recipients: AtomicUsize::new(MAX_RECIPIENTS_PER_FILTER),
+            last_id: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn most_recipients(&self) -> usize {
+        self.most_recipients.load(Ordering::Relaxed)
+    }
+
+    /// Asks for half as many recipients at once from now on; `false` where that is too few already.
+    pub(crate) fn halve_filters(&self) -> bool {
+        let half = self.most_recipients() / 2;
+        if half < MIN_RECIPIENTS_PER_FILTER {
+            return false;
+        }
+        self.most_recipients.store(half, Ordering::Relaxed);
+        true
+    }
+
+    pub(crate) fn trusts_blooms(&self) -> bool {
+        !self.distrusts_blooms.load(Ordering::Relaxed)
+    }
+
+    /// A block holds a log that its header's filter denies: on this chain the filters prove nothing.
+    pub(crate) fn distrust_blooms(&self, number: u64) {
+        if !self.distrusts_blooms.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                endpoint = self.name,
+                block_number = number,
+                "the header's filter denies a log of its block; the filters of this chain are not relied on"
+            );
+        }
+    }
+
+    /// Reads a chain id, and refuses one that is another than this endpoint's last.
+    pub(crate) fn check_id(&self, answer: &RawValue) -> Result<(), ChainError> {
+        let (expected, found) = (self.last_id.load(Ordering::Relaxed), read_id(answer)?);
+        if expected != 0 && expected != found {
+            return Err(ChainError::WrongChain { expected, found });
+        }
+        Ok(())
+    }
+
+    fn note_id(&self, answer: &RawValue) -> Result<u64, ChainError> {
+        let id = read_id(answer)?;
+        self.last_id.store(id, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// The headers of a range that are there and true, each under the height that was asked for.
+    async fn headers(&self, calls: &[Call], numbers: &[u64]) -> Result<Vec<Header>, ChainError> {
+        let answers = self.rpc.grouped(calls, 1, usize::MAX).await?;
+        let mut found = Vec::with_capacity(answers.len());
+        for (number, answer) in numbers.iter().zip(&answers) {
+            found.push(self.numbered(*number, answer)?.ok_or(ChainError::BlockMissing { number: *number })?);
+        }
+        blocks::check_links(&found)?;
+        Ok(found)
+    }
+
+    /// Reads the answer to a question for one height.
+    fn numbered(&self, number: u64, answer: &RawValue) -> Result<Option<Header>, ChainError> {
+        let Some(read) = blocks::read(BY_NUMBER, answer, self.header_hashes())? else { return Ok(None) };
+        if read.header.number != number {
+            let what = format!("asked for block {number}, it sent block {}", read.header.number);
+            return Err(untrue(BY_NUMBER, what));
+        }
+        Ok(Some(read.header))
     }
 
     pub(crate) fn header_hashes(&self) -> HeaderHashes {
@@ -114,40 +199,78 @@ pub(crate) fn header_call(number: u64) -> Call {
     Call { method: BY_NUMBER, params: json!([quantity(number), false]) }
 }
 
+fn read_id(answer: &RawValue) -> Result<u64, ChainError> {
+    let id: U256 = parse(CHAIN_ID, answer)?;
+    u64::try_from(id).map_err(|_| malformed(CHAIN_ID, "it has more than 64 bits"))
+}
+
+fn tag_call(tag: FinalityTag) -> Call {
+    let tag = match tag {
+        FinalityTag::Safe => "safe",
+        FinalityTag::Finalized => "finalized",
+    };
+    Call { method: BY_NUMBER, params: json!([tag, false]) }
+}
+
 #[async_trait]
 impl ChainClient for EvmClient {
     async fn chain_id(&self) -> Result<u64, ChainError> {
-        let method = "eth_chainId";
-        let id: U256 = parse(method, &self.rpc.one(method, json!([])).await?)?;
-        u64::try_from(id).map_err(|_| malformed(method, "it has more than 64 bits"))
+        self.note_id(&*self.rpc.one(CHAIN_ID, json!([])).await?)
     }
 
-    async fn head(&self) -> Result<Block, ChainError> {
+    async fn head(&self) -> Result<Header, ChainError> {
         let head = self.at("latest".into()).await?;
-        head.map(|read| read.block).ok_or_else(|| malformed(BY_NUMBER, "the node has no newest block"))
+        head.map(|read| read.header).ok_or_else(|| malformed(BY_NUMBER, "the node has no newest block"))
+    }
+
+    async fn tip(&self, tag: Option<FinalityTag>) -> Result<Tip, ChainError> {
+        let latest = Call { method: BY_NUMBER, params: json!(["latest", false]) };
+        let mut calls = vec![Call { method: CHAIN_ID, params: json!([]) }, latest];
+        calls.extend(tag.map(tag_call));
+        let mut answers = self.rpc.each(&calls).await?.into_iter();
+        let missing = || malformed(BY_NUMBER, "it is missing from the batch");
+        let chain_id = self.note_id(&*answers.next().ok_or_else(missing)??)?;
+        let head = blocks::read(BY_NUMBER, &*answers.next().ok_or_else(missing)??, self.header_hashes())?;
+        let head = head.ok_or_else(|| malformed(BY_NUMBER, "the node has no newest block"))?.header;
+        // Depth decides where there is no tag.
+        let tagged = answers.next().and_then(Result::ok);
+        let tagged = tagged.and_then(|answer| blocks::read(BY_NUMBER, &answer, self.header_hashes()).ok().flatten());
+        Ok(Tip { chain_id, head, tagged: tagged.map(|read| read.header.block) })
     }
 
     async fn tagged(&self, tag: FinalityTag) -> Result<Option<Block>, ChainError> {
-        let tag = match tag {
-            FinalityTag::Safe => "safe",
-            FinalityTag::Finalized => "finalized",
+        let call = tag_call(tag);
+        let read = match self.rpc.one(call.method, call.params).await {
+            Ok(answer) => blocks::read(BY_NUMBER, &answer, self.header_hashes()),
+            Err(error) => Err(error),
         };
-        match self.at(tag.into()).await {
-            Ok(read) => Ok(read.map(|read| read.block)),
+        match read {
+            Ok(read) => Ok(read.map(|read| read.header.block)),
             Err(error) if is_unknown_tag(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     async fn block(&self, number: u64) -> Result<Option<Block>, ChainError> {
-        let Some(read) = self.at(quantity(number)).await? else { return Ok(None) };
-        if read.block.number != number {
-            return Err(untrue(BY_NUMBER, format!("asked for block {number}, it sent block {}", read.block.number)));
-        }
-        Ok(Some(read.block))
+        let call = header_call(number);
+        let answer = self.rpc.one(call.method, call.params).await?;
+        Ok(self.numbered(number, &answer)?.map(|header| header.block))
     }
 
-    async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Block>, ChainError> {
+    async fn witness(&self, numbers: &[u64]) -> Result<Witness, ChainError> {
+        let mut calls = vec![Call { method: CHAIN_ID, params: json!([]) }];
+        calls.extend(numbers.iter().map(|number| header_call(*number)));
+        let answers = self.rpc.grouped(&calls, 1, usize::MAX).await?;
+        let Some((id, answers)) = answers.split_first() else { return Err(malformed(CHAIN_ID, "there is none")) };
+        let chain_id = self.note_id(id)?;
+        let mut blocks = Vec::with_capacity(numbers.len());
+        for (number, answer) in numbers.iter().zip(answers) {
+            blocks.push(self.numbered(*number, answer)?.map(|header| header.block));
+        }
+        Ok(Witness { chain_id, blocks })
+    }
+
+    async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Header>, ChainError> {
         if range.is_empty() {
             return Ok(Vec::new());
         }
@@ -155,36 +278,35 @@ impl ChainClient for EvmClient {
             return Err(ChainError::RangeTooLarge { limit: Some(MAX_BLOCKS) });
         }
         let calls: Vec<Call> = range.clone().map(header_call).collect();
-        let answers = self.rpc.grouped(&calls, 1, usize::MAX).await?;
-        let mut found = Vec::with_capacity(answers.len());
-        for (number, answer) in range.zip(&answers) {
-            let read =
-                blocks::read(BY_NUMBER, answer, self.header_hashes())?.ok_or(ChainError::BlockMissing { number })?;
-            if read.block.number != number {
-                return Err(untrue(
-                    BY_NUMBER,
-                    format!("asked for block {number}, it sent block {}", read.block.number),
-                ));
+        let numbers: Vec<u64> = range.collect();
+        let mut again = 0..ASK_AGAIN;
+        loop {
+            match self.headers(&calls, &numbers).await {
+                Err(error) if error.is_behind() && again.next().is_some() => {}
+                other => return other,
             }
-            found.push(read.block);
         }
-        blocks::check_links(&found)?;
-        Ok(found)
     }
 
     async fn transfers(&self, query: &TransferQuery) -> Result<Vec<ObservedTransfer>, ChainError> {
+        self.search(query).await.map(|search| search.transfers)
+    }
+
+    async fn search(&self, query: &TransferQuery) -> Result<Search, ChainError> {
         if u64::try_from(query.blocks.len()).map_or(true, |blocks| blocks > MAX_BLOCKS) {
             return Err(ChainError::RangeTooLarge { limit: Some(MAX_BLOCKS) });
         }
         if blocks::check_links(&query.blocks).is_err() {
             return Err(ChainError::Query("its blocks are not a linked chain"));
         }
+        let Some(last) = query.blocks.last() else { return Ok(Search::default()) };
         let found = async {
-            let mut hits = logs::find(self, query).await?;
+            let mut found = logs::find(self, query).await?;
             if query.native {
-                hits.extend(native::find(self, query).await?);
+                found.hits.extend(native::find(self, query, found.full.as_deref()).await?);
             }
-            evidence::gather(self, hits).await
+            let transfers = evidence::gather(self, found.hits, last).await?;
+            Ok(Search { transfers, unproven: found.unproven, left_out: found.left_out })
         };
         match found.await {
             Err(ChainError::BodyTooLarge { .. }) if query.blocks.len() > 1 => {
@@ -208,5 +330,9 @@ impl ChainClient for EvmClient {
         }
         let word: B256 = parse(method, &answer)?;
         u8::try_from(U256::from_be_bytes(word.0)).map_err(|_| malformed(method, "decimals() is larger than 255"))
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.rpc.traffic()
     }
 }

@@ -1,19 +1,25 @@
 #![doc = include_str!("../README.md")]
 
 mod blocks;
+mod bloom;
 mod classify;
 mod client;
+mod endpoints;
 mod error;
 mod evidence;
 mod evm;
+mod heads;
 mod http;
 mod logs;
 mod native;
 mod rpc;
 
-pub use client::{ChainClient, Inclusion, TransferQuery};
+pub use bloom::LogsBloom;
+pub use client::{ChainClient, Header, Inclusion, Search, Tip, Traffic, TransferQuery, Witness};
+pub use endpoints::{Endpoint, EndpointHealth, Endpoints, Hurry, Span};
 pub use error::ChainError;
 pub use evm::{EvmClient, Limits};
+pub use heads::{Ended, Heads};
 
 use cryptopay_domain::registry::{Registry, RegistryError};
 

@@ -12,8 +12,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::evidence::{Envelope, Hit, Kind, envelope};
+use crate::logs::ASK_AGAIN;
 use crate::rpc::{Call, parse, untrue};
-use crate::{ChainError, EvmClient, TransferQuery, blocks};
+use crate::{ChainError, EvmClient, Header, TransferQuery, blocks};
 
 /// Full blocks in one batch: a busy block is about a megabyte of JSON.
 const MAX_BLOCKS_PER_BATCH: usize = 8;
@@ -32,21 +33,48 @@ struct Payment {
     from: Address,
 }
 
-/// The payments to the query's recipients in the query's blocks.
-pub(crate) async fn find(client: &EvmClient, query: &TransferQuery) -> Result<Vec<Hit>, ChainError> {
+/// The call for a block with its transactions.
+pub(crate) fn full_block_call(block: &Block) -> Call {
+    Call { method: BY_HASH, params: json!([block.hash.0, true]) }
+}
+
+/// The payments to the query's recipients in the query's blocks. `full` is its only block, where that is here already.
+pub(crate) async fn find(
+    client: &EvmClient,
+    query: &TransferQuery,
+    full: Option<&RawValue>,
+) -> Result<Vec<Hit>, ChainError> {
     let recipients: BTreeSet<Address> = query.recipients.iter().map(|recipient| recipient.0).collect();
     if recipients.is_empty() {
         return Ok(Vec::new());
     }
     let mut hits = Vec::new();
+    if let (Some(full), [block]) = (full, query.blocks.as_slice()) {
+        return payments(client, block, full, &recipients);
+    }
     // A batch at a time, so that no more than one batch of full blocks is ever in memory.
     for some in query.blocks.chunks(MAX_BLOCKS_PER_BATCH) {
-        let calls: Vec<Call> =
-            some.iter().map(|block| Call { method: BY_HASH, params: json!([block.hash.0, true]) }).collect();
-        let answers = client.rpc.grouped(&calls, 1, MAX_BLOCKS_PER_BATCH).await?;
-        for (block, answer) in some.iter().zip(&answers) {
-            hits.extend(payments(client, block, answer, &recipients)?);
-        }
+        let mut again = 0..ASK_AGAIN;
+        hits.extend(loop {
+            match in_blocks(client, some, &recipients).await {
+                Err(error) if error.is_behind() && again.next().is_some() => {}
+                other => break other?,
+            }
+        });
+    }
+    Ok(hits)
+}
+
+async fn in_blocks(
+    client: &EvmClient,
+    blocks: &[Header],
+    recipients: &BTreeSet<Address>,
+) -> Result<Vec<Hit>, ChainError> {
+    let calls: Vec<Call> = blocks.iter().map(|block| full_block_call(block)).collect();
+    let answers = client.rpc.grouped(&calls, 1, MAX_BLOCKS_PER_BATCH).await?;
+    let mut hits = Vec::new();
+    for (block, answer) in blocks.iter().zip(&answers) {
+        hits.extend(payments(client, block, answer, recipients)?);
     }
     Ok(hits)
 }
@@ -59,8 +87,8 @@ fn payments(
 ) -> Result<Vec<Hit>, ChainError> {
     let missing = |found| ChainError::NotOnChain { number: block.number, expected: block.hash, found };
     let read = blocks::read(BY_HASH, answer, client.header_hashes())?.ok_or_else(|| missing(None))?;
-    if read.block != *block {
-        return Err(missing(Some(read.block.hash)));
+    if read.header.block != *block {
+        return Err(missing(Some(read.header.hash)));
     }
     let body: Body = parse(BY_HASH, answer)?;
     if let Some(root) = read.transactions_root {

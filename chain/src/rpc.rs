@@ -12,8 +12,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::Service;
 
-use crate::ChainError;
 use crate::classify::{classify, shorten};
+use crate::{ChainError, Traffic};
 
 /// One JSON-RPC call.
 #[derive(Debug, Clone)]
@@ -30,11 +30,30 @@ pub(crate) struct Rpc {
     /// Most calls in a batch; shrinks for good when the endpoint refuses one as too large.
     most_calls: AtomicUsize,
     next_id: AtomicU64,
+    requests: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Rpc {
     pub(crate) fn new(transport: BoxTransport, secrets: Vec<String>, timeout: Duration, most_calls: usize) -> Self {
-        Self { transport, secrets, timeout, most_calls: AtomicUsize::new(most_calls), next_id: AtomicU64::new(1) }
+        Self {
+            transport,
+            secrets,
+            timeout,
+            most_calls: AtomicUsize::new(most_calls),
+            next_id: AtomicU64::new(1),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// What was asked so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            requests: self.requests.load(Ordering::Relaxed),
+            calls: self.next_id.load(Ordering::Relaxed).saturating_sub(1),
+            failures: self.failures.load(Ordering::Relaxed),
+        }
     }
 
     /// The answer to one call.
@@ -74,6 +93,20 @@ impl Rpc {
 
     /// Sends one packet. The first failed call fails the batch.
     async fn batch(&self, calls: &[Call]) -> Result<Vec<Box<RawValue>>, ChainError> {
+        self.each(calls).await?.into_iter().collect()
+    }
+
+    /// Sends one packet; each call has an answer or an error of its own.
+    pub(crate) async fn each(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, ChainError>>, ChainError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let answers = self.packet(calls).await;
+        if !answers.as_ref().is_ok_and(|answers| answers.iter().all(Result::is_ok)) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        answers
+    }
+
+    async fn packet(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, ChainError>>, ChainError> {
         let mut ids = Vec::with_capacity(calls.len());
         let mut requests = Vec::with_capacity(calls.len());
         for call in calls {
@@ -113,9 +146,9 @@ impl Rpc {
         let mut answers = Vec::with_capacity(calls.len());
         for (call, id) in calls.iter().zip(&ids) {
             match by_id.remove(id) {
-                Some(ResponsePayload::Success(answer)) => answers.push(answer),
+                Some(ResponsePayload::Success(answer)) => answers.push(Ok(answer)),
                 Some(ResponsePayload::Failure(failure)) => {
-                    return Err(self.failure(call.method, calls.len(), &failure));
+                    answers.push(Err(self.failure(call.method, calls.len(), &failure)));
                 }
                 None => return Err(malformed(call.method, "it is missing from the batch")),
             }

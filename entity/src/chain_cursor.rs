@@ -152,6 +152,17 @@ impl Entity {
         Ok(())
     }
 
+    /// Gives an owner's lease on one chain back.
+    pub async fn release(connection: &impl ConnectionTrait, chain: &str, owner: &str) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::LeaseUntil, Expr::value(Timestamp::default()))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::LeaseOwner.eq(owner))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+
     /// Gives every lease of an owner back.
     pub async fn release_all(connection: &impl ConnectionTrait, owner: &str) -> Result<(), DbErr> {
         Self::update_many()

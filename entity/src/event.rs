@@ -58,27 +58,20 @@ impl Entity {
         if txn.get_database_backend() == DbBackend::Postgres {
             txn.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({PUBLISH_LOCK})")).await?;
         }
-        let ids: Vec<EventId> = Self::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Column::Sequence.is_null())
-            .order_by_asc(Column::Id)
-            .limit(PUBLISH_BATCH)
-            .into_tuple()
-            .all(&txn)
-            .await?;
-        let mut last = super::event_counter::Entity::last(&txn).await?;
-        for id in &ids {
-            last = last.saturating_add(1);
-            Self::update_many()
-                .col_expr(Column::Sequence, Expr::value(Some(last)))
-                .filter(Column::Id.eq(*id))
-                .exec(&txn)
-                .await?;
-        }
+        let before = super::event_counter::Entity::last(&txn).await?;
+        let numbered = txn
+            .execute_unprepared(&format!(
+                "UPDATE event SET sequence = {before} + waiting.place FROM (
+                    SELECT id, ROW_NUMBER() OVER (ORDER BY id) AS place FROM event
+                    WHERE sequence IS NULL ORDER BY id LIMIT {PUBLISH_BATCH}
+                 ) AS waiting WHERE event.id = waiting.id"
+            ))
+            .await?
+            .rows_affected();
+        let last = before.saturating_add(i64::try_from(numbered).unwrap_or(i64::MAX));
         super::event_counter::Entity::set_last(&txn, last).await?;
         txn.commit().await?;
-        Ok((!ids.is_empty()).then_some(last))
+        Ok((numbered > 0).then_some(last))
     }
 
     /// Numbered events after `sequence`, in order, at most `limit`: of every merchant, for the tailer of a process.

@@ -23,6 +23,7 @@ pub mod sandbox_inbox;
 pub mod sandbox_message;
 pub mod sandbox_transaction;
 pub mod timer_lease;
+pub mod token_check;
 pub mod transfer;
 pub mod txn;
 pub mod webhook_attempt;

@@ -111,6 +111,12 @@ impl Entity {
             .await
     }
 
+    /// Whether any address is watched on a chain.
+    pub async fn is_any_watched(connection: &impl ConnectionTrait, chain: &str) -> Result<bool, DbErr> {
+        let held = Self::find().filter(Column::Chain.eq(chain)).filter(Column::ReleasedAt.is_null());
+        Ok(held.limit(1).one(connection).await?.is_some())
+    }
+
     /// Whoever holds an address on a chain: one merchant in live mode, several in sandbox mode.
     pub async fn holders(
         connection: &impl ConnectionTrait,

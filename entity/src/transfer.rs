@@ -92,11 +92,11 @@ impl Entity {
         Ok(rows)
     }
 
-    /// Transfers in blocks above `height`, which a reorganisation has put in doubt.
+    /// Transfers in blocks above `height`, which a reorganisation has put in doubt, final or not.
     pub async fn above(connection: &impl ConnectionTrait, chain: &str, height: i64) -> Result<Vec<Model>, DbErr> {
         Self::find()
             .filter(Column::Chain.eq(chain))
-            .filter(Column::State.eq(TransferState::Included))
+            .filter(Column::State.is_in([TransferState::Included, TransferState::Final]))
             .filter(Column::BlockNumber.gt(height))
             .order_by_asc(Column::Id)
             .lock_exclusive()
@@ -104,17 +104,33 @@ impl Entity {
             .await
     }
 
-    /// Transfers that were not found at their block, at `before` or earlier, at most `limit`.
-    pub async fn missing(
+    /// Blocks below `number` that hold transfers, as we know them, newest first, at most `limit`.
+    pub async fn blocks_below(
         connection: &impl ConnectionTrait,
         chain: &str,
-        before: Timestamp,
+        number: i64,
         limit: u64,
-    ) -> Result<Vec<Model>, DbErr> {
+    ) -> Result<Vec<(i64, Hash)>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::BlockNumber)
+            .column(Column::BlockHash)
+            .distinct()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::State.is_in([TransferState::Included, TransferState::Final]))
+            .filter(Column::BlockNumber.lt(number))
+            .order_by_desc(Column::BlockNumber)
+            .limit(limit)
+            .into_tuple()
+            .all(connection)
+            .await
+    }
+
+    /// Transfers that were not found at their block, at most `limit`.
+    pub async fn missing(connection: &impl ConnectionTrait, chain: &str, limit: u64) -> Result<Vec<Model>, DbErr> {
         Self::find()
             .filter(Column::Chain.eq(chain))
             .filter(Column::State.eq(TransferState::Missing))
-            .filter(Column::MissingSince.lte(before))
             .order_by_asc(Column::Id)
             .limit(limit)
             .all(connection)

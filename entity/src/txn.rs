@@ -80,15 +80,6 @@ pub async fn finish<T, E: From<DbErr>>(txn: DatabaseTransaction, result: Result<
     }
 }
 
-/// The same as `transact!` for callers whose future need not be `Send`.
-pub async fn transact<T, E, F>(database: &DatabaseConnection, work: F) -> Result<T, E>
-where
-    E: Restart + From<DbErr>,
-    F: AsyncFn(&DatabaseTransaction) -> Result<T, E>,
-{
-    transact!(database, |txn| { work(txn).await })
-}
-
 /// Begins a transaction that may write. On SQLite, which has one writer, it takes the write lock at once: upgrading a
 /// read lock later can fail for ever.
 pub async fn begin(database: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {

@@ -1,9 +1,13 @@
 //! `confirm_payments`: asks the chain once more for the blocks that hold payments which are deep enough, and confirms
 //! those whose hash is still the same.
+//!
+//! Where a second endpoint is healthy, both have to name the same hash: one endpoint's branch confirms nothing. What they
+//! contradict each other about waits; with a third one, two against one decide, and the one is trusted less.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use cryptopay_chain::ChainError;
+use cryptopay_chain::{ChainError, Endpoint};
 use cryptopay_domain::address::Hash;
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
@@ -30,32 +34,90 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) {
 }
 
 async fn confirm_payments(context: &Context, access: &ChainAccess) -> Result<(), ConfirmError> {
-    if !cryptopay_ledger::has_work(&context.database, &access.chain).await? {
+    let wanted = cryptopay_ledger::blocks_to_check(&context.database, &access.chain).await?;
+    if wanted.is_empty() && !cryptopay_ledger::has_final(&context.database, &access.chain).await? {
         return Ok(());
     }
-    let wanted = cryptopay_ledger::blocks_to_check(&context.database, &access.chain).await?;
-    let checked = check(access, wanted).await?;
+    if wanted.is_empty() {
+        access.state.note_dispute(None);
+    }
+    let (checked, vouched_by) = check(access, wanted).await?;
     let cause = format!("payments on {} are deep enough", access.chain.slug);
     let nudges = transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
         let occasion = Occasion { registry: &context.registry, cause: &cause, now };
-        cryptopay_ledger::confirm(txn, occasion, &access.chain, &checked, "asked again").await
+        cryptopay_ledger::confirm(txn, occasion, &access.chain, &checked, &vouched_by).await
     })?;
     context.queue.nudge(nudges);
     Ok(())
 }
 
-/// Those of the blocks that the chain still names by the same hash.
-async fn check(access: &ChainAccess, wanted: BTreeSet<(i64, Hash)>) -> Result<BTreeSet<(i64, Hash)>, ChainError> {
-    let mut named: BTreeMap<i64, Hash> = BTreeMap::new();
-    for (number, _) in &wanted {
-        let Ok(height) = u64::try_from(*number) else { continue };
-        if named.contains_key(number) {
-            continue;
-        }
-        if let Some(block) = access.client.block(height).await? {
-            named.insert(*number, block.hash);
+type Blocks = BTreeSet<(i64, Hash)>;
+
+/// Those of the blocks that the chain still names by the same hash, and who says so.
+async fn check(access: &ChainAccess, wanted: Blocks) -> Result<(Blocks, String), ChainError> {
+    let numbers: Vec<u64> = wanted.iter().filter_map(|(number, _)| u64::try_from(*number).ok()).collect();
+    let Some(first) = access.endpoints.choose(Instant::now(), &[]).filter(|_| !numbers.is_empty()) else {
+        return Ok((BTreeSet::new(), String::new()));
+    };
+    let named = Named::by(access, first, &numbers).await?;
+    let held: Blocks = wanted.into_iter().filter(|block| named.holds(block)).collect();
+    let Some(second) = access.endpoints.second(Instant::now(), first) else {
+        return Ok((held, "asked again".to_owned()));
+    };
+    let Ok(other) = Named::by(access, second, &numbers).await else {
+        return Ok((held, "asked again".to_owned()));
+    };
+    let disputed = |block: &&(i64, Hash)| other.knows(block) && !other.holds(block);
+    let dispute = held.iter().find(disputed).map(|(number, _)| {
+        format!("{} and {} name different blocks at height {number}; payments wait", first.name(), second.name())
+    });
+    if let Some(dispute) = &dispute {
+        tracing::error!(chain = access.chain.slug, dispute, "endpoints contradict each other");
+        decide(access, [(first, &named), (second, &other)], &numbers).await;
+    }
+    access.state.note_dispute(dispute);
+    // One that is not there yet says nothing; it is no healthy second endpoint for that block.
+    let agreed = held.into_iter().filter(|block| !disputed(&block)).collect();
+    Ok((agreed, format!("asked again, {}", second.name())))
+}
+
+/// With a third endpoint, two against one say whom to trust less.
+async fn decide(access: &ChainAccess, parties: [(&Endpoint, &Named); 2], numbers: &[u64]) {
+    let [(first, ours), (second, theirs)] = parties;
+    let now = Instant::now();
+    let third = access.endpoints.iter().find(|endpoint| {
+        endpoint.is_usable(now) && endpoint.name() != first.name() && endpoint.name() != second.name()
+    });
+    let Some(third) = third else { return };
+    let Ok(judge) = Named::by(access, third, numbers).await else { return };
+    for (number, hash) in &ours.0 {
+        let Some(other) = theirs.0.get(number).filter(|other| *other != hash) else { continue };
+        let what =
+            |by: &Endpoint| format!("its block {number} is not the one that {} and {} hold", by.name(), third.name());
+        match judge.0.get(number) {
+            Some(named) if named == hash => return second.contradicted(what(first)),
+            Some(named) if named == other => return first.contradicted(what(second)),
+            _ => {}
         }
     }
-    Ok(wanted.into_iter().filter(|(number, hash)| named.get(number) == Some(hash)).collect())
+}
+
+/// What an endpoint names at some heights.
+struct Named(BTreeMap<i64, Hash>);
+
+impl Named {
+    async fn by(access: &ChainAccess, endpoint: &Endpoint, numbers: &[u64]) -> Result<Self, ChainError> {
+        let witness = access.endpoints.witness(endpoint, numbers).await?;
+        let blocks = witness.blocks.into_iter().flatten();
+        Ok(Self(blocks.filter_map(|block| Some((i64::try_from(block.number).ok()?, block.hash))).collect()))
+    }
+
+    fn holds(&self, (number, hash): &(i64, Hash)) -> bool {
+        self.0.get(number) == Some(hash)
+    }
+
+    fn knows(&self, (number, _): &(i64, Hash)) -> bool {
+        self.0.contains_key(number)
+    }
 }

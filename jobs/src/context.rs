@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use cryptopay_chain::ChainClient;
+use cryptopay_chain::{ChainClient, Endpoints, Heads};
 use cryptopay_domain::registry::{Chain, Registry};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::webhook_endpoint;
@@ -24,20 +24,34 @@ pub trait SigningSecrets: Send + Sync + fmt::Debug {
     fn open(&self, endpoint: &webhook_endpoint::Model, now: Timestamp) -> Result<Vec<String>, String>;
 }
 
-/// One chain with the endpoint that it is read through.
+/// One chain with the endpoints that it is read through.
 #[derive(Debug)]
 pub struct ChainAccess {
     /// Registry entry.
     pub chain: Chain,
-    /// Endpoint.
-    pub client: Arc<dyn ChainClient>,
+    /// Where it is read.
+    pub endpoints: Endpoints,
+    /// What tells of new heads.
+    pub heads: Vec<Heads>,
     pub(crate) state: ScanState,
 }
 
 impl ChainAccess {
-    /// A chain read through `client`.
+    /// A chain read through one `client`.
     pub fn new(chain: Chain, client: Arc<dyn ChainClient>) -> Self {
-        Self { chain, client, state: ScanState::default() }
+        let name = chain.slug.clone();
+        Self::over(chain, [(name, client)], Vec::new())
+    }
+
+    /// A chain read through several endpoints, most trusted first, each under the name that logs call it, and woken by
+    /// `heads`.
+    pub fn over(
+        chain: Chain,
+        endpoints: impl IntoIterator<Item = (String, Arc<dyn ChainClient>)>,
+        heads: Vec<Heads>,
+    ) -> Self {
+        let endpoints = Endpoints::new(chain.chain_id, endpoints);
+        Self { chain, endpoints, heads, state: ScanState::default() }
     }
 }
 

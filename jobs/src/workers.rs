@@ -81,6 +81,7 @@ impl Workers {
         tracker.spawn(confirmations.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(deliveries.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(timers::run(context.clone(), stop.clone()));
+        tracker.spawn(scan::heads::run(context.clone(), stop.clone()));
         tracker.close();
         // Until the last job has ended, since it may leave something to others.
         let ended_sharing = CancellationToken::new();

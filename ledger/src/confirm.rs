@@ -77,7 +77,14 @@ fn final_height(chain: &Chain, height: i64) -> i64 {
     height.saturating_sub(i64::from(chain.reorg_depth)).saturating_add(1)
 }
 
-/// Whether a chain has transfers that may still change: what makes `confirm` worth calling.
+/// Whether a chain has transfers that are beyond any reorganisation and not noted as such: `confirm` will.
+pub async fn has_final(connection: &impl ConnectionTrait, chain: &Chain) -> Result<bool, LedgerError> {
+    let Some(cursor) = chain_cursor::Entity::of(connection, &chain.slug).await? else { return Ok(false) };
+    let last_final = final_height(chain, cursor.height);
+    Ok(!transfer::Entity::included_up_to(connection, &chain.slug, last_final, 1).await?.is_empty())
+}
+
+/// Whether a chain has transfers that may still change: only then is its finality tag worth asking for.
 pub async fn has_work(connection: &impl ConnectionTrait, chain: &Chain) -> Result<bool, LedgerError> {
     let some = transfer::Entity::included_up_to(connection, &chain.slug, i64::MAX, 1).await?;
     Ok(!some.is_empty())

@@ -16,7 +16,7 @@ mod reorg;
 mod view;
 mod windows;
 
-pub use confirm::{blocks_to_check, confirm, has_work};
+pub use confirm::{blocks_to_check, confirm, has_final, has_work};
 pub use create_order::{NewOrder, Scanned, create_order, nonce_owner};
 pub use decisions::{Assignment, assign, cancel, resolve};
 pub use error::{LedgerError, Refusal};

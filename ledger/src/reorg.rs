@@ -47,15 +47,11 @@ pub async fn rewind(
     chain_block::Entity::drop_above(txn, &chain.slug, height).await?;
     let doubted: Vec<TransferId> =
         transfer::Entity::above(txn, &chain.slug, height).await?.into_iter().map(|row| row.id).collect();
-    transfer::Entity::set_state(
-        txn,
-        doubted.clone(),
-        TransferState::Included,
-        TransferState::Missing,
-        Some(seen_at),
-        occasion.now,
-    )
-    .await?;
+    // What was final is as doubtful: this goes back as far as the window reaches, or farther.
+    for state in [TransferState::Included, TransferState::Final] {
+        let missing = TransferState::Missing;
+        transfer::Entity::set_state(txn, doubted.clone(), state, missing, Some(seen_at), occasion.now).await?;
+    }
     let orders = orders_of(txn, doubted).await?;
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }

@@ -227,6 +227,15 @@ CREATE TABLE chain_block (
     PRIMARY KEY (chain, number)
 );
 
+-- What each token's contract says about its own decimals.
+CREATE TABLE token_check (
+    chain TEXT NOT NULL,
+    contract TEXT NOT NULL,
+    decimals BIGINT NOT NULL,
+    checked_at BIGINT NOT NULL,
+    PRIMARY KEY (chain, contract)
+);
+
 -- The outbox and the history of every order. A sequence is given after commit, by publish_events.
 CREATE TABLE event (
     id {id},

@@ -7,14 +7,11 @@
 //!   as older clients expect, unless the request is not even well-formed.
 //! - `text/event-stream` streams the results; a browser that comes by `GET` gets the explorer.
 
-use std::time::Duration;
-
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Name, Request as Operation, Response as Answer, ServerError, Value as GraphQLValue, Variables};
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse, Request, Response};
 use serde_json::{Map, Value, json};
-use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
 
@@ -25,13 +22,8 @@ use super::media::Media;
 use super::{Schema, explorer, limits, sse};
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
+use crate::http::json_body;
 
-/// Largest body, in bytes: a document and its variables.
-const MAX_BODY_BYTES: usize = 256 * 1024;
-/// A refused body is read on up to here, so that the client hears the answer instead of a broken connection.
-const MAX_DRAINED_BYTES: u64 = 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Methods of the route.
 const METHODS: &str = "GET, POST";
 
@@ -80,8 +72,8 @@ impl Http {
         media: Media,
         id: Option<RequestId>,
     ) -> Result<Response, ApiError> {
-        check_content_type(request)?;
-        let bytes = read(body).await?;
+        json_body::check_content_type(request)?;
+        let bytes = json_body::read(body).await?;
         let admission = self.admission(request).await?;
         let operation = operation(from_body(&bytes)?)?;
         if media == Media::EventStream {
@@ -219,36 +211,6 @@ fn not_allowed(message: &str, allow: &str) -> ApiError {
 
 fn malformed(problem: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::MalformedJson, problem)
-}
-
-fn check_content_type(request: &Request) -> Result<(), ApiError> {
-    let content_type = request.header(header::CONTENT_TYPE).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    Err(ApiError::new(ErrorCode::UnsupportedMediaType, "Send the header Content-Type: application/json."))
-}
-
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut reader = body.into_async_read();
-    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    let arrived = async {
-        (&mut reader).take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
-        if bytes.len() > MAX_BODY_BYTES {
-            tokio::io::copy(&mut (&mut reader).take(MAX_DRAINED_BYTES), &mut tokio::io::sink()).await?;
-        }
-        Ok::<(), std::io::Error>(())
-    };
-    match tokio::time::timeout(BODY_TIMEOUT, arrived).await {
-        Ok(Ok(())) if bytes.len() > MAX_BODY_BYTES => {
-            Err(ApiError::new(ErrorCode::PayloadTooLarge, "The body is larger than 256 KiB."))
-        }
-        Ok(Ok(())) => Ok(bytes),
-        Ok(Err(_)) => Err(malformed("The body broke off.")),
-        Err(_) => Err(malformed("The body did not arrive within 30 seconds.")),
-    }
 }
 
 fn from_body(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {

@@ -3,8 +3,11 @@
 mod cors;
 mod errors;
 mod health;
+pub(crate) mod json_body;
 mod request_log;
 mod swagger;
+
+use std::sync::LazyLock;
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
@@ -125,6 +128,11 @@ fn index() -> poem::web::Json<Value> {
 
 #[handler]
 fn openapi() -> Result<Response, poem::Error> {
-    let document = rest::document::openapi().map_err(ApiError::internal)?;
-    Ok(Response::builder().content_type("application/json").body(document.to_string()))
+    // The same for the life of the process, and a quarter of a megabyte of work.
+    static DOCUMENT: LazyLock<Result<String, String>> = LazyLock::new(|| match rest::document::openapi() {
+        Ok(document) => Ok(document.to_string()),
+        Err(error) => Err(error.to_string()),
+    });
+    let document = DOCUMENT.as_ref().map_err(ApiError::internal)?;
+    Ok(Response::builder().content_type("application/json").body(document.clone()))
 }

@@ -1,12 +1,12 @@
 //! Back to where the chain still agrees with what we hold.
 
-use cryptopay_chain::ChainError;
+use cryptopay_chain::{ChainError, Endpoint};
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, clock};
 use cryptopay_ledger::{Fence, Occasion};
 
-use super::{ScanError, signed_to_unsigned};
+use super::{ScanError, resync, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
 
 /// Headers that are compared at once.
@@ -27,6 +27,7 @@ pub(super) async fn is_on_our_chain(context: &Context, access: &ChainAccess, blo
 pub(super) async fn go_back(
     context: &Context,
     access: &ChainAccess,
+    endpoint: &Endpoint,
     fence: &Fence,
     head: &Block,
 ) -> Result<(), ScanError> {
@@ -37,7 +38,7 @@ pub(super) async fn go_back(
     for rows in candidates.chunks(STRIDE) {
         let (Some(newest), Some(oldest)) = (rows.first(), rows.last()) else { continue };
         let range = signed_to_unsigned(oldest.number)..=signed_to_unsigned(newest.number);
-        let theirs = access.client.blocks(range).await?;
+        let theirs = endpoint.ask(endpoint.client().blocks(range)).await?;
         let common = rows.iter().find_map(|row| {
             theirs.iter().find(|block| signed_to_unsigned(row.number) == block.number && row.hash == block.hash)
         });
@@ -50,11 +51,16 @@ pub(super) async fn go_back(
             return rewind(context, access, fence, ancestor).await;
         }
     }
-    let oldest = window.last().map_or(0, |row| row.number);
-    Err(ScanError::TooDeep { oldest, depth: access.chain.reorg_depth })
+    resync::run(context, access, endpoint, fence, &window).await
 }
 
-async fn rewind(context: &Context, access: &ChainAccess, fence: &Fence, ancestor: &Block) -> Result<(), ScanError> {
+/// Goes back to `ancestor`, and puts in doubt what stood above it.
+pub(super) async fn rewind(
+    context: &Context,
+    access: &ChainAccess,
+    fence: &Fence,
+    ancestor: &Block,
+) -> Result<(), ScanError> {
     let slug = access.chain.slug.as_str();
     let depth = signed_to_unsigned(fence.height).saturating_sub(ancestor.number);
     tracing::warn!(chain = slug, ancestor = ancestor.number, depth, "the chain has reorganised");

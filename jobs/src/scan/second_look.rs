@@ -1,35 +1,49 @@
 //! Transfers that a reorganisation has put in doubt, and that the new branch did not bring back: a fresh query, at least
 //! one poll later, decides whether they are gone. It needs no new block.
 
-use cryptopay_chain::Inclusion;
+use std::time::Instant;
+
+use cryptopay_chain::{Endpoint, Inclusion};
 use cryptopay_domain::ids::TransferId;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, chain_cursor, clock, transfer};
-use cryptopay_ledger::Occasion;
+use cryptopay_ledger::{Fence, Occasion};
 
-use super::{POLL, ScanError};
+use super::{POLL, ScanError, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
 
 /// Transfers looked at in one scan.
 const BATCH: u64 = 100;
 
 /// Looks again for every transfer that has been missing for a poll, once the new branch is verified past its height (up to
-/// `height`): before that nobody can know whether the branch holds it. Not to be asked of an endpoint that lags.
-pub(super) async fn run(context: &Context, access: &ChainAccess, height: i64) -> Result<(), ScanError> {
+/// the fence): before that nobody can know whether the branch holds it. Not to be asked of an endpoint that lags. Another
+/// endpoint is asked where one is as far, on the same branch.
+pub(super) async fn run(
+    context: &Context,
+    access: &ChainAccess,
+    endpoint: &Endpoint,
+    fence: &Fence,
+) -> Result<(), ScanError> {
     let slug = access.chain.slug.as_str();
-    let now = clock::database_now(&context.database).await?;
-    let missing = transfer::Entity::missing(&context.database, slug, now.minus(POLL), BATCH).await?;
+    let missing = transfer::Entity::missing(&context.database, slug, BATCH).await?;
     if missing.is_empty() {
-        let doubted = transfer::Entity::missing(&context.database, slug, now, 1).await?;
-        if !doubted.is_empty() {
-            // Too early for a second look: come back when it is time, with or without a new block.
-            context.queue.scan_after(slug, POLL);
-        }
         return Ok(());
     }
+    let ripe_before = clock::database_now(&context.database).await?.minus(POLL);
+    let (ripe, fresh): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|row| row.missing_since.is_none_or(|since| since <= ripe_before));
+    if !fresh.is_empty() {
+        // Too early for a second look: come back when it is time, with or without a new block.
+        context.queue.scan_after(slug, POLL);
+    }
     let mut gone = Vec::new();
-    for row in missing.iter().filter(|row| row.block_number <= height) {
-        let inclusion = access.client.inclusion(row.tx_hash).await?;
+    let mut asked = None;
+    for row in ripe.iter().filter(|row| row.block_number <= fence.height) {
+        let witness = match asked {
+            Some(witness) => witness,
+            None => *asked.insert(another(access, endpoint, fence).await),
+        };
+        let inclusion = witness.ask(witness.client().inclusion(row.tx_hash)).await?;
         if is_gone(context, access, inclusion).await? {
             gone.push(row.id);
         }
@@ -38,6 +52,15 @@ pub(super) async fn run(context: &Context, access: &ChainAccess, height: i64) ->
         return Ok(());
     }
     orphan(context, access, gone).await
+}
+
+/// Another endpoint that holds the newest verified block; the one in use where there is none.
+async fn another<'a>(access: &'a ChainAccess, endpoint: &'a Endpoint, fence: &Fence) -> &'a Endpoint {
+    let Some(second) = access.endpoints.second(Instant::now(), endpoint) else { return endpoint };
+    let witness = access.endpoints.witness(second, &[signed_to_unsigned(fence.height)]).await;
+    let holds = witness
+        .is_ok_and(|witness| witness.blocks.first().copied().flatten().is_some_and(|block| block.hash == fence.hash));
+    if holds { second } else { endpoint }
 }
 
 /// A transaction that no block holds is gone. One that stands in a block which we have scanned, without its transfer

@@ -1,6 +1,8 @@
 //! The window of block hashes below a cursor that has just begun, or has skipped ahead while nothing was watched: without
 //! it the first reorganisation would find nothing to go back to.
 
+use cryptopay_chain::Endpoint;
+use cryptopay_domain::transfer::Block;
 use cryptopay_entity::{chain_block, chain_cursor, clock, transact};
 use cryptopay_ledger::{Fence, LedgerError, Occasion};
 
@@ -10,7 +12,12 @@ use crate::context::{ChainAccess, Context};
 /// Reads the headers below the cursor where they are not held yet. If the cursor's own block is no longer on the chain,
 /// moves the cursor to the oldest of them: nothing was watched between, so that nothing is credited twice.
 /// Says whether it has moved the cursor.
-pub(super) async fn ensure(context: &Context, access: &ChainAccess, fence: &Fence) -> Result<bool, ScanError> {
+pub(super) async fn ensure(
+    context: &Context,
+    access: &ChainAccess,
+    endpoint: &Endpoint,
+    fence: &Fence,
+) -> Result<bool, ScanError> {
     let slug = access.chain.slug.as_str();
     let window = chain_block::Entity::window(&context.database, slug).await?;
     let height = signed_to_unsigned(fence.height);
@@ -19,8 +26,8 @@ pub(super) async fn ensure(context: &Context, access: &ChainAccess, fence: &Fenc
         return Ok(false);
     }
     let from = height.saturating_sub(u64::from(access.chain.reorg_depth));
-    let blocks = match access.client.blocks(from..=height).await {
-        Ok(blocks) => blocks,
+    let blocks: Vec<Block> = match endpoint.client().blocks(from..=height).await {
+        Ok(headers) => headers.into_iter().map(|header| header.block).collect(),
         Err(error) => {
             // A node that has pruned them, or lags. The next scan asks again; meanwhile only depth is at risk.
             tracing::debug!(chain = slug, %error, "the headers below the cursor cannot be read yet");

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use cryptopay_chain::{ChainClient, ChainError, Inclusion, TransferQuery};
+use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, TransferQuery};
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
@@ -144,12 +144,12 @@ impl ChainClient for Tampered {
         self.end(Call::ChainId, answer).await
     }
 
-    async fn head(&self) -> Result<Block, ChainError> {
+    async fn head(&self) -> Result<Header, ChainError> {
         let client = self.begin(Call::Head)?;
         let head = client.head().await?;
         let behind = self.behind();
         let answer = match head.number > behind {
-            true => Ok(client.block(behind).await?.expect("a lagging node has some block")),
+            true => Ok(client.block(behind).await?.expect("a lagging node has some block").into()),
             false => Ok(head),
         };
         self.end(Call::Head, answer).await
@@ -167,7 +167,7 @@ impl ChainClient for Tampered {
         self.end(Call::Block, answer.map(|block| block.filter(|block| block.number <= behind))).await
     }
 
-    async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Block>, ChainError> {
+    async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Header>, ChainError> {
         self.journal.lock().unwrap().ranges.push(range.clone());
         let client = self.begin(Call::Blocks)?;
         let mut answer = match *range.end() > self.behind() {
@@ -177,7 +177,7 @@ impl ChainClient for Tampered {
         let torn = self.tampering().torn_above;
         if let (Ok(blocks), Some(height)) = (&mut answer, torn) {
             for block in blocks.iter_mut().filter(|block| block.number == height + 1) {
-                block.parent = block.hash;
+                block.block.parent = block.block.hash;
             }
         }
         self.end(Call::Blocks, answer).await
@@ -185,7 +185,7 @@ impl ChainClient for Tampered {
 
     async fn transfers(&self, query: &TransferQuery) -> Result<Vec<ObservedTransfer>, ChainError> {
         let client = self.begin(Call::Transfers)?;
-        let last = *query.blocks.last().expect("nobody looks into no block");
+        let last = query.blocks.last().expect("nobody looks into no block").block;
         let answer = match last.number > self.behind() {
             true => Err(ChainError::NotOnChain { number: last.number, expected: last.hash, found: None }),
             false => client.transfers(query).await,

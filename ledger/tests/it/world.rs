@@ -13,7 +13,7 @@ use cryptopay_domain::registry::{Chain, Registry};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Block;
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transfer, txn};
+use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transact, transfer};
 use cryptopay_ledger::{
     self as ledger, Assignment, Batch, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned,
 };
@@ -151,14 +151,13 @@ impl World {
         work: impl AsyncFn(&DatabaseTransaction) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
         if self.crash_next.take() {
-            let lost: Result<(), LedgerError> = txn::transact(self.db(), async |txn| {
+            let lost: Result<(), LedgerError> = transact!(self.db(), |txn| {
                 work(txn).await?;
                 Err(LedgerError::Corrupt(CRASH.to_owned()))
-            })
-            .await;
+            });
             assert!(lost.is_err());
         }
-        txn::transact(self.db(), work).await
+        transact!(self.db(), |txn| { work(txn).await })
     }
 
     // What merchants and operators do.
@@ -372,7 +371,7 @@ impl World {
 
     pub(crate) async fn missing(&self) -> Vec<TransferId> {
         let alive: BTreeSet<Hash> = self.chain.transactions().map(|payment| payment.tx_hash).collect();
-        let missing = transfer::Entity::missing(self.db(), self.slug, self.now, 1_000).await.unwrap();
+        let missing = transfer::Entity::missing(self.db(), self.slug, 1_000).await.unwrap();
         let scanned = self.cursor().await.height;
         missing
             .into_iter()

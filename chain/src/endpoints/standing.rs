@@ -1,0 +1,251 @@
+//! What is remembered of one endpoint: how fast and how far it is, what went wrong, and how long it is left alone.
+//!
+//! Time and chance are passed in: nothing here waits or looks at a clock.
+
+use std::time::{Duration, Instant};
+
+use crate::ChainError;
+
+/// First rest after a failure; doubles with each further one in a row.
+const FIRST_REST: Duration = Duration::from_millis(250);
+/// Longest rest after failures: a node that is back is found within this time.
+const MAX_REST: Duration = Duration::from_secs(4);
+/// First rest of an endpoint that asks for fewer requests and does not say for how long.
+const FIRST_RATE_REST: Duration = Duration::from_secs(1);
+const MAX_RATE_REST: Duration = Duration::from_secs(60);
+/// First quarantine for a lie; four times as long for each further one.
+const FIRST_QUARANTINE: Duration = Duration::from_secs(5);
+const MAX_QUARANTINE: Duration = Duration::from_secs(3_600);
+/// How often an endpoint of another chain is asked again who it is.
+const FOREIGN_QUARANTINE: Duration = Duration::from_secs(15);
+/// After so long without a lie the last one is forgotten.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(6 * 3_600);
+
+/// Why an endpoint is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It failed.
+    BackOff,
+    /// It said how long it wants to be left alone.
+    Asked,
+    /// It said something untrue.
+    Lied,
+    /// It is of another chain.
+    Foreign,
+}
+
+/// Memory of one endpoint.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    /// Moving average.
+    latency: Option<Duration>,
+    /// Failures in a row.
+    failures: u32,
+    lies: u32,
+    last_lie: Option<Instant>,
+    rest: Option<(Instant, Rest)>,
+    /// Until when it has asked to be left alone.
+    asked_wait: Option<Instant>,
+    /// What was wrong the last time, in words without secrets.
+    problem: Option<String>,
+    /// Newest block that it has shown.
+    head: Option<u64>,
+    /// When it was last asked for that.
+    asked: Option<Instant>,
+}
+
+impl Standing {
+    /// Whether it may be asked at all.
+    pub(crate) fn is_usable(&self, now: Instant) -> bool {
+        self.rest.is_none_or(|(until, _)| until <= now)
+    }
+
+    /// When it may be asked again, where it may not now.
+    pub(crate) fn usable_at(&self) -> Option<Instant> {
+        self.rest.map(|(until, _)| until)
+    }
+
+    /// Why it is left alone now, if it is.
+    pub(crate) fn resting(&self, now: Instant) -> Option<Rest> {
+        self.rest.filter(|(until, _)| *until > now).map(|(_, rest)| rest)
+    }
+
+    /// Whether it has asked to be left alone until later.
+    pub(crate) fn asked_to_wait(&self, now: Instant) -> bool {
+        self.asked_wait.is_some_and(|until| until > now)
+    }
+
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    pub(crate) fn head(&self) -> Option<u64> {
+        self.head
+    }
+
+    pub(crate) fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
+
+    /// Whether it was not asked for its newest block for this long.
+    pub(crate) fn is_unasked(&self, now: Instant, since: Duration) -> bool {
+        self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= since)
+    }
+
+    /// Lower is better, in milliseconds of expected delay: what it takes to answer, and what its faults have cost.
+    /// `freshest` is the newest block that any endpoint of the chain has shown.
+    pub(crate) fn cost(&self, freshest: u64) -> u64 {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let lag = self.head.map_or(0, |head| freshest.saturating_sub(head));
+        // One block behind is nothing but the moment of asking.
+        let lag = lag.saturating_sub(1).min(100);
+        self.latency
+            .map_or(0, millis)
+            .saturating_add(u64::from(self.failures.min(10)).saturating_mul(1_000))
+            .saturating_add(u64::from(self.lies.min(10)).saturating_mul(10_000))
+            .saturating_add(lag.saturating_mul(2_000))
+    }
+
+    /// It gave a usable answer.
+    pub(crate) fn answered(&mut self, now: Instant, took: Duration) {
+        self.latency = Some(match self.latency {
+            Some(average) => average.saturating_mul(7).saturating_add(took) / 8,
+            None => took,
+        });
+        self.failures = 0;
+        if self.rest.is_some_and(|(until, _)| until <= now) {
+            self.rest = None;
+        }
+        if self.lies > 0 && self.last_lie.is_none_or(|lie| now.saturating_duration_since(lie) >= FORGIVEN_AFTER) {
+            self.lies = self.lies.saturating_sub(1);
+            self.last_lie = Some(now);
+        }
+        if self.lies == 0 {
+            self.problem = None;
+        }
+    }
+
+    /// It showed its newest block, or was asked for it in vain.
+    pub(crate) fn showed(&mut self, now: Instant, head: Option<u64>) {
+        self.asked = Some(now);
+        if head.is_some() {
+            self.head = head;
+        }
+    }
+
+    /// It gave no usable answer. `chance` (0 to 255) spreads the waiting of many.
+    pub(crate) fn failed(&mut self, now: Instant, error: &ChainError, chance: u8) {
+        self.failures = self.failures.saturating_add(1);
+        let doublings = self.failures.saturating_sub(1).min(16);
+        let (rest, wait) = match error {
+            ChainError::WrongChain { .. } => (Rest::Foreign, FOREIGN_QUARANTINE),
+            error if error.is_lie() => {
+                self.lies = self.lies.saturating_add(1);
+                self.last_lie = Some(now);
+                let times = 4_u32.saturating_pow(self.lies.saturating_sub(1).min(15));
+                (Rest::Lied, FIRST_QUARANTINE.saturating_mul(times).min(MAX_QUARANTINE))
+            }
+            // What is asked of us is kept to the second.
+            error if error.retry_after().is_some() => {
+                let wait = error.retry_after().unwrap_or_default();
+                self.asked_wait = self.asked_wait.max(now.checked_add(wait));
+                self.rest_until(now, wait, Rest::Asked);
+                self.problem = Some(error.to_string());
+                return;
+            }
+            ChainError::RateLimited { .. } => {
+                (Rest::BackOff, FIRST_RATE_REST.saturating_mul(1 << doublings).min(MAX_RATE_REST))
+            }
+            _ => (Rest::BackOff, FIRST_REST.saturating_mul(1 << doublings).min(MAX_REST)),
+        };
+        // Between three quarters and five quarters of it.
+        let spread = wait.saturating_mul(u32::from(chance)) / 510;
+        self.rest_until(now, wait.saturating_mul(3) / 4 + spread, rest);
+        self.problem = Some(error.to_string());
+    }
+
+    /// Another rest never shortens one that is under way.
+    fn rest_until(&mut self, now: Instant, wait: Duration, rest: Rest) {
+        let until = now.checked_add(wait).unwrap_or(now);
+        if self.rest.is_none_or(|(known, _)| known < until) {
+            self.rest = Some((until, rest));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lie() -> ChainError {
+        ChainError::Untrue { method: "eth_getLogs", what: "a log of another block".into() }
+    }
+
+    fn away() -> ChainError {
+        ChainError::Unreachable("connection refused".into())
+    }
+
+    #[test]
+    fn rests_grow_and_are_bounded_so_that_a_node_that_is_back_is_found_within_five_seconds() {
+        let now = Instant::now();
+        let mut standing = Standing::default();
+        let mut last = Duration::ZERO;
+        for failure in 0..40_u8 {
+            standing.rest = None;
+            standing.failed(now, &away(), failure.wrapping_mul(7));
+            let rest = standing.usable_at().unwrap().saturating_duration_since(now);
+            assert!(rest <= Duration::from_secs(5) && (failure > 8 || rest.saturating_mul(2) > last), "{rest:?}");
+            last = rest;
+        }
+        standing.answered(now + Duration::from_secs(5), Duration::from_millis(80));
+        assert!(standing.is_usable(now + Duration::from_secs(5)) && standing.problem().is_none());
+    }
+
+    #[test]
+    fn a_liar_is_left_alone_longer_each_time_and_forgiven_slowly() {
+        let mut now = Instant::now();
+        let mut standing = Standing::default();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            standing.failed(now, &lie(), 128);
+            assert_eq!(standing.resting(now), Some(Rest::Lied));
+            let until = standing.usable_at().unwrap();
+            waits.push(until - now);
+            now = until;
+            standing.answered(now, Duration::from_millis(10));
+        }
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
+        assert!(waits[0] < Duration::from_secs(7) && waits[7] > Duration::from_secs(3_000), "{waits:?}");
+        for _ in 0..8 {
+            assert!(standing.cost(0) >= 10_000 && standing.problem().is_some());
+            now += FORGIVEN_AFTER;
+            standing.answered(now, Duration::from_millis(10));
+        }
+        assert!(standing.cost(0) < 10_000 && standing.problem().is_none());
+    }
+
+    #[test]
+    fn what_an_endpoint_asks_for_is_kept_and_not_shortened_by_another_failure() {
+        let now = Instant::now();
+        let mut standing = Standing::default();
+        standing.failed(now, &ChainError::RateLimited { retry_after: Some(Duration::from_secs(90)) }, 0);
+        standing.failed(now, &away(), 0);
+        assert!(
+            !standing.is_usable(now + Duration::from_secs(89)) && standing.is_usable(now + Duration::from_secs(90))
+        );
+    }
+
+    #[test]
+    fn lag_failures_and_lies_cost_more_than_any_latency() {
+        let now = Instant::now();
+        let mut fast = Standing::default();
+        fast.answered(now, Duration::from_millis(5));
+        fast.showed(now, Some(80));
+        let mut slow = Standing::default();
+        slow.answered(now, Duration::from_millis(900));
+        slow.showed(now, Some(100));
+        assert!(slow.cost(100) < fast.cost(100), "twenty blocks behind");
+        fast.showed(now, Some(99));
+        assert!(fast.cost(100) < slow.cost(100), "one block behind is only the moment of asking");
+    }
+}

@@ -1,0 +1,91 @@
+//! From the cursor towards the head: ranges are read ahead, and each is committed in a transaction of its own.
+
+use cryptopay_chain::{ChainError, Endpoint, Tip};
+use cryptopay_domain::transfer::Block;
+use cryptopay_entity::clock;
+use cryptopay_entity::transact;
+use cryptopay_ledger::{Batch, Fence, LedgerError, Occasion};
+
+use super::ahead::{Ahead, Range, Source};
+use super::health::{Seen, note_backlog};
+use super::lease::{is_due, lease};
+use super::watch::WatchList;
+use super::{ScanError, Step, final_height, reorg, signed_to_unsigned};
+use crate::context::{ChainAccess, Context};
+
+/// Reads up to the head, or finds out that there is nothing to read.
+pub(super) async fn advance(
+    context: &Context,
+    access: &ChainAccess,
+    endpoint: &Endpoint,
+    fence: &mut Fence,
+    tip: &Tip,
+    watch: &WatchList,
+    seen: &mut Seen,
+) -> Result<Step, ScanError> {
+    let height = signed_to_unsigned(fence.height);
+    if tip.head.number <= height {
+        // A shorter chain: either the endpoint lags behind what we have verified, or those blocks are gone.
+        let ours = reorg::is_on_our_chain(context, access, &tip.head).await?;
+        return Ok(if ours { Step::Lagging } else { Step::Reorganised });
+    }
+    let source = Source { access, endpoint, watch, head: &tip.head };
+    let mut ahead = Ahead::new(source, height.saturating_add(1));
+    while let Some(read) = ahead.next().await {
+        let range = match read {
+            Ok(range) => range,
+            Err(ChainError::RangeTooLarge { limit }) if endpoint.span.blocks() > 1 => {
+                endpoint.span.shrink(limit);
+                return Ok(Step::Advanced);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if range.blocks.first().is_none_or(|block| block.parent != fence.hash) {
+            return Ok(Step::Reorganised);
+        }
+        if is_due(access) {
+            match lease(context, access).await? {
+                Some(renewed) if (renewed.height, renewed.hash) == (fence.height, fence.hash) => *fence = renewed,
+                Some(_) => return Err(LedgerError::Fenced.into()),
+                None => return Ok(Step::Elsewhere),
+            }
+        }
+        if let Some(last) = commit(context, access, fence, tip, &range).await? {
+            *fence = Fence { height: i64::try_from(last.number).unwrap_or(i64::MAX), hash: last.hash, ..*fence };
+        }
+        endpoint.span.grow();
+        seen.moved = true;
+        note_backlog(context, access, seen, fence.height, tip.head.number).await?;
+    }
+    Ok(Step::Advanced)
+}
+
+/// Writes a range; gives its last block.
+async fn commit(
+    context: &Context,
+    access: &ChainAccess,
+    fence: &Fence,
+    tip: &Tip,
+    range: &Range,
+) -> Result<Option<Block>, ScanError> {
+    let (Some(first), Some(last)) = (range.blocks.first(), range.blocks.last()) else { return Ok(None) };
+    let batch = Batch {
+        chain: &access.chain,
+        blocks: &range.blocks,
+        transfers: &range.transfers,
+        head_height: tip.head.number,
+        final_height: final_height(tip),
+    };
+    let cause = format!("blocks {} to {} of {} were scanned", first.number, last.number, access.chain.slug);
+    let nudges = transact!(&context.database, |txn| {
+        let now = clock::business_now(txn).await?;
+        let occasion = Occasion { registry: &context.registry, cause: &cause, now };
+        cryptopay_ledger::record_batch(txn, occasion, fence, batch).await
+    })?;
+    if !range.transfers.is_empty() {
+        let transfers = range.transfers.len();
+        tracing::info!(chain = access.chain.slug, from = first.number, to = last.number, transfers, "transfers found");
+    }
+    context.queue.nudge(nudges);
+    Ok(Some(*last))
+}

@@ -1,0 +1,116 @@
+//! What is remembered of a chain between two scans; nothing is lost with it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cryptopay_domain::address::{AccountAddress, Hash};
+use tokio::time::Instant;
+
+/// Memory of one process about one chain.
+#[derive(Debug, Default)]
+pub(crate) struct ScanState {
+    /// Whether something was watched when the list was last read.
+    watched: AtomicBool,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// When this process last took or renewed the lease.
+    leased_at: Option<Instant>,
+    /// Since when no endpoint has shown a block that is as new as what is verified.
+    behind_since: Option<Instant>,
+    /// When the problem's words were last written.
+    noted_at: Option<Instant>,
+    /// A reorganisation below the window: the block that is told of there, and how often in a row.
+    depth: Option<(i64, Hash, u32)>,
+    /// What endpoints contradict each other about.
+    dispute: Option<String>,
+    /// Contracts whose decimals have been compared.
+    compared: BTreeSet<AccountAddress>,
+    compared_at: Option<Instant>,
+}
+
+impl ScanState {
+    pub(super) fn note_lease(&self, at: Option<Instant>) {
+        self.memory().leased_at = at;
+    }
+
+    pub(super) fn was_leased_within(&self, age: Duration) -> bool {
+        self.memory().leased_at.is_some_and(|at| at.elapsed() < age)
+    }
+
+    pub(super) fn note_watched(&self, watched: bool) {
+        self.watched.store(watched, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Whether no endpoint has been up to date for longer than `bearable`.
+    pub(super) fn is_behind(&self, behind: bool, bearable: Duration) -> bool {
+        let mut memory = self.memory();
+        if !behind {
+            memory.behind_since = None;
+            return false;
+        }
+        memory.behind_since.get_or_insert_with(Instant::now).elapsed() > bearable
+    }
+
+    /// Whether words that changed may be written already.
+    pub(super) fn may_note(&self, every: Duration) -> bool {
+        self.memory().noted_at.is_none_or(|at| at.elapsed() >= every)
+    }
+
+    pub(super) fn note_written(&self) {
+        self.memory().noted_at = Some(Instant::now());
+    }
+
+    /// How often in a row the chain has been seen with this other block below the window.
+    pub(super) fn count_depth(&self, number: i64, theirs: Hash) -> u32 {
+        let mut memory = self.memory();
+        let times = match memory.depth {
+            Some((known, hash, times)) if (known, hash) == (number, theirs) => times.saturating_add(1),
+            _ => 1,
+        };
+        memory.depth = Some((number, theirs, times));
+        times
+    }
+
+    pub(super) fn forget_depth(&self) {
+        self.memory().depth = None;
+    }
+
+    pub(crate) fn note_dispute(&self, dispute: Option<String>) {
+        self.memory().dispute = dispute;
+    }
+
+    pub(super) fn dispute(&self) -> Option<String> {
+        self.memory().dispute.clone()
+    }
+
+    pub(super) fn is_compared(&self, contract: AccountAddress) -> bool {
+        self.memory().compared.contains(&contract)
+    }
+
+    pub(super) fn note_compared(&self, contract: AccountAddress) {
+        self.memory().compared.insert(contract);
+    }
+
+    /// Whether it is time to compare what could not be compared before.
+    pub(super) fn may_compare(&self, every: Duration) -> bool {
+        let mut memory = self.memory();
+        let due = memory.compared_at.is_none_or(|at| at.elapsed() >= every);
+        if due {
+            memory.compared_at = Some(Instant::now());
+        }
+        due
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
