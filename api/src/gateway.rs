@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainClient, ChainError, EvmClient, Limits};
 use cryptopay_entity::event_counter;
@@ -88,6 +88,8 @@ pub enum StartError {
 
 /// Longest wait between two attempts to reach a database that is away.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// How often the log says that the database is still away.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 
 impl Gateway {
     /// Starts a gateway. It listens when this returns; the database may still be away.
@@ -236,6 +238,7 @@ async fn work(app: App, readiness: Readiness, stop: CancellationToken, refuse: o
 /// subscribes misses none.
 async fn prepare(app: &App, readiness: &Readiness) -> Result<i64, SchemaError> {
     let mut wait = Duration::from_millis(50);
+    let mut said_at: Option<Instant> = None;
     loop {
         let prepared = async {
             database::migrate(&app.config.database, app.database()).await?;
@@ -253,7 +256,10 @@ async fn prepare(app: &App, readiness: &Readiness) -> Result<i64, SchemaError> {
         if !error.is_passing() {
             return Err(error);
         }
-        tracing::warn!(%error, "waiting for the database");
+        if said_at.is_none_or(|said_at| said_at.elapsed() >= SAY_EVERY) {
+            said_at = Some(Instant::now());
+            tracing::warn!(%error, "waiting for the database");
+        }
         tokio::time::sleep(wait).await;
         wait = wait.saturating_mul(2).min(MAX_BACKOFF);
     }

@@ -57,9 +57,18 @@ impl Live {
     /// event that is numbered after that.
     pub async fn follow(self, mut last: i64, database: DatabaseConnection, events: Events, stop: CancellationToken) {
         let mut bus = events.subscribe();
+        let mut waits = false;
         loop {
-            if let Err(error) = self.forward(&database, &mut last).await {
-                tracing::warn!(%error, "live events wait for the database");
+            match self.forward(&database, &mut last).await {
+                Ok(()) if waits => {
+                    waits = false;
+                    tracing::info!("live events go on");
+                }
+                Err(error) if !waits => {
+                    waits = true;
+                    tracing::warn!(%error, "live events wait for the database");
+                }
+                Ok(()) | Err(_) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,

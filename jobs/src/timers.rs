@@ -24,6 +24,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// How often what nobody needs any more is removed.
 const PURGE_EVERY: Duration = Duration::from_secs(3600);
+/// How often the log says that a timer still fails.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 /// Endpoints that one sweep wakes.
 const SWEEP_ENDPOINTS: u64 = 1_000;
 /// How long a stored answer is kept for its idempotency key.
@@ -44,32 +46,34 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let sweep = async {
         let mut ticks = ticking(SWEEP_EVERY);
         let mut sweep = Sweep { lease: Lease::of("sweep"), last: None };
+        let mut health = Health::of("sweep");
         loop {
             ticks.tick().await;
-            report("sweep", sweep.run(&context).await);
+            health.note(sweep.run(&context).await);
         }
     };
     let expire = async {
         let mut ticks = ticking(EXPIRE_EVERY);
-        let mut lease = Lease::of("expire_orders");
+        let (mut lease, mut health) = (Lease::of("expire_orders"), Health::of("expire_orders"));
         loop {
             ticks.tick().await;
-            report("expire_orders", expire_orders(&context, &mut lease).await);
+            health.note(expire_orders(&context, &mut lease).await);
         }
     };
     let publish = async {
+        let mut health = Health::of("publish_events");
         loop {
             // A lost nudge is a second's delay.
             let _ = timeout(PUBLISH_EVERY, context.queue.unpublished.notified()).await;
-            report("publish_events", publish_events(&context).await);
+            health.note(publish_events(&context).await);
         }
     };
     let purge = async {
         let mut ticks = ticking(PURGE_EVERY);
-        let mut lease = Lease::of("purge");
+        let (mut lease, mut health) = (Lease::of("purge"), Health::of("purge"));
         loop {
             ticks.tick().await;
-            report("purge", purge(&context, &mut lease).await);
+            health.note(purge(&context, &mut lease).await);
         }
     };
     tokio::select! {
@@ -91,6 +95,39 @@ pub(crate) fn report<E: std::fmt::Display>(timer: &'static str, outcome: Result<
     if let Err(error) = outcome {
         crate::metrics::timer_failed(timer);
         tracing::warn!(timer, %error, "a timer failed; it runs again");
+    }
+}
+
+/// How a timer fares, for the log: when it begins to fail, now and then while it does, and when it works again.
+struct Health {
+    timer: &'static str,
+    failing_since: Option<Instant>,
+    said_at: Option<Instant>,
+}
+
+impl Health {
+    fn of(timer: &'static str) -> Self {
+        Self { timer, failing_since: None, said_at: None }
+    }
+
+    fn note<E: std::fmt::Display>(&mut self, outcome: Result<(), E>) {
+        let now = Instant::now();
+        match outcome {
+            Ok(()) => {
+                if let Some(since) = self.failing_since.take() {
+                    self.said_at = None;
+                    let failed_ms = u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(timer = self.timer, failed_ms, "the timer works again");
+                }
+            }
+            Err(error) => {
+                self.failing_since.get_or_insert(now);
+                if self.said_at.is_none_or(|said_at| now.duration_since(said_at) >= SAY_EVERY) {
+                    self.said_at = Some(now);
+                    tracing::warn!(timer = self.timer, %error, "a timer failed; it runs again");
+                }
+            }
+        }
     }
 }
 

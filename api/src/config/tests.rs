@@ -70,7 +70,6 @@ fn live_mode_warns_of_payment_pages_that_anybody_can_change() {
 
 #[test]
 fn every_refusal_names_its_variable_and_the_mend_and_no_secret() {
-    let postgres = "postgres://paul:hunter2@db/pay";
     for (variables, start, mend) in [
         (vec![("CRYPTOPAY_BIND", "foo")], "CRYPTOPAY_BIND: \"foo\" is no address", "127.0.0.1:8080"),
         (vec![("CRYPTOPAY_BIND", "localhost:8080")], "CRYPTOPAY_BIND: ", "127.0.0.1:8080"),
@@ -89,17 +88,9 @@ fn every_refusal_names_its_variable_and_the_mend_and_no_secret() {
         (vec![("DATABASE_URL", "sqlite://")], "DATABASE_URL: it names no file", "sqlite://"),
         (vec![("DATABASE_URL", "sqlite://50%.db")], "DATABASE_URL: ", "%25"),
         (vec![("DATABASE_URL", "sqlite://%+1.db")], "DATABASE_URL: ", "%25"),
-        (vec![("REDIS_URL", "hunter2")], "REDIS_URL: it is no redis://", "unset it"),
-        (
-            vec![("REDIS_URL", "redis://:hunter2@cache")],
-            "REDIS_URL: Redis is not supported by this version; unset it",
-            "",
-        ),
-        (
-            vec![("DATABASE_URL", postgres), ("REDIS_URL", "rediss://h")],
-            "REDIS_URL: Redis is not supported",
-            "unset it",
-        ),
+        (vec![("REDIS_URL", "hunter2")], "REDIS_URL: it is no redis://", "redis://:password@host:6379/0"),
+        (vec![("REDIS_URL", "http://:hunter2@cache")], "REDIS_URL: it is no redis://", "unset it"),
+        (vec![("REDIS_URL", "redis://:hunter2@cache/pay")], "REDIS_URL: what follows the host", "unset it"),
         (vec![("CRYPTOPAY_KEY_PREFIX", "pay*")], "CRYPTOPAY_KEY_PREFIX: \"pay*\" ", "cryptopay:"),
         (vec![("CRYPTOPAY_SECRET", "hunter2!")], "CRYPTOPAY_SECRET: it is no base64", "openssl rand -base64 32"),
         (vec![("CRYPTOPAY_SECRET", "aHVudGVyMg==")], "CRYPTOPAY_SECRET: it has 7 bytes, fewer than 32", "openssl"),
@@ -154,17 +145,24 @@ fn many_urls() -> String {
 }
 
 #[test]
-fn a_role_of_its_own_says_why_it_cannot_run() {
+fn a_role_of_its_own_says_what_it_lacks() {
     let postgres = ("DATABASE_URL", "postgres://paul:hunter2@db/pay");
-    for (role, name) in [(Role::Api, "--role api: "), (Role::Worker, "--role worker: ")] {
-        let line = read(role, &[]).unwrap_err().to_string();
-        assert!(line.starts_with(name) && line.contains("REDIS_URL is unset and DATABASE_URL is SQLite"), "{line}");
-        let line = read(role, &[postgres]).unwrap_err().to_string();
-        assert!(line.contains("REDIS_URL is unset;") && line.contains("use --role all"), "{line}");
-        let line = read(role, &[postgres, ("REDIS_URL", "redis://cache")]).unwrap_err().to_string();
-        assert_eq!(line, "REDIS_URL: Redis is not supported by this version; unset it");
+    let redis = ("REDIS_URL", "redis://:hunter2@cache");
+    for role in [Role::Api, Role::Worker] {
+        for (variables, start, mend) in [
+            (vec![], "DATABASE_URL: it is SQLite", "postgres://"),
+            (vec![redis], "DATABASE_URL: it is SQLite", "use --role all"),
+            (vec![postgres], "REDIS_URL: it is unset", "redis://:password@host:6379/0, or use --role all"),
+        ] {
+            let line = read(role, &variables).unwrap_err().to_string();
+            assert!(line.starts_with(start) && line.contains(mend), "{line}");
+            assert!(line.contains(&format!("--role {}", role.as_str())) && !line.contains("hunter2"), "{line}");
+        }
+        assert!(read(role, &[postgres, redis]).unwrap().redis.is_some());
     }
-    assert!(read(Role::All, &[postgres]).is_ok());
+    for variables in [vec![], vec![postgres], vec![redis], vec![postgres, redis]] {
+        assert_eq!(config(&variables).redis.is_some(), variables.contains(&redis));
+    }
 }
 
 #[test]
@@ -252,6 +250,7 @@ fn the_generated_secret_is_for_the_sandbox_and_a_set_one_comes_first() {
 fn nothing_that_is_secret_is_printed() {
     let variables = [
         ("DATABASE_URL", "postgres://paul:hunter2@db/pay"),
+        ("REDIS_URL", "rediss://paul:hunter2@cache/1"),
         ("CRYPTOPAY_SECRET", SECRET),
         ("CRYPTOPAY_RPC_BASE", "https://paul:hunter2@rpc.example/hunter2?key=hunter2,wss://rpc.example/hunter2"),
         ("CRYPTOPAY_SECRT", "hunter2"),

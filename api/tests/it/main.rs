@@ -20,6 +20,7 @@ mod journey;
 mod kills;
 mod latency;
 mod metrics;
+mod roles;
 mod scenarios;
 mod starts;
 mod statements;

@@ -21,6 +21,7 @@ mod payments;
 mod reorganisations;
 mod signed;
 mod starting;
+mod sweeping;
 mod tampered;
 mod workers;
 mod world;

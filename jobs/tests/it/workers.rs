@@ -8,16 +8,16 @@ use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::{sandbox_block, timer_lease};
 use cryptopay_jobs::Workers;
-use cryptopay_test_support::{TestDatabase, on_both_databases};
+use cryptopay_test_support::{Parts, on_both_sets_of_parts};
 use sea_orm::EntityTrait;
 use tokio_util::sync::CancellationToken;
 
 use crate::signed;
 use crate::world::{Ask, PATIENCE, SLUG, World};
 
-on_both_databases!(workers_deliver_by_themselves_and_stop_within_a_second, async |db: TestDatabase| {
+on_both_sets_of_parts!(workers_deliver_by_themselves_and_stop_within_a_second, async |parts: Parts| {
     let block_time = Duration::from_secs(1);
-    let world = World::unseen(db, block_time).await;
+    let world = World::unseen(parts, block_time).await;
     let stop = CancellationToken::new();
     let workers = tokio::spawn(Workers::run(world.context.clone(), stop.clone()));
     world.wait_for_a_cursor().await;
@@ -68,8 +68,8 @@ on_both_databases!(workers_deliver_by_themselves_and_stop_within_a_second, async
     world.audit().await;
 });
 
-on_both_databases!(the_sweep_finds_what_nobody_was_told_of, async |db: TestDatabase| {
-    let world = World::unseen(db, Duration::from_secs(1)).await;
+on_both_sets_of_parts!(the_sweep_finds_what_nobody_was_told_of, async |parts: Parts| {
+    let world = World::unseen(parts, Duration::from_secs(1)).await;
     world.drain().await;
     let merchant = world.merchant().await;
     let events = "order.created,order.expired,payment.pending";
@@ -93,9 +93,9 @@ on_both_databases!(the_sweep_finds_what_nobody_was_told_of, async |db: TestDatab
     world.audit().await;
 });
 
-on_both_databases!(two_processes_share_the_work_and_double_none, async |db: TestDatabase| {
+on_both_sets_of_parts!(two_processes_share_the_work_and_double_none, async |parts: Parts| {
     const ORDERS: usize = 20;
-    let (world, shop) = World::with_shop(db, "*").await;
+    let (world, shop) = World::with_shop(parts, "*").await;
     let (second, _) = world.another("second");
     let stop = CancellationToken::new();
     let running: Vec<_> = [world.context.clone(), second]

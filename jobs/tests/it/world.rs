@@ -24,10 +24,10 @@ use cryptopay_entity::{
     timer_lease, transact, transfer, webhook_attempt, webhook_delivery, webhook_endpoint,
 };
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
-use cryptopay_jobs::{ChainAccess, Context, Events, Queue, SigningSecrets, Workers};
+use cryptopay_jobs::{ChainAccess, Context, Events, Queue, Redis, SigningSecrets, Workers};
 use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Scanned};
 use cryptopay_sandbox::{KeepTransactions, Paid, Payment, SimulatedChain, advance_clock, mine, pay, reorg};
-use cryptopay_test_support::{ReceivedRequest, TestDatabase, WebhookReceiver};
+use cryptopay_test_support::{Parts, ReceivedRequest, WebhookReceiver};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder};
@@ -115,6 +115,8 @@ impl Default for Ask<'_> {
 #[derive(Clone)]
 pub(crate) struct Town {
     pub(crate) db: DatabaseConnection,
+    /// Address and prefix of the Redis that processes share, if they do.
+    pub(crate) redis: Option<(String, String)>,
     pub(crate) registry: Arc<Registry>,
     /// As the jobs and the simulation know it.
     pub(crate) chain: Arc<Chain>,
@@ -128,7 +130,7 @@ pub(crate) struct World {
     pub(crate) client: Arc<Tampered>,
     pub(crate) context: Arc<Context>,
     /// After what uses it.
-    _database: TestDatabase,
+    _parts: Parts,
 }
 
 impl Deref for World {
@@ -141,16 +143,16 @@ impl Deref for World {
 
 impl World {
     /// A chain of some blocks, verified to its head, on which nothing is watched yet.
-    pub(crate) async fn new(database: TestDatabase) -> Self {
-        let world = Self::unseen(database, BLOCK_TIME).await;
+    pub(crate) async fn new(parts: impl Into<Parts>) -> Self {
+        let world = Self::unseen(parts, BLOCK_TIME).await;
         world.mine(5).await;
         world.drain().await;
         world
     }
 
     /// The same with a merchant whose endpoint gets these events (comma-separated).
-    pub(crate) async fn with_shop(database: TestDatabase, events: &str) -> (Self, Shop) {
-        let world = Self::new(database).await;
+    pub(crate) async fn with_shop(parts: impl Into<Parts>, events: &str) -> (Self, Shop) {
+        let world = Self::new(parts).await;
         let merchant = world.merchant().await;
         let endpoint = world.endpoint(&merchant, &world.receiver.url("/hook"), events).await;
         // Something is watched from here on, and the window of hashes is there.
@@ -160,19 +162,21 @@ impl World {
     }
 
     /// A chain that nobody has looked at.
-    pub(crate) async fn unseen(database: TestDatabase, block_time: Duration) -> Self {
+    pub(crate) async fn unseen(parts: impl Into<Parts>, block_time: Duration) -> Self {
+        let parts: Parts = parts.into();
         let registry = Arc::new(registry());
         let mut chain = registry.chain(SLUG).unwrap().clone();
         chain.block_time = block_time;
         let town = Town {
-            db: database.connection().clone(),
+            db: parts.database.connection().clone(),
+            redis: parts.redis.as_ref().map(|redis| (redis.url().to_owned(), redis.prefix().to_owned())),
             registry,
             chain: Arc::new(chain),
             made: Arc::new(AtomicU64::new(0)),
         };
         let client = Arc::new(Tampered::over(town.node()));
         let context = town.process("first", client.clone());
-        Self { town, receiver: WebhookReceiver::start().await, client, context, _database: database }
+        Self { town, receiver: WebhookReceiver::start().await, client, context, _parts: parts }
     }
 
     pub(crate) async fn drain(&self) {
@@ -233,12 +237,17 @@ impl Town {
             database: self.db.clone(),
             registry: self.registry.clone(),
             chains: BTreeMap::from([(SLUG.to_owned(), access)]),
-            queue: Queue::embedded(),
+            queue: self.queue(),
             events: Events::embedded(),
             webhooks: WebhookClient::new(policy).unwrap(),
             secrets: Arc::new(PlainSecrets),
             owner: owner.to_owned(),
         })
+    }
+
+    fn queue(&self) -> Queue {
+        let redis = self.redis.as_ref().map(|(url, prefix)| Redis::new(url, prefix).unwrap());
+        redis.map_or_else(Queue::embedded, Queue::shared)
     }
 
     fn next(&self) -> u64 {

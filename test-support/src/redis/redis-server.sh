@@ -13,10 +13,18 @@ fail() {
     exit 1
 }
 
-for program in redis-server redis-cli; do
-    command -v "$program" >/dev/null || fail "Redis is missing ($program): run scripts/test, or apt-get install redis-server"
-done
+command -v redis-cli >/dev/null || fail "Redis is missing (redis-cli): run scripts/test, or apt-get install redis-tools"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/cryptopay-redis.XXXXXX")
+# Debian's package of tools holds the server too, under the name of another tool: it is one program that looks at how it was
+# called. The server's own package adds that name and a service which nobody asked for.
+if command -v redis-server >/dev/null; then
+    ln -s "$(command -v redis-server)" "$folder/redis-server"
+elif command -v redis-check-rdb >/dev/null; then
+    ln -s "$(command -v redis-check-rdb)" "$folder/redis-server"
+else
+    rm -rf "$folder"
+    fail "Redis is missing (redis-server): run scripts/test, or apt-get install redis-tools"
+fi
 server=
 # Killed: nothing that it holds is wanted, and a test of a crash gets one.
 stop_and_delete() {
@@ -36,7 +44,7 @@ while :; do
     # Below the range from which the kernel hands out ports; another try when somebody has this one.
     port=${1:-$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))}
     # Nothing is kept: what is in it may be lost at any moment anyway.
-    redis-server --port "$port" --bind 127.0.0.1 --requirepass "$password" --save '' --appendonly no \
+    ./redis-server --port "$port" --bind 127.0.0.1 --requirepass "$password" --save '' --appendonly no \
         --dir "$folder" --daemonize no --loglevel warning >server.log 2>&1 &
     server=$!
     asked=0

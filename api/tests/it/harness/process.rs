@@ -57,7 +57,12 @@ impl Installation {
 
     /// Starts `cryptopay serve`, and waits until it can do its work.
     pub(crate) async fn start(&self) -> Process {
-        let mut process = self.launch(["serve"]);
+        self.start_as("all").await
+    }
+
+    /// The same in one role.
+    pub(crate) async fn start_as(&self, role: &str) -> Process {
+        let mut process = self.launch(["serve", "--role", role]);
         let client = process.banner().await;
         eventually("ready", async || (client.get("/readyz").await.status == 200).then_some(())).await;
         process

@@ -15,5 +15,9 @@ pub(crate) async fn forward<K: JobKey>(redis: Redis, job: &'static str, queue: K
         let keys = queue.take_away(BATCH).await;
         let outcome = timeout(NUDGE_WITHIN, redis.nudge(job, &keys)).await;
         tracing::debug!(job, keys = keys.len(), ?outcome, "nudged");
+        if matches!(outcome, Ok(Ok(1..))) {
+            // Sooner than over the bus, which tells the other processes.
+            redis.wake(job);
+        }
     }
 }

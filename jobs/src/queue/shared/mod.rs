@@ -6,13 +6,15 @@
 //! database, so that what is committed later queues it anew. Nothing of a job stays behind: no result, no attempt, no lock.
 //!
 //! Of apalis-redis this uses the worker alone, in the one way that its version leaves open. It fetches one job at a time
-//! and by its own clock ([`Tick`]); it does not record results, because a record of a job that Redis has lost would end the
+//! when it is told that one waits, or by its own clock; it does not record results, because a record of a job that Redis has lost would end the
 //! worker; and it never takes jobs over from workers that it believes dead, because it compares clocks of different hosts.
 //! A job that died with its worker is found by the sweep. Keys and fields are those of `apalis_redis::Config`.
 
 mod forward;
 mod link;
 mod prefixed;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod work;
 
@@ -22,7 +24,6 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use apalis_redis::Config;
-use futures_util::task::AtomicWaker;
 use redis::{Client, IntoConnectionInfo, RedisError, Script};
 use tokio::time::timeout;
 
@@ -33,6 +34,7 @@ use prefixed::Prefixed;
 
 pub(crate) use forward::forward;
 pub(crate) use tidy::tidy;
+use work::Told;
 pub(super) use work::work;
 
 /// Jobs of one kind that may be queued: a good second's work, and a fifth of what makes a fetch fail.
@@ -58,8 +60,8 @@ struct Inner {
     link: Link,
     prefixed: Prefixed,
     prefix: String,
-    /// The worker of each kind of job, while it waits.
-    waiting: Mutex<BTreeMap<String, Arc<AtomicWaker>>>,
+    /// Where the worker of each kind of job hears that one waits.
+    told: Mutex<BTreeMap<String, Arc<Told>>>,
 }
 
 impl Redis {
@@ -71,7 +73,7 @@ impl Redis {
         let client = url.into_connection_info().and_then(Client::open).map_err(|_| RedisUrlError)?;
         let link = Link::new(client);
         let prefixed = Prefixed::new(link.clone(), prefix);
-        Ok(Self(Arc::new(Inner { link, prefixed, prefix: prefix.to_owned(), waiting: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { link, prefixed, prefix: prefix.to_owned(), told: Mutex::default() })))
     }
 
     /// Whether it can be used: connected to within a second, and written to.
@@ -112,16 +114,16 @@ impl Redis {
 
     /// Makes the worker of this kind of job look at once.
     pub(crate) fn wake(&self, job: &str) {
-        let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(job).cloned();
-        if let Some(waiting) = waiting {
-            waiting.wake();
+        let told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner).get(job).cloned();
+        if let Some(told) = told {
+            told.tell();
         }
     }
 
-    /// Where the worker of a kind of job says that it waits.
-    fn waiting(&self, job: &str) -> Arc<AtomicWaker> {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entry(job.to_owned()).or_default().clone()
+    /// Where the worker of a kind of job hears that one waits.
+    fn told(&self, job: &str) -> Arc<Told> {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.entry(job.to_owned()).or_default().clone()
     }
 
     fn nudge_prefix(&self, job: &str) -> String {

@@ -31,7 +31,7 @@ pub(crate) async fn tidy(redis: Redis, jobs: &'static [&'static str]) {
     }
 }
 
-async fn tidy_queue(redis: &Redis, job: &str) -> RedisResult<()> {
+pub(super) async fn tidy_queue(redis: &Redis, job: &str) -> RedisResult<()> {
     let config = redis.config(job);
     let workers: Vec<String> = redis.link().zrange(config.workers_set(), 0, WORKERS).await?;
     for worker in workers {

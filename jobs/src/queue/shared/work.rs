@@ -1,14 +1,17 @@
 //! The apalis worker over a queue in Redis.
 
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use apalis::prelude::{BackendExt, PollSnapshot, PollStrategy, TaskId, WorkerBuilder, WorkerBuilderExt, WorkerError};
+use apalis_core::backend::finalize::DurableError;
 use apalis_redis::{Config, RedisStorage};
 use futures_util::task::AtomicWaker;
 use redis::{AsyncCommands, RedisError, Script};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::JobKey;
@@ -16,8 +19,11 @@ use super::super::worker::{Job, JobRun};
 use super::link::is_invalid_data;
 use super::{Redis, RedisProblem, state_prefix};
 
-/// How often a worker looks for a job.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a worker looks for a job that it was not told of.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How soon it looks again after it was told of one, and how often.
+const LOOK_SOON: Duration = Duration::from_millis(10);
+const LOOKS_SOON: u8 = 3;
 /// How often a worker that waits for Redis looks whether it is there.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// How often a worker says that it lives, and for how long that counts.
@@ -94,7 +100,7 @@ async fn run<K: JobKey, R: JobRun<K>>(
     };
     let storage = RedisStorage::<String, _>::new(redis.0.prefixed.clone()).with_config(config);
     WorkerBuilder::new(name)
-        .backend(storage.poll_with_strategy(Tick::new(redis.waiting(job.name))))
+        .backend(storage.poll_with_strategy(Tick::new(redis.told(job.name))))
         .concurrency(job.concurrency)
         .build(handler)
         .run_until(async move {
@@ -141,7 +147,7 @@ impl Begin {
 /// Waits until Redis can be used.
 async fn reachable(redis: &Redis) {
     while redis.check().await.is_err() {
-        tokio::time::sleep(RETRY_EVERY).await;
+        sleep(RETRY_EVERY).await;
     }
 }
 
@@ -176,10 +182,11 @@ pub(super) async fn leave(redis: &Redis, job: &str, worker: &str, fetched: &str)
 
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("leave.lua")));
 
+/// What Redis, or the answer that it gave, ended the worker with.
 fn redis_error(error: &WorkerError) -> Option<&RedisError> {
     let WorkerError::BackendError(error) = error else { return None };
-    match error.downcast_ref::<apalis_redis::Error>() {
-        Some(apalis_redis::Error::Database(error)) => Some(error),
+    match error.downcast_ref::<DurableError<apalis_redis::Error, serde_json::Error>>() {
+        Some(DurableError::PollNextError(apalis_redis::Error::Database(error))) => Some(error),
         _ => None,
     }
 }
@@ -195,27 +202,53 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Makes a worker look when it is told that a job waits, and at fixed intervals all the same. It never loses a wake-up: the
-/// interval is polled until it is pending, which is when its waker is known.
+/// Makes a worker look when it is told that a job waits, some times more right after that, since what it was told may have
+/// come while it looked, and at long intervals all the same. It never loses a wake-up: the timer is polled until it is
+/// pending, which is when its waker is known.
 struct Tick {
-    ticks: Interval,
-    told: Arc<AtomicWaker>,
+    next: Pin<Box<Sleep>>,
+    told: Arc<Told>,
+    /// Looks that come soon.
+    soon: u8,
+}
+
+/// Where a worker hears that a job waits.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    waiting: AtomicWaker,
+    is_told: AtomicBool,
+}
+
+impl Told {
+    pub(super) fn tell(&self) {
+        self.is_told.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
 }
 
 impl Tick {
-    fn new(told: Arc<AtomicWaker>) -> Self {
-        let mut ticks = interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, told }
+    fn new(told: Arc<Told>) -> Self {
+        Self { next: Box::pin(sleep(Duration::ZERO)), told, soon: 0 }
+    }
+
+    fn set(&mut self, pause: Duration) {
+        self.next.as_mut().reset(Instant::now() + pause);
     }
 }
 
 impl PollStrategy for Tick {
     fn poll_drive(&mut self, cx: &mut Context<'_>, _snapshot: &PollSnapshot) -> Poll<Option<()>> {
-        self.told.register(cx.waker());
-        let mut fired = false;
-        while self.ticks.poll_tick(cx).is_ready() {
+        self.told.waiting.register(cx.waker());
+        let mut fired = self.told.is_told.swap(false, Ordering::Acquire);
+        if fired {
+            self.soon = LOOKS_SOON;
+            self.set(LOOK_SOON);
+        }
+        while self.next.as_mut().poll(cx).is_ready() {
             fired = true;
+            let pause = if self.soon > 0 { LOOK_SOON } else { LOOK_EVERY };
+            self.soon = self.soon.saturating_sub(1);
+            self.set(pause);
         }
         if fired { Poll::Ready(Some(())) } else { Poll::Pending }
     }
