@@ -43,7 +43,7 @@ fn banner(gateway: &Gateway, mode: Mode, role: Role) -> String {
     if role == Role::Worker {
         let (version, mode, address) = (env!("CARGO_PKG_VERSION"), mode.as_str(), gateway.address);
         return format!(
-            "CryptoPay {version} works for others and serves on http://{address} /healthz and /readyz only ({mode} mode)"
+            "CryptoPay {version} works for others and serves on http://{address} /healthz, /readyz and /metrics only ({mode} mode)"
         );
     }
     let base = &gateway.app.public_url;

@@ -60,7 +60,10 @@ pub(super) fn describe() {
 
 /// Answers for `/metrics`, each kept for a second. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct State(Arc<Mutex<Option<(Instant, Arc<str>)>>>);
+pub(crate) struct State(Arc<Mutex<Option<Answer>>>);
+
+/// What was told last, and when.
+type Answer = (Instant, Arc<str>);
 
 impl State {
     /// Nothing read yet.
