@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::{sandbox_block, timer_lease};
 use cryptopay_jobs::Workers;
-use cryptopay_test_support::{Parts, on_both_sets_of_parts};
+use cryptopay_test_support::{Answer, Parts, on_both_sets_of_parts};
 use sea_orm::EntityTrait;
 use tokio_util::sync::CancellationToken;
 
@@ -126,4 +127,18 @@ on_both_sets_of_parts!(two_processes_share_the_work_and_double_none, async |part
     assert_eq!(ids.len(), sent, "no delivery was sent twice");
     assert_eq!(world.transfers().await.len(), ORDERS);
     world.audit().await;
+});
+
+on_both_sets_of_parts!(what_is_being_sent_when_the_workers_stop_is_sent_to_its_end, async |parts: Parts| {
+    let (world, shop) = World::with_shop(parts, "order.created").await;
+    world.receiver.answer_next([Answer::status(200).after(Duration::from_secs(2))]);
+    let stop = CancellationToken::new();
+    let workers = tokio::spawn(Workers::run(world.context.clone(), stop.clone()));
+    let (_, nudges) = world.order_with_nudges(&shop.merchant, Ask::default()).await;
+    world.context.queue.nudge(nudges);
+    world.receiver.wait_for(1, PATIENCE).await;
+    stop.cancel();
+    workers.await.unwrap();
+    assert_eq!(world.delivery(shop.endpoint.id).await.state, DeliveryState::Delivered);
+    assert_eq!(world.receiver.journal().len(), 1);
 });
