@@ -75,17 +75,37 @@ pub fn is_simulated(app: &App, chain: &Chain) -> bool {
     matches!(app.config.chains.source(&chain.slug), Some(ChainSource::Simulated))
 }
 
-fn state<'a>(app: &App, chain: &'a Chain, cursor: Option<chain_cursor::Model>) -> ChainState<'a> {
-    ChainState { chain, simulated: is_simulated(app, chain), cursor }
+/// What contracts have said about their decimals, by chain and contract.
+type Said = BTreeMap<(String, String), i64>;
+
+fn state<'a>(app: &App, chain: &'a Chain, cursor: Option<chain_cursor::Model>, said: &Said) -> ChainState<'a> {
+    ChainState { chain, simulated: is_simulated(app, chain), cursor, disabled: disabled(chain, said) }
+}
+
+fn disabled(chain: &Chain, said: &Said) -> Option<String> {
+    let problems: Vec<String> = chain
+        .tokens
+        .iter()
+        .filter_map(|token| {
+            let Asset::Token(contract) = token.asset else { return None };
+            let said = *said.get(&(chain.slug.clone(), contract.to_key()))?;
+            let differs = said != i64::from(token.decimals);
+            differs.then(|| Refusal::token_disabled(chain, token, said).to_string())
+        })
+        .collect();
+    (!problems.is_empty()).then(|| problems.join(" "))
 }
 
 #[cfg(test)]
 mod tests {
     use cryptopay_test_support::{TestDatabase, on_both_databases};
+    use serde_json::json;
 
     use super::*;
     use crate::error::ErrorCode;
     use crate::operations::shop::{FIRST, Shop, body};
+    use crate::rest::types::CreatePaymentOrder;
+    use crate::testing::fields;
 
     on_both_databases!(every_chain_says_how_far_it_is_verified, async |db: TestDatabase| {
         let mut shop = Shop::new(&db).await;
@@ -109,6 +129,7 @@ mod tests {
         async |db: TestDatabase| {
             let mut shop = Shop::new(&db).await;
             shop.mine("base", 1).await;
+            let (principal, _) = shop.merchant("alice").await;
             let usdc = shop.app.chain("base").unwrap().token("USDC").unwrap().clone();
             let Asset::Token(contract) = usdc.asset else { panic!("USDC is a token") };
             let now = cryptopay_entity::clock::database_now(shop.app.database()).await.unwrap();
@@ -116,13 +137,16 @@ mod tests {
                 token_check::Entity::note(shop.app.database(), "base", contract, said, now).await.unwrap();
                 let base = get(&shop.app, "base").await.unwrap();
                 assert_eq!(base.problem().is_some_and(|problem| problem.contains("says 18 decimals")), refused);
-                let place = cryptopay_entity::merchant_wallet::Entity::paying_place(
-                    shop.app.database(),
-                    cryptopay_domain::ids::MerchantId(1),
-                    "base",
-                    Some(contract),
-                );
-                assert_eq!(place.await.unwrap().contract_decimals, Some(i64::from(said)));
+                let order = json!({ "amount": "1.00", "currency": "USDC", "blockchain": "base", "nonce": said });
+                let fields = fields::<CreatePaymentOrder>(order);
+                let created = crate::operations::payment_orders::create(&shop.app, &principal, fields).await;
+                match created {
+                    Ok(_) => assert!(!refused),
+                    Err(error) => {
+                        assert!(refused && error.message.contains("registry"), "{error:?}");
+                        assert_eq!(error.code, ErrorCode::ServiceUnavailable);
+                    }
+                }
             }
         }
     );
