@@ -216,7 +216,7 @@ fn tag_call(tag: FinalityTag) -> Call {
 #[async_trait]
 impl ChainClient for EvmClient {
     async fn chain_id(&self) -> Result<u64, ChainError> {
-        self.note_id(&*self.rpc.one(CHAIN_ID, json!([])).await?)
+        self.note_id(&self.rpc.one(CHAIN_ID, json!([])).await?)
     }
 
     async fn head(&self) -> Result<Header, ChainError> {
@@ -230,8 +230,8 @@ impl ChainClient for EvmClient {
         calls.extend(tag.map(tag_call));
         let mut answers = self.rpc.each(&calls).await?.into_iter();
         let missing = || malformed(BY_NUMBER, "it is missing from the batch");
-        let chain_id = self.note_id(&*answers.next().ok_or_else(missing)??)?;
-        let head = blocks::read(BY_NUMBER, &*answers.next().ok_or_else(missing)??, self.header_hashes())?;
+        let chain_id = self.note_id(&answers.next().ok_or_else(missing)??)?;
+        let head = blocks::read(BY_NUMBER, &answers.next().ok_or_else(missing)??, self.header_hashes())?;
         let head = head.ok_or_else(|| malformed(BY_NUMBER, "the node has no newest block"))?.header;
         // Depth decides where there is no tag.
         let tagged = answers.next().and_then(Result::ok);

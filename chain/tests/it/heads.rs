@@ -32,11 +32,10 @@ async fn every_message_wakes_whatever_it_says_and_the_end_is_told() {
     let messages = ["{\"id\":1,\"result\":\"0x1\"}", "{\"params\":{}}", "nonsense"].map(Message::text).to_vec();
     let heads = socket(messages).await;
     let woken = AtomicUsize::new(0);
-    let ended = heads
-        .listen(|| {
-            let _ = woken.fetch_add(1, Ordering::Relaxed);
-        })
-        .await;
+    let wake = || {
+        woken.fetch_add(1, Ordering::Relaxed);
+    };
+    let ended = heads.listen(wake).await;
     assert!(ended.worked, "{ended:?}");
     assert_eq!(woken.into_inner(), 3);
 }

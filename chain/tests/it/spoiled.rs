@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 use crate::node::{Node, SHOP, Tx, other_hash};
 use crate::server::serve;
 
+/// What becomes of a body, and of a log in it.
+type Spoil = fn(Value) -> Vec<u8>;
+type Change = fn(&mut Value);
+
 /// Block 2 pays SHOP in tokens, block 3 in coins.
 fn paid() -> Node {
     Node::with(&[vec![Tx::token(SHOP, 25)], vec![Tx::native(SHOP, 4)]])
@@ -23,7 +27,7 @@ async fn ask(spoil: impl FnMut(&[String], Value) -> Vec<u8> + Send + 'static) ->
 }
 
 /// The same where one method's results are changed.
-async fn changed(method: &'static str, change: fn(&mut Value)) -> Result<Search, ChainError> {
+async fn changed(method: &'static str, change: Change) -> Result<Search, ChainError> {
     ask(move |methods, mut body| {
         match &mut body {
             Value::Array(answers) => {
@@ -52,7 +56,7 @@ async fn the_unspoiled_answers_hold_both_payments_and_prove_the_rest() {
 
 #[tokio::test]
 async fn what_is_no_json_is_refused_with_what_was_asked() {
-    let spoils: [(&str, fn(Value) -> Vec<u8>); 5] = [
+    let spoils: [(&str, Spoil); 5] = [
         ("truncated", |body| body.to_string().into_bytes().into_iter().take(40).collect()),
         ("not UTF-8", |body| {
             let mut bytes = body.to_string().into_bytes();
@@ -114,7 +118,7 @@ async fn no_chain_has_the_id_0() {
 
 #[tokio::test]
 async fn logs_that_cannot_be_are_refused() {
-    let changes: [(&str, fn(&mut Value)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("missing topics", |log| log["topics"] = json!([])),
         ("no topics at all", |log| *log = json!({ "address": SHOP })),
         ("removed", |log| log["removed"] = json!(true)),

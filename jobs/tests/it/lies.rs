@@ -115,3 +115,42 @@ on_both_databases!(a_range_that_is_too_large_is_halved_until_it_fits, async |db:
     assert_eq!(world.transfers().await.len(), 1);
     world.audit().await;
 });
+
+on_both_databases!(a_chain_that_stands_still_says_so_and_recovers, async |db: TestDatabase| {
+    let (world, _) = World::with_shop(db, "*").await;
+    let height = world.height().await;
+    world.client.lag_behind(height);
+    for _ in 0..2 {
+        world.advance(201 * 24 * 3600).await;
+    }
+    for _ in 0..2 {
+        world.drain().await;
+        let cursor = world.cursor().await;
+        assert_eq!(cursor.health, "stalled");
+        assert!(cursor.problem.unwrap().contains(&format!("block {height} is the newest")));
+    }
+    world.client.behave();
+    world.mine(1).await;
+    world.drain().await;
+    let cursor = world.cursor().await;
+    assert_eq!((cursor.health.as_str(), cursor.problem), ("ok", None));
+});
+
+on_both_databases!(a_chain_with_much_to_read_says_so_until_it_is_read, async |db: TestDatabase| {
+    let (world, _) = World::with_shop(db, "*").await;
+    world.mine(1_500).await;
+    // Some ranges are read at once; those after them cannot be.
+    let (client, town) = (world.client.clone(), (*world).clone());
+    world.client.after_next(Call::Transfers, async move {
+        let _ = town.height().await;
+        client.fail(Call::Blocks, || ChainError::RateLimited { retry_after: None });
+    });
+    world.drain().await;
+    assert_eq!(world.cursor().await.health, "unreachable");
+    assert!(world.cursor_height().await < world.height().await);
+    world.client.behave();
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, world.height().await);
+    assert_eq!(world.cursor().await.health, "ok");
+    world.audit().await;
+});
