@@ -45,7 +45,7 @@ impl Fault {
         Self::of(Kind::Delay(delay))
     }
 
-    /// No answer comes, and the connection stays open.
+    /// No answer comes, and the connection stays open for as long as the proxy has this fault.
     #[must_use]
     pub fn hang() -> Self {
         Self::of(Kind::Hang)

@@ -57,6 +57,8 @@ struct Shared {
     upstream: Mutex<Url>,
     /// Each with the number of requests that it was about so far.
     faults: Mutex<Vec<(Fault, u64)>>,
+    /// How often they were changed, which ends what hangs.
+    changes: watch::Sender<u64>,
     counts: watch::Sender<Counts>,
     http: reqwest::Client,
 }
@@ -76,6 +78,7 @@ impl FaultProxy {
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream.parse().expect("the upstream should be a URL")),
             faults: Mutex::default(),
+            changes: watch::Sender::default(),
             counts: watch::Sender::default(),
             http,
         });
@@ -113,12 +116,14 @@ impl FaultProxy {
         *lock(&self.shared.upstream) = upstream.parse().expect("the upstream should be a URL");
     }
 
-    /// From now on has these faults, and no others. The first one that strikes a request has it.
+    /// From now on has these faults, and no others. The first one that strikes a request has it. Connections that hang
+    /// are cut.
     pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         *lock(&self.shared.faults) = faults.into_iter().map(|fault| (fault, 0)).collect();
+        self.shared.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
-    /// From now on has no fault. Answers under way stay as they are.
+    /// From now on has no fault. Connections that hang are cut.
     pub fn heal(&self) {
         self.inject([]);
     }
@@ -175,7 +180,7 @@ impl Shared {
         match fault.as_ref().map(|fault| &fault.kind) {
             None => {}
             Some(Kind::Delay(delay)) => sleep(*delay).await,
-            Some(Kind::Hang) => return hang(connection).await,
+            Some(Kind::Hang) => return hang(connection, self.changes.subscribe()).await,
             Some(Kind::Cut) => return Err(io::ErrorKind::ConnectionAborted.into()),
             Some(Kind::Status { code, retry_after }) => {
                 let retry_after = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
@@ -284,10 +289,16 @@ impl Shared {
     }
 }
 
-/// Waits until the client has had enough.
-async fn hang(connection: &mut Connection) -> io::Result<()> {
-    let mut ignored = [0; 1024];
-    while connection.read(&mut ignored).await? > 0 {}
+/// Waits until the client has had enough, or the fault is over.
+async fn hang(connection: &mut Connection, mut changes: watch::Receiver<u64>) -> io::Result<()> {
+    let silence = async {
+        let mut ignored = [0; 1024];
+        while connection.read(&mut ignored).await.is_ok_and(|length| length > 0) {}
+    };
+    tokio::select! {
+        () = silence => {}
+        _ = changes.changed() => {}
+    }
     Err(io::ErrorKind::ConnectionAborted.into())
 }
 
