@@ -139,7 +139,9 @@ mod tests {
                 assert_eq!(base.problem().is_some_and(|problem| problem.contains("says 18 decimals")), refused);
                 let order = json!({ "amount": "1.00", "currency": "USDC", "blockchain": "base", "nonce": said });
                 let fields = fields::<CreatePaymentOrder>(order);
-                let created = crate::operations::payment_orders::create(&shop.app, &principal, fields, crate::testing::once()).await;
+                let created =
+                    crate::operations::payment_orders::create(&shop.app, &principal, fields, crate::testing::once())
+                        .await;
                 match created {
                     Ok(_) => assert!(!refused),
                     Err(error) => {
