@@ -137,7 +137,7 @@ mod tests {
                 token_check::Entity::note(shop.app.database(), "base", contract, said, now).await.unwrap();
                 let base = get(&shop.app, "base").await.unwrap();
                 assert_eq!(base.problem().is_some_and(|problem| problem.contains("says 18 decimals")), refused);
-                let order = json!({ "amount": "1.00", "currency": "USDC", "blockchain": "base", "nonce": said });
+                let order = json!({ "amount": "1.00", "currency": "USDC", "blockchain": "base", "nonce": said, "order_info": "{}" });
                 let fields = fields::<CreatePaymentOrder>(order);
                 let created =
                     crate::operations::payment_orders::create(&shop.app, &principal, fields, crate::testing::once())

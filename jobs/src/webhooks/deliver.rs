@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use url::Url;
 
 use super::outcome::{Fate, Verdict, judge, note};
@@ -25,6 +25,8 @@ const IN_FLIGHT: u64 = 8;
 pub(super) const CLAIM: Duration = Duration::from_secs(30);
 /// Results are recorded at least this often, not when the slowest request is done.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
+/// Pause before results are recorded again that the database did not take.
+const RECORD_AGAIN: Duration = Duration::from_millis(250);
 /// What an open breaker lets through.
 const PROBE: u64 = 1;
 
@@ -53,17 +55,22 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
     let mut flush = interval(FLUSH_EVERY);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut drained = false;
+    // Why nothing more is claimed: the endpoint is gone, or the database. What is on its way is recorded all the same.
+    let mut ended: Option<Result<(), DbErr>> = None;
     loop {
         let room = IN_FLIGHT.saturating_sub(u64::try_from(running.len()).unwrap_or(IN_FLIGHT));
-        if !drained && room > 0 {
-            let Some(Claimed { endpoint, deliveries, clocks }) = claim(context, queue, room).await? else {
-                return Ok(None);
-            };
-            drained = u64::try_from(deliveries.len()).unwrap_or(0) < room;
-            let secrets = context.secrets.open(&endpoint, clocks.database);
-            for delivery in deliveries {
-                let url = endpoint.url.clone().unwrap_or_else(|| delivery.url.clone());
-                running.push(attempt(context, url, delivery, secrets.clone(), clocks));
+        if ended.is_none() && !drained && room > 0 {
+            match claim(context, queue, room).await {
+                Ok(Some(Claimed { endpoint, deliveries, clocks })) => {
+                    drained = u64::try_from(deliveries.len()).unwrap_or(0) < room;
+                    let secrets = context.secrets.open(&endpoint, clocks.database);
+                    for delivery in deliveries {
+                        let url = endpoint.url.clone().unwrap_or_else(|| delivery.url.clone());
+                        running.push(attempt(context, url, delivery, secrets.clone(), clocks));
+                    }
+                }
+                Ok(None) => ended = Some(Ok(())),
+                Err(error) => ended = Some(Err(error)),
             }
         }
         if running.is_empty() {
@@ -90,7 +97,10 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
             }
         }
     }
-    next_delay(context, queue).await
+    match ended {
+        None => next_delay(context, queue).await,
+        Some(ended) => ended.map(|()| None),
+    }
 }
 
 /// Sends a delivery that is claimed already, and records what came of it.
@@ -172,8 +182,23 @@ async fn attempt(
     Finished { delivery, started_at: clocks.business, verdict }
 }
 
-/// Records attempts, the endpoint's breaker and what follows from both, in one transaction.
+/// Records attempts. A database that is away is waited for as long as the claims last: what was sent and is not recorded
+/// would be sent again, and only when the claims have run out.
 async fn record(context: &Context, queue: Queue<'_>, finished: Vec<Finished>) -> Result<(), DbErr> {
+    let begun = Instant::now();
+    loop {
+        match record_once(context, queue, &finished).await {
+            Err(error) if begun.elapsed() < CLAIM => {
+                tracing::warn!(endpoint = queue.endpoint.0, %error, "what was sent is recorded as soon as the database allows");
+                sleep(RECORD_AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Records attempts, the endpoint's breaker and what follows from both, in one transaction.
+async fn record_once(context: &Context, queue: Queue<'_>, finished: &[Finished]) -> Result<(), DbErr> {
     transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
         let mut breaker = webhook_breaker::Entity::of(txn, queue.endpoint, queue.origin).await?;
@@ -181,7 +206,7 @@ async fn record(context: &Context, queue: Queue<'_>, finished: Vec<Finished>) ->
         let mut succeeded = false;
         let mut failed = false;
         let mut attempts = Vec::with_capacity(finished.len());
-        for done in &finished {
+        for done in finished {
             if !settle(txn, done, now).await? {
                 // The claim was lost: somebody else has sent it again and records that.
                 continue;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::slice::from_ref;
+use std::time::Duration;
 
 use cryptopay_domain::event::EventType::{PaymentConfirmed, PaymentPending};
 use cryptopay_domain::units::Units;
 use cryptopay_entity::event;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 
+use crate::fake_chain::BLOCK_TIME;
 use crate::world::{Ask, EVERYTHING_URL, World};
 
 on_both_databases!(two_open_orders_of_one_price_get_two_amounts, async |db: TestDatabase| {
@@ -85,14 +87,27 @@ on_both_databases!(money_from_before_the_order_is_not_its_payment, async |db: Te
     world.receive(from_ref(&early)).await;
     let order = world.order(Ask::default()).await;
     assert_eq!(order.pay_units, early.units);
-    // The same block again on another branch: it had been scanned before the order was there.
-    world.chain.fork(1);
-    world.receive(from_ref(&early)).await;
+    // The same height again on another branch, which mines the same and something else anew, but before the order.
     let other = world.transfer(Units::new(100_000_000));
     world.chain.fork(1);
-    world.receive(&[early, other.clone()]).await;
+    world.mine_at(order.created_at.minus(Duration::from_secs(1)), &[early, other.clone()]);
+    world.settle().await;
     assert_eq!(world.said(order.id).await, "pending 0");
     let inbox = world.inbox(world.merchant).await;
     assert_eq!(inbox[1], (other.tx_hash, vec![order.order_id.to_string()]));
     world.audit().await;
 });
+
+on_both_databases!(
+    a_payment_that_a_reorganisation_mines_below_the_height_of_its_order_is_its_payment,
+    async |db: TestDatabase| {
+        let mut world = World::new(db).await;
+        let order = world.order(Ask::default()).await;
+        let paid = world.transfer(order.pay_units);
+        world.chain.fork(1);
+        world.mine_at(order.created_at.plus(BLOCK_TIME), from_ref(&paid));
+        world.settle().await;
+        assert_eq!(world.said(order.id).await, "confirming 100000000");
+        world.audit().await;
+    }
+);
