@@ -133,6 +133,22 @@ impl Entity {
         Ok(due)
     }
 
+    /// Keeps claims under `token` until `lease_until`, of those that are still claimed under it.
+    pub async fn renew(
+        connection: &impl ConnectionTrait,
+        ids: impl IntoIterator<Item = DeliveryId>,
+        token: &str,
+        lease_until: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::LeaseUntil, Expr::value(Some(lease_until)))
+            .filter(Column::Id.is_in(ids))
+            .filter(Column::LeaseToken.eq(token))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+
     /// How many deliveries of a queue are being sent right now.
     pub async fn in_flight(
         connection: &impl ConnectionTrait,

@@ -1,7 +1,9 @@
 //! `deliver_webhooks`: one endpoint's due deliveries, claimed together and posted side by side.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cryptopay_domain::ids::DeliveryId;
 use cryptopay_domain::merchant::{DeliveryState, EndpointScope};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::transact;
@@ -21,11 +23,17 @@ use crate::context::Context;
 
 /// Requests in flight to one endpoint.
 const IN_FLIGHT: u64 = 8;
-/// How long a claim lasts: twice the longest attempt.
-pub(super) const CLAIM: Duration = Duration::from_secs(30);
+/// How long a claim lasts that nobody renews: what a process that died had claimed is due again after this time.
+const CLAIM: Duration = Duration::from_secs(5);
+/// How old claims are when they are renewed. Most attempts end before.
+const RENEW_AFTER: Duration = Duration::from_secs(2);
+/// The same for a claim that is not renewed: twice the longest attempt.
+pub(super) const LONG_CLAIM: Duration = Duration::from_secs(30);
 /// Results are recorded at least this often, not when the slowest request is done.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
-/// Pause before results are recorded again that the database did not take.
+/// How long results are kept that the database does not take.
+const RECORD_WITHIN: Duration = Duration::from_secs(30);
+/// Pause before it is asked again.
 const RECORD_AGAIN: Duration = Duration::from_millis(250);
 /// What an open breaker lets through.
 const PROBE: u64 = 1;
@@ -50,6 +58,8 @@ pub(crate) async fn run(context: &Context, key: &DeliveryKey) {
 
 async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration>, DbErr> {
     let queue = Queue { endpoint: key.endpoint, origin: &key.origin };
+    let token = format!("{}-{:016x}", context.owner, rand::random::<u64>());
+    let (mut claimed, mut renewed_at) = (BTreeSet::new(), Instant::now());
     let mut running = FuturesUnordered::new();
     let mut finished: Vec<Finished> = Vec::new();
     let mut flush = interval(FLUSH_EVERY);
@@ -60,11 +70,12 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
     loop {
         let room = IN_FLIGHT.saturating_sub(u64::try_from(running.len()).unwrap_or(IN_FLIGHT));
         if ended.is_none() && !drained && room > 0 {
-            match claim(context, queue, room).await {
+            match claim(context, queue, room, &token).await {
                 Ok(Some(Claimed { endpoint, deliveries, clocks })) => {
                     drained = u64::try_from(deliveries.len()).unwrap_or(0) < room;
                     let secrets = context.secrets.open(&endpoint, clocks.database);
                     for delivery in deliveries {
+                        claimed.insert(delivery.id);
                         let url = endpoint.url.clone().unwrap_or_else(|| delivery.url.clone());
                         running.push(attempt(context, url, delivery, secrets.clone(), clocks));
                     }
@@ -78,6 +89,7 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
         }
         tokio::select! {
             Some(done) = running.next() => {
+                claimed.remove(&done.delivery.id);
                 finished.push(done);
                 // A single result is recorded at once: somebody may be waiting for it.
                 if running.is_empty() {
@@ -89,6 +101,10 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
                 if !finished.is_empty() {
                     record(context, queue, std::mem::take(&mut finished)).await?;
                     drained = false;
+                }
+                if renewed_at.elapsed() >= RENEW_AFTER {
+                    renewed_at = Instant::now();
+                    renew(context, claimed.clone(), &token).await;
                 }
                 // What was committed meanwhile does not wait for a slow answer while there is room.
                 if context.queue.deliveries.take_back(key) {
@@ -126,9 +142,20 @@ struct Claimed {
     clocks: Clocks,
 }
 
+/// Keeps the claims of what is on its way. Should it fail, somebody else may send the same again: the results of both count
+/// as one, by the claim's token.
+async fn renew(context: &Context, claimed: BTreeSet<DeliveryId>, token: &str) {
+    let renewed = async {
+        let now = clock::database_now(&context.database).await?;
+        webhook_delivery::Entity::renew(&context.database, claimed, token, now.plus(CLAIM)).await
+    };
+    if let Err(error) = renewed.await {
+        tracing::warn!(%error, "the claims of deliveries on their way could not be renewed");
+    }
+}
+
 /// Claims what is due. `None` when the endpoint is gone.
-async fn claim(context: &Context, queue: Queue<'_>, room: u64) -> Result<Option<Claimed>, DbErr> {
-    let token = format!("{}-{:016x}", context.owner, rand::random::<u64>());
+async fn claim(context: &Context, queue: Queue<'_>, room: u64, token: &str) -> Result<Option<Claimed>, DbErr> {
     transact!(&context.database, |txn| {
         let Some(endpoint) = webhook_endpoint::Entity::find_by_id(queue.endpoint).one(txn).await? else {
             return Ok(None);
@@ -149,7 +176,7 @@ async fn claim(context: &Context, queue: Queue<'_>, room: u64) -> Result<Option<
             return Ok(Some(Claimed { endpoint, deliveries: Vec::new(), clocks }));
         }
         let until = clocks.database.plus(CLAIM);
-        let deliveries = webhook_delivery::Entity::claim(txn, queue, clocks, limit, &token, until).await?;
+        let deliveries = webhook_delivery::Entity::claim(txn, queue, clocks, limit, token, until).await?;
         if breaker.open_until.is_some() && !deliveries.is_empty() {
             // One probe a minute, however many workers look.
             breaker.open_until = Some(clocks.business.plus(Duration::from_secs(60)));
@@ -182,13 +209,12 @@ async fn attempt(
     Finished { delivery, started_at: clocks.business, verdict }
 }
 
-/// Records attempts. A database that is away is waited for as long as the claims last: what was sent and is not recorded
-/// would be sent again, and only when the claims have run out.
+/// Records attempts. A database that is away is waited for: what was sent and is not recorded would be sent again.
 async fn record(context: &Context, queue: Queue<'_>, finished: Vec<Finished>) -> Result<(), DbErr> {
     let begun = Instant::now();
     loop {
         match record_once(context, queue, &finished).await {
-            Err(error) if begun.elapsed() < CLAIM => {
+            Err(error) if begun.elapsed() < RECORD_WITHIN => {
                 tracing::warn!(endpoint = queue.endpoint.0, %error, "what was sent is recorded as soon as the database allows");
                 sleep(RECORD_AGAIN).await;
             }

@@ -47,7 +47,7 @@ pub async fn send_test(
     let token = format!("{}-test-{:016x}", context.owner, rand::random::<u64>());
     let claimed = transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
-        let lease_until = clock::database_now(txn).await?.plus(deliver::CLAIM);
+        let lease_until = clock::database_now(txn).await?.plus(deliver::LONG_CLAIM);
         cryptopay_ledger::test_delivery(txn, &endpoint, &url, &token, lease_until, now).await
     })?;
     context.queue.unpublished.notify_one();
