@@ -1,11 +1,16 @@
 //! Answers kept for safe retries.
 
+use std::time::Duration;
+
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::Set;
 use sea_orm::TryInsertResult;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, OnConflict};
+
+/// How long an answer is kept for its key. Source: the REST contract.
+pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -28,8 +28,6 @@ const PURGE_EVERY: Duration = Duration::from_secs(3600);
 const SAY_EVERY: Duration = Duration::from_secs(30);
 /// Endpoints that one sweep wakes.
 const SWEEP_ENDPOINTS: u64 = 1_000;
-/// How long a stored answer is kept for its idempotency key.
-const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long a refresh token is kept after it has expired, so that its reuse is noticed.
 const EXPIRED_TOKENS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A timer's lease: longer than its period, so that its holder keeps it. Renewed when half of it is over.
@@ -121,6 +119,7 @@ impl Health {
                 }
             }
             Err(error) => {
+                crate::metrics::timer_failed(self.timer);
                 self.failing_since.get_or_insert(now);
                 if self.said_at.is_none_or(|said_at| now.duration_since(said_at) >= SAY_EVERY) {
                     self.said_at = Some(now);
@@ -173,7 +172,7 @@ async fn sweep_chains(context: &Context) -> Result<(), DbErr> {
         };
         let is_overdue = unseen >= IDLE_IS_OVERDUE
             || unseen >= WATCHED_IS_OVERDUE
-                && !receiving_address::Entity::watched(&context.database, chain).await?.is_empty();
+                && receiving_address::Entity::is_any_watched(&context.database, chain).await?;
         if is_overdue {
             context.queue.scan(chain);
         }
@@ -240,7 +239,7 @@ async fn purge(context: &Context, lease: &mut Lease) -> Result<(), LedgerError> 
     }
     let now = clock::database_now(&context.database).await?;
     idempotency_key::Entity::delete_many()
-        .filter(idempotency_key::Column::CreatedAt.lt(now.minus(IDEMPOTENCY_KEPT)))
+        .filter(idempotency_key::Column::CreatedAt.lt(now.minus(idempotency_key::KEPT_FOR)))
         .exec(&context.database)
         .await?;
     refresh_token::Entity::delete_many()

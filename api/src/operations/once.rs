@@ -8,7 +8,6 @@
 mod tests;
 
 use std::fmt;
-use std::time::Duration;
 
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::time::Timestamp;
@@ -28,8 +27,6 @@ use crate::security::secret_box::{Context, Purpose};
 
 /// Longest key, in characters. Source: the REST contract.
 const MAX_KEY_CHARS: usize = 255;
-/// How long an answer is kept. Source: the REST contract.
-pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The status of every answer that is kept: each of these requests creates something.
 const CREATED: u16 = 201;
 
@@ -189,7 +186,7 @@ impl Keyed {
 }
 
 fn oldest(now: Timestamp) -> Timestamp {
-    now.minus(KEPT_FOR)
+    now.minus(idempotency_key::KEPT_FOR)
 }
 
 /// PostgreSQL's word for a lock that was not given within `lock_timeout`: the first request still runs.

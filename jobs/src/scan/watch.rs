@@ -58,7 +58,7 @@ pub(super) async fn skip(
 ) -> Result<bool, ScanError> {
     transact!(&context.database, |txn| {
         // The head was read before this; an address that is claimed now can only be paid in a later block.
-        if !receiving_address::Entity::watched(txn, &access.chain.slug).await?.is_empty() {
+        if receiving_address::Entity::is_any_watched(txn, &access.chain.slug).await? {
             return Ok(false);
         }
         let now = clock::business_now(txn).await?;

@@ -91,7 +91,10 @@ on_both_databases!(after_a_day_a_key_is_free_again, async |db: TestDatabase| {
     first(add(&app, &who, "k-1", body("till")).await.unwrap());
     let now = clock::database_now(app.database()).await.unwrap();
     idempotency_key::Entity::update_many()
-        .set(idempotency_key::ActiveModel { created_at: Set(now.minus(KEPT_FOR)), ..Default::default() })
+        .set(idempotency_key::ActiveModel {
+            created_at: Set(now.minus(idempotency_key::KEPT_FOR)),
+            ..Default::default()
+        })
         .exec(app.database())
         .await
         .unwrap();
@@ -129,9 +132,15 @@ on_both_databases!(whoever_comes_while_the_first_still_runs_waits_and_is_told, a
     }
     let running = cryptopay_entity::txn::begin(app.database()).await.unwrap();
     let now = clock::database_now(&running).await.unwrap();
-    let begun =
-        idempotency_key::Entity::begin(&running, who.merchant_id(), "k-1", "of the first", now, now.minus(KEPT_FOR))
-            .await;
+    let begun = idempotency_key::Entity::begin(
+        &running,
+        who.merchant_id(),
+        "k-1",
+        "of the first",
+        now,
+        now.minus(idempotency_key::KEPT_FOR),
+    )
+    .await;
     assert!(begun.unwrap());
     let told: Result<(), Stop> = transact!(app.database(), |txn| {
         sea_orm::ConnectionTrait::execute_unprepared(txn, "SET LOCAL lock_timeout = '50ms'").await?;
