@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cryptopay_chain::ChainError;
 use cryptopay_entity::event_counter;
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, Shortcut, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
@@ -176,6 +177,7 @@ pub fn build(
         chains,
         queue: redis.map_or_else(Queue::embedded, Queue::shared),
         events: Events::embedded(),
+        claims: Claims::default(),
         webhooks: WebhookClient::with_shortcut(policy, inbox(config.mode, &public_url, address))?,
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         // Also of processes with the same number, each in a container of its own.
