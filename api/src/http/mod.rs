@@ -50,7 +50,12 @@ pub(crate) fn routes(
             surround(routes, errors::Methods::of_document(), app, readiness, recorder, shutdown)
         }
         Role::Worker => {
-            let routes = operator_routes().nest_no_strip("/", poem::endpoint::make(no_api));
+            let mut routes = operator_routes();
+            if app.is_sandbox() {
+                // For what it delivers itself, see `gateway::inbox`.
+                routes = rest::sandbox::inbox_route(routes);
+            }
+            let routes = routes.nest_no_strip("/", poem::endpoint::make(no_api));
             surround(routes, errors::Methods::none(), app, readiness, recorder, shutdown)
         }
     }

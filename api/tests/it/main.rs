@@ -12,6 +12,7 @@ mod harness;
 
 mod bad_input;
 mod contracts;
+mod crowd;
 mod demo;
 mod deployment;
 mod doctor;

@@ -1,9 +1,10 @@
-//! What this process has claimed and not yet recorded, and whose turn it is to claim.
+//! What this process has claimed and not yet recorded, and whose turn it is to use the database.
 //!
 //! A claim is short, so that what a process that died had claimed is due again soon; what a living one has claimed stays
 //! its own for as long as it takes to send **and to record** it, because one task renews everything that is held, in few
 //! statements however many endpoints hang. Few jobs claim at a time: the others' results find a connection to the database,
-//! so that a thousand endpoints that are due at once are not sent faster than can be recorded.
+//! so that a thousand endpoints that are due at once are not sent faster than can be recorded. And few record at a time: a
+//! thousand receivers that hang or fail together leave requests and scans most of the process's connections.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,19 +22,21 @@ use crate::context::Context;
 pub(super) const CLAIM: Duration = Duration::from_secs(5);
 /// How often claims are renewed. Most attempts are recorded before.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
-/// Jobs that claim at once: a few of the database's connections.
-const CLAIMING: usize = 6;
+/// Jobs that claim at once, and that record or look what is due next: a few of the database's 24 connections.
+const CLAIMING: usize = 3;
+const RECORDING: usize = 3;
 
 /// The claims of a process.
 #[derive(Debug)]
 pub struct Claims {
     held: Mutex<BTreeSet<DeliveryId>>,
     turns: Semaphore,
+    recording: Semaphore,
 }
 
 impl Default for Claims {
     fn default() -> Self {
-        Self { held: Mutex::default(), turns: Semaphore::new(CLAIMING) }
+        Self { held: Mutex::default(), turns: Semaphore::new(CLAIMING), recording: Semaphore::new(RECORDING) }
     }
 }
 
@@ -42,6 +45,11 @@ impl Claims {
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed; without a turn a claim is no less right.
         self.turns.acquire().await.ok()
+    }
+
+    /// Waits until it is one's turn to record, or to look.
+    pub(super) async fn turn_to_record(&self) -> Option<SemaphorePermit<'_>> {
+        self.recording.acquire().await.ok()
     }
 
     /// Claims of one job, which are given up with it.

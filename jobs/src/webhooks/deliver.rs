@@ -216,6 +216,7 @@ async fn record(
 
 /// Records attempts, the endpoint's breaker and what follows from both, in one transaction.
 async fn record_once(context: &Context, queue: Queue<'_>, finished: &[Finished]) -> Result<(), DbErr> {
+    let _turn = context.claims.turn_to_record().await;
     transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
         let mut breaker = webhook_breaker::Entity::of(txn, queue.endpoint, queue.origin).await?;
@@ -341,6 +342,7 @@ async fn switch_off(txn: &DatabaseTransaction, queue: Queue<'_>, reason: &str, n
 
 /// How long until the next delivery of this queue is due, or its breaker lets one through.
 async fn next_delay(context: &Context, queue: Queue<'_>) -> Result<Option<Duration>, DbErr> {
+    let _turn = context.claims.turn_to_record().await;
     let Some(due) = webhook_delivery::Entity::next_due(&context.database, queue).await? else { return Ok(None) };
     let breaker = webhook_breaker::Entity::of(&context.database, queue.endpoint, queue.origin).await?;
     let now = clock::business_now(&context.database).await?;

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cryptopay_domain::webhook::signature;
-use cryptopay_test_support::{ReceivedRequest, WebhookReceiver};
+use cryptopay_test_support::WebhookReceiver;
 use serde_json::{Value, json};
 
 use super::{Client, eventually};
@@ -129,18 +128,4 @@ impl Shop {
 #[track_caller]
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
-}
-
-/// The webhooks of one event about one order.
-pub(crate) fn told<'a>(journal: &'a [ReceivedRequest], event: &str, order: &Value) -> Vec<&'a ReceivedRequest> {
-    let about = |request: &&ReceivedRequest| {
-        let body = request.json();
-        body["event"] == event && body["data"]["order_id"] == order["order_id"]
-    };
-    journal.iter().filter(about).collect()
-}
-
-/// Whether a webhook is signed with this secret as the contract says.
-pub(crate) fn is_signed(request: &ReceivedRequest, secret: &str) -> bool {
-    request.header("X-Webhook-Signature") == Some(signature(secret, &request.body).as_str())
 }
