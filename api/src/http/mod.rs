@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::caller;
 use crate::config::Role;
 use crate::error::{ApiError, ErrorCode};
 use crate::metrics::{HttpMeter, State};
@@ -135,6 +136,10 @@ fn surround(
                 request.set_method(Method::GET);
             }
             endpoint.call(request).await
+        })
+        .around(|endpoint, request| async move {
+            let address = caller::address_of(&request);
+            caller::on_behalf_of(address, endpoint.call(request)).await
         })
         .around(move |endpoint, request| {
             let meter = meter.clone();

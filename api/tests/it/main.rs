@@ -23,6 +23,7 @@ mod latency;
 mod metrics;
 mod roles;
 mod scenarios;
+mod secrets;
 mod starts;
 mod statements;
 mod world;
