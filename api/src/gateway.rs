@@ -20,6 +20,7 @@ use crate::app::{App, EndpointSecrets, Parts};
 use crate::config::{Config, ConfigError, Mode, Role};
 use crate::database::{self, SchemaError};
 use crate::http;
+use crate::limits::{Limiter, LimitsUrlError};
 use crate::live::Live;
 use crate::metrics;
 use crate::nodes;
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The queue's URL.
     #[error("REDIS_URL: {0}; set it to something like redis://:password@host:6379/0, or unset it")]
     Redis(#[from] RedisUrlError),
+    /// The counters' URL.
+    #[error("REDIS_URL: {0}; set it to something like redis://:password@host:6379/0, or unset it")]
+    Limits(#[from] LimitsUrlError),
     /// The secret.
     #[error("CRYPTOPAY_SECRET: {0}")]
     Keys(#[from] KeyError),
@@ -163,6 +167,10 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
     let registry = Arc::new(config.chains.registry().clone());
     let chains = nodes::chains(&config.chains, &database)?;
     let redis = config.redis.as_ref().map(|url| Redis::new(url.expose(), &config.key_prefix)).transpose()?;
+    let limiter = match &config.redis {
+        Some(url) => Limiter::shared(url.expose(), &config.key_prefix)?,
+        None => Limiter::embedded(),
+    };
     let policy = ClientPolicy { allow: config.webhook_allow.clone(), https_only: config.mode == Mode::Live };
     let context = Context {
         database,
@@ -176,7 +184,8 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
         owner: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
     };
     let passwords = Passwords::new();
-    Ok(App::new(Parts { config, public_url, context: Arc::new(context), keys, passwords, live: Live::default() }))
+    let (context, live) = (Arc::new(context), Live::default());
+    Ok(App::new(Parts { config, public_url, context, keys, passwords, live, limiter }))
 }
 
 /// Waits for the database, then does what the role asks for until `stop`. Tells `refuse` what no waiting mends.

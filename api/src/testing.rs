@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::app::{App, EndpointSecrets, Parts};
 use crate::config::{Config, Environment, Role};
 use crate::fields::Fields;
+use crate::limits::Limiter;
 use crate::live::Live;
 use crate::operations::accounts;
 use crate::operations::once::{Answer, Once};
@@ -55,6 +56,7 @@ pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> A
         keys,
         passwords: Passwords::new(),
         live: Live::default(),
+        limiter: Limiter::embedded(),
     })
 }
 

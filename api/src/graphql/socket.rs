@@ -8,13 +8,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Schema;
-use super::access::admit;
+use super::access::Meter;
 use super::connections::{Connections, MAX_PER_MERCHANT};
 use super::http::{refusal, request_id, too_many};
 use super::media::Media;
 use super::websocket::{self, InitRefusal, Limits, PROTOCOL, Session, token_of};
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
+use crate::principal::authenticate;
 
 /// The endpoint.
 #[derive(Clone)]
@@ -58,17 +59,18 @@ async fn let_in(app: &App, connections: &Connections, payload: &Value) -> Result
     let token = token_of(payload).ok_or_else(|| {
         InitRefusal::Forbidden("Send {\"Authorization\": \"Bearer <token>\"} with connection_init.".to_owned())
     })?;
-    let admission = admit(app, token).await.map_err(|error| match error.code {
+    let principal = authenticate(app, token).await.map_err(|error| match error.code {
         ErrorCode::ServiceUnavailable | ErrorCode::InternalError => InitRefusal::Unavailable(error.message),
         _ => InitRefusal::Forbidden(error.message),
     })?;
     let permit = connections
-        .enter(admission.principal.merchant_id(), MAX_PER_MERCHANT)
+        .enter(principal.merchant_id(), MAX_PER_MERCHANT)
         .ok_or_else(|| InitRefusal::Unavailable(too_many().message))?;
+    let valid_for = principal.valid_for();
     let mut data = Data::default();
-    data.insert(admission.principal);
+    data.insert(Meter::new(app.clone(), token));
     data.insert(permit);
-    Ok(Session { data, valid_for: admission.valid_for, revoked: None })
+    Ok(Session { data, valid_for, revoked: None })
 }
 
 /// Browsers say where a page comes from, and open sockets across origins without asking: the server has to.

@@ -16,6 +16,7 @@ use sea_orm::sea_query::Expr;
 use super::*;
 use crate::app::{EndpointSecrets, Parts};
 use crate::config::{Config, Environment, Role};
+use crate::limits::Limiter;
 use crate::live::Live;
 use crate::principal::Credential;
 use crate::security::Keys;
@@ -193,6 +194,7 @@ fn counting(db: &TestDatabase) -> (App, Arc<AtomicU64>) {
         keys,
         passwords: Passwords::new(),
         live: Live::default(),
+        limiter: Limiter::embedded(),
     });
     (app, count)
 }
