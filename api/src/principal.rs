@@ -238,3 +238,65 @@ pub fn bearer_of(request: &Request) -> Result<Option<&str>, ApiError> {
     let wrong = || ApiError::new(ErrorCode::TokenInvalid, "Send the header as Authorization: Bearer <token>.");
     token.map(Some).ok_or_else(wrong)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use cryptopay_entity::refresh_token;
+    use cryptopay_test_support::{TestDatabase, on_both_databases};
+
+    use super::*;
+    use crate::config::Mode;
+    use crate::security::entropy;
+    use crate::testing::{counting, merchant};
+
+    on_both_databases!(a_token_is_recognised_by_one_statement, async |db: TestDatabase| {
+        let (app, count) = counting(&db);
+        let owner = merchant(&app, "shop").await;
+        let neighbour = merchant(&app, "neighbour").await;
+        let family = owner.require_login().unwrap().clone();
+        let now = cryptopay_entity::clock::database_now(app.database()).await.unwrap();
+        let (token, _) = app.keys.tokens().sign(owner.merchant_id(), &family, now).unwrap();
+        let key = ApiKey::from_entropy(Mode::Sandbox, entropy::bytes());
+        let new = api_key::NewApiKey {
+            merchant: owner.merchant_id(),
+            prefix: "sk_test_xxxx".to_owned(),
+            secret_hash: key.digest().as_str().to_owned(),
+            name: "Till".to_owned(),
+            scopes: vec![Scope::Read],
+            expires_at: None,
+        };
+        let row = api_key::Entity::add(app.database(), new, now).await.unwrap();
+        // The first use is remembered, which is a statement of its own once a minute.
+        authenticate(&app, key.expose()).await.unwrap();
+        for bearer in [token.as_str(), key.expose()] {
+            count.store(0, Ordering::SeqCst);
+            let recognised = authenticate(&app, bearer).await.unwrap();
+            assert_eq!(count.load(Ordering::SeqCst), 1);
+            assert_eq!(recognised.merchant, owner.merchant);
+        }
+        // What was signed for another merchant's login is worth nothing, and what nobody signed costs nothing.
+        let (crossed, _) = app.keys.tokens().sign(neighbour.merchant_id(), &family, now).unwrap();
+        assert_eq!(authenticate(&app, &crossed).await.unwrap_err().code, ErrorCode::TokenInvalid);
+        count.store(0, Ordering::SeqCst);
+        for made_up in ["x", "a.b.c", "sk_test_x"] {
+            assert_eq!(authenticate(&app, made_up).await.unwrap_err().code, ErrorCode::TokenInvalid);
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+
+        // Expiry is told even of a login that has ended since.
+        let long_ago = now.minus(Duration::from_secs(48 * 3_600));
+        let (expired, _) = app.keys.tokens().sign(owner.merchant_id(), &family, long_ago).unwrap();
+        let revoke = refresh_token::Entity::revoke_family(app.database(), owner.merchant_id(), family.as_str(), now);
+        revoke.await.unwrap();
+        api_key::Entity::revoke_owned(app.database(), owner.merchant_id(), row.id, now).await.unwrap();
+        for (bearer, code) in [
+            (token.as_str(), ErrorCode::TokenInvalid),
+            (key.expose(), ErrorCode::TokenInvalid),
+            (expired.as_str(), ErrorCode::TokenExpired),
+        ] {
+            assert_eq!(authenticate(&app, bearer).await.unwrap_err().code, code);
+        }
+    });
+}

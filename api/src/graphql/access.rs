@@ -48,3 +48,50 @@ impl Meter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+
+    use async_graphql::{Data, Request};
+    use cryptopay_domain::merchant::Plan;
+    use cryptopay_test_support::{TestDatabase, on_both_databases};
+    use futures_util::StreamExt;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::operations::accounts::{self, Accounts, set_plan};
+    use crate::rest::auth::Login;
+    use crate::testing::{PASSWORD, app, fields, merchant};
+
+    on_both_databases!(an_operation_on_a_socket_counts_one_and_asks_for_the_token_again, async |db: TestDatabase| {
+        let app = app(&db).await;
+        merchant(&app, "shop").await;
+        let login = serde_json::json!({"username": "shop", "password": PASSWORD});
+        let session = accounts::login(&app, fields::<Login>(login)).await.unwrap();
+        let token = session.access.expose_secret();
+        let schema = crate::graphql::schema(app.clone());
+        let mut data = Data::default();
+        data.insert(Meter::new(app.clone(), token));
+        let data = Arc::new(data);
+        let ask = async || {
+            let operation = Request::new("{ me { username } }");
+            let mut results = schema.execute_stream_with_session_data(operation, Arc::clone(&data));
+            serde_json::to_value(results.next().await.unwrap()).unwrap()
+        };
+        let allow = async |limit| {
+            set_plan(Accounts::from(&app), "shop", Plan::Standard, NonZeroU32::new(limit)).await.unwrap();
+        };
+        allow(2).await;
+        for _ in 0..2 {
+            assert_eq!(ask().await["data"]["me"]["username"], "shop");
+        }
+        assert_eq!(ask().await["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+        allow(4).await;
+        assert_eq!(ask().await["data"]["me"]["username"], "shop");
+        let principal = authenticate(&app, token).await.unwrap();
+        accounts::logout(&app, &principal).await.unwrap();
+        assert_eq!(ask().await["errors"][0]["extensions"]["code"], "TOKEN_INVALID");
+    });
+}

@@ -36,9 +36,9 @@ pub(super) enum Network {
 
 impl Client {
     /// The client of a request that came from `peer` with these headers; `None` is a socket of this host that has no
-    /// address.
+    /// address, and counts as loopback.
     pub(super) fn behind(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
-        let Some(peer) = peer.map(|peer| peer.to_canonical()) else { return Self::of(Ipv4Addr::LOCALHOST.into()) };
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.to_canonical());
         let standard = told(peer, headers, &header::FORWARDED, forwarded::standard, trusted);
         let common = told(peer, headers, &X_FORWARDED_FOR, forwarded::common, trusted);
         match (standard, common) {

@@ -45,19 +45,26 @@ use crate::error::{ApiError, ErrorCode};
 use crate::metrics;
 
 /// Counts requests. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Limiter(Arc<Places>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Places {
     shared: Option<Shared>,
     local: Local,
+    /// Tells the seconds since 1970, for counts in this process.
+    clock: fn() -> u64,
 }
 
 impl Limiter {
     /// Counts in this process alone.
     pub fn embedded() -> Self {
-        Self::default()
+        Self::embedded_by(real_now)
+    }
+
+    /// The same by another clock, which tells the seconds since 1970.
+    pub(crate) fn embedded_by(clock: fn() -> u64) -> Self {
+        Self(Arc::new(Places { shared: None, local: Local::default(), clock }))
     }
 
     /// Counts in the Redis at `url`, under `prefix`. Does not connect yet.
@@ -65,7 +72,8 @@ impl Limiter {
     /// # Errors
     /// If the URL is none.
     pub fn shared(url: &str, prefix: &str) -> Result<Self, LimitsUrlError> {
-        Ok(Self(Arc::new(Places { shared: Some(Shared::new(url, prefix)?), local: Local::default() })))
+        let shared = Some(Shared::new(url, prefix)?);
+        Ok(Self(Arc::new(Places { shared, local: Local::default(), clock: real_now })))
     }
 
     /// Counts one, if there is room.
@@ -92,7 +100,7 @@ impl Limiter {
             }
             metrics::counted_locally();
         }
-        self.0.local.apply(buckets, change, real_now())
+        self.0.local.apply(buckets, change, (self.0.clock)())
     }
 }
 
