@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue};
 use cryptopay_test_support::TestDatabase;
@@ -62,6 +63,7 @@ fn app_on(database: DatabaseConnection, variables: &[(&str, &str)]) -> App {
         chains: BTreeMap::new(),
         queue: Queue::embedded(),
         events: Events::embedded(),
+        claims: Claims::default(),
         webhooks: WebhookClient::new(policy).unwrap(),
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         owner: "test".to_owned(),
