@@ -20,6 +20,7 @@ mod first_minutes;
 mod journey;
 mod kills;
 mod latency;
+mod limits;
 mod metrics;
 mod roles;
 mod scenarios;
