@@ -112,8 +112,28 @@ impl<T> Once<T> {
         Ok(Self { keyed: Some(keyed), words: Box::new(words) })
     }
 
-    /// The answer to the same request, if it was given before. Asked before anything is judged: what was true then need
-    /// not be true now.
+    /// The request's answer: the one that was given to the same request before, or what it comes to when it is done `anew`.
+    ///
+    /// The earlier answer is asked for before anything is judged, since what was true then need not be true now; and once
+    /// more where the request is refused, since its twin may have had the effect just now.
+    ///
+    /// # Errors
+    /// Those of the request; `IDEMPOTENCY_KEY_REUSED` where the key belongs to another one.
+    pub(super) async fn answered(
+        &self,
+        app: &App,
+        anew: impl Future<Output = Result<Outcome<T>, ApiError>> + Send,
+    ) -> Result<Outcome<T>, ApiError> {
+        if let Some(given) = self.given(app).await? {
+            return Ok(given);
+        }
+        match anew.await {
+            Err(error) if self.keyed.is_some() => self.given(app).await?.ok_or(error),
+            outcome => outcome,
+        }
+    }
+
+    /// The answer to the same request, if it was given before.
     ///
     /// # Errors
     /// `IDEMPOTENCY_KEY_REUSED` where the key belongs to another request.
@@ -122,22 +142,6 @@ impl<T> Once<T> {
         let now = clock::database_now(app.database()).await?;
         let row = idempotency_key::Entity::kept(app.database(), keyed.merchant, &keyed.key, oldest(now)).await?;
         row.map(|row| keyed.read(app, &row).map(Outcome::Again)).transpose()
-    }
-
-    /// What the request came to, unless it was refused because its twin had just had the effect: then the twin's answer.
-    /// For operations that judge before they begin.
-    ///
-    /// # Errors
-    /// Those of the request.
-    pub(super) async fn or_given(
-        &self,
-        app: &App,
-        outcome: Result<Outcome<T>, ApiError>,
-    ) -> Result<Outcome<T>, ApiError> {
-        match outcome {
-            Err(error) if self.keyed.is_some() => self.given(app).await?.ok_or(error),
-            outcome => outcome,
-        }
     }
 
     /// Begins the request: the first statement of its transaction. Waits while another one with the same key runs, and

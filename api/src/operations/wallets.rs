@@ -38,11 +38,7 @@ pub async fn create(
     fields: Fields,
     once: Once<Changed>,
 ) -> Result<Outcome<Changed>, ApiError> {
-    if let Some(given) = once.given(app).await? {
-        return Ok(given);
-    }
-    let outcome = create_anew(app, principal, fields, &once).await;
-    once.or_given(app, outcome).await
+    once.answered(app, create_anew(app, principal, fields, &once)).await
 }
 
 async fn create_anew(
