@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 
 use crate::config::{Config, Mode};
 use crate::live::Live;
+use crate::operations::counts::Counts;
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
 use crate::security::secret_box::{Context as SealContext, Purpose};
@@ -36,6 +37,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Events as they are numbered.
     pub live: Live,
+    /// How long long lists are.
+    pub counts: Counts,
 }
 
 impl App {

@@ -23,6 +23,7 @@ use crate::http;
 use crate::live::Live;
 use crate::metrics;
 use crate::nodes;
+use crate::operations::counts::Counts;
 use crate::operations::reseal::{self, Resealed};
 use crate::readiness::Readiness;
 use crate::security::passwords::Passwords;
@@ -176,7 +177,15 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
         owner: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
     };
     let passwords = Passwords::new();
-    Ok(App::new(Parts { config, public_url, context: Arc::new(context), keys, passwords, live: Live::default() }))
+    Ok(App::new(Parts {
+        config,
+        public_url,
+        context: Arc::new(context),
+        keys,
+        passwords,
+        live: Live::default(),
+        counts: Counts::default(),
+    }))
 }
 
 /// Waits for the database, then does what the role asks for until `stop`. Tells `refuse` what no waiting mends.

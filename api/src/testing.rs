@@ -15,6 +15,7 @@ use crate::config::{Config, Environment, Role};
 use crate::fields::Fields;
 use crate::live::Live;
 use crate::operations::accounts;
+use crate::operations::counts::Counts;
 use crate::operations::once::{Answer, Once};
 use crate::principal::{Principal, authenticate};
 use crate::security::Keys;
@@ -55,6 +56,7 @@ pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> A
         keys,
         passwords: Passwords::new(),
         live: Live::default(),
+        counts: Counts::default(),
     })
 }
 

@@ -27,7 +27,7 @@ use crate::security::secret_box::{Context, Purpose};
 
 /// Longest key, in characters. Source: the REST contract.
 const MAX_KEY_CHARS: usize = 255;
-/// The status of every answer that is kept: each of these requests creates something.
+/// The status of an answer that is kept. Whoever answers knows it by the route; it stands beside the answer for people.
 const CREATED: u16 = 201;
 
 /// A success, as it is answered with and kept.

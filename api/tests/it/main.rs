@@ -24,4 +24,5 @@ mod roles;
 mod scenarios;
 mod starts;
 mod statements;
+mod webhooks;
 mod world;
