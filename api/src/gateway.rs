@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cryptopay_chain::ChainError;
 use cryptopay_entity::event_counter;
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
@@ -171,6 +172,7 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
         chains,
         queue: redis.map_or_else(Queue::embedded, Queue::shared),
         events: Events::embedded(),
+        claims: Claims::default(),
         webhooks: WebhookClient::new(policy)?,
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         // Also of processes with the same number, each in a container of its own.

@@ -23,6 +23,7 @@ use cryptopay_entity::{
     chain_block, chain_cursor, clock, merchant, merchant_wallet, payment_order, receiving_address, sandbox_block,
     timer_lease, transact, transfer, webhook_attempt, webhook_delivery, webhook_endpoint,
 };
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{ChainAccess, Context, Events, Queue, Redis, SigningSecrets, Workers};
 use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Scanned};
@@ -255,6 +256,7 @@ impl Town {
             chains: BTreeMap::from([(SLUG.to_owned(), access)]),
             queue: self.queue(),
             events: Events::embedded(),
+            claims: Claims::default(),
             webhooks: WebhookClient::new(policy).unwrap(),
             secrets: Arc::new(PlainSecrets),
             owner: owner.to_owned(),
