@@ -60,7 +60,10 @@ impl TransferFilter {
                 .column(Shown::TransferId)
                 .filter(self.shown_to(merchant))
                 .filter(Expr::col((merchant_transfer::Entity, Shown::TransferId)).equals((Entity, Column::Id)));
-            Entity::find().filter(Expr::cust("transfer.state <> 'final'")).filter(Expr::exists(shown.into_query()))
+            Entity::find()
+                .filter(Expr::cust("transfer.state <> 'final'"))
+                .filter(Column::State.is_in(self.statuses.iter().flat_map(|status| states_of(*status))))
+                .filter(Expr::exists(shown.into_query()))
         } else {
             let shown = Entity::belongs_to(merchant_transfer::Entity).from(Column::Id).to(Shown::TransferId);
             Entity::find().join(JoinType::InnerJoin, shown.into()).filter(self.shown_to(merchant))
@@ -181,6 +184,12 @@ fn shares_of(merchant: MerchantId, order: OrderId) -> SelectStatement {
         .filter(allocation::Column::OrderId.eq(order))
         .filter(allocation::Column::ReversedAt.is_null())
         .into_query()
+}
+
+/// The states that a transfer of this status may be in.
+fn states_of(status: TransactionStatus) -> Vec<TransferState> {
+    let shows = |state: &TransferState| [false, true].iter().any(|deep| state.status(*deep) == status);
+    TransferState::ALL.iter().copied().filter(shows).collect()
 }
 
 /// `TransferState::status` as a condition.
