@@ -12,6 +12,7 @@ use sea_orm::DatabaseConnection;
 use secrecy::ExposeSecret;
 
 use crate::config::{Config, Mode};
+use crate::limits::Limiter;
 use crate::live::Live;
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Events as they are numbered.
     pub live: Live,
+    /// Counts requests.
+    pub limiter: Limiter,
 }
 
 impl App {

@@ -83,7 +83,7 @@ codes! {
 }
 
 /// An answer that is not a success.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct ApiError {
     /// Code.

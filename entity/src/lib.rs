@@ -15,6 +15,7 @@ pub mod merchant_wallet;
 pub mod payment_order;
 mod pieces;
 pub mod receiving_address;
+pub mod recognition;
 pub mod refresh_token;
 pub mod sandbox_block;
 pub mod sandbox_clock;

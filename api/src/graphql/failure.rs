@@ -82,6 +82,14 @@ impl From<Failure> for ServerError {
     }
 }
 
+/// The code of an error, if it has one yet.
+pub(super) fn code(error: &ServerError) -> Option<&str> {
+    match error.extensions.as_ref()?.get("code")? {
+        Value::String(code) => Some(code),
+        _ => None,
+    }
+}
+
 /// Adds what every error has: a code, where the library made the error (a request that does not parse or fit the
 /// schema), and the id of the request.
 pub(super) fn complete(error: &mut ServerError, request_id: Option<&RequestId>) {

@@ -10,8 +10,7 @@ mod tests;
 use std::fmt;
 
 use cryptopay_domain::ids::MerchantId;
-use cryptopay_domain::time::Timestamp;
-use cryptopay_entity::{clock, idempotency_key};
+use cryptopay_entity::idempotency_key;
 use sea_orm::{DatabaseTransaction, DbErr};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -119,8 +118,7 @@ impl<T> Once<T> {
     /// `IDEMPOTENCY_KEY_REUSED` where the key belongs to another request.
     pub async fn given(&self, app: &App) -> Result<Option<Outcome<T>>, ApiError> {
         let Some(keyed) = &self.keyed else { return Ok(None) };
-        let now = clock::database_now(app.database()).await?;
-        let row = idempotency_key::Entity::kept(app.database(), keyed.merchant, &keyed.key, oldest(now)).await?;
+        let row = idempotency_key::Entity::kept(app.database(), keyed.merchant, &keyed.key).await?;
         row.map(|row| keyed.read(app, &row).map(Outcome::Again)).transpose()
     }
 
@@ -147,13 +145,12 @@ impl<T> Once<T> {
     /// `IDEMPOTENCY_KEY_IN_USE` when the wait took too long; `IDEMPOTENCY_KEY_REUSED`.
     pub(super) async fn begin(&self, app: &App, txn: &DatabaseTransaction) -> Result<Option<Outcome<T>>, Stop> {
         let Some(keyed) = &self.keyed else { return Ok(None) };
-        let now = clock::database_now(txn).await?;
         let (merchant, key) = (keyed.merchant, keyed.key.as_str());
-        let begun = idempotency_key::Entity::begin(txn, merchant, key, &keyed.fingerprint, now, oldest(now)).await;
+        let begun = idempotency_key::Entity::begin(txn, merchant, key, &keyed.fingerprint).await;
         if begun.map_err(in_use)? {
             return Ok(None);
         }
-        let row = idempotency_key::Entity::kept(txn, merchant, key, oldest(now)).await?;
+        let row = idempotency_key::Entity::kept(txn, merchant, key).await?;
         let row = row.ok_or_else(|| DbErr::RecordNotFound("the row of an idempotency key".to_owned()))?;
         Ok(Some(Outcome::Again(keyed.read(app, &row)?)))
     }
@@ -183,10 +180,6 @@ impl Keyed {
         let text = app.keys.secret_box().open_text(context, sealed).map_err(ApiError::internal)?;
         serde_json::from_str(text.expose_secret()).map_err(ApiError::internal)
     }
-}
-
-fn oldest(now: Timestamp) -> Timestamp {
-    now.minus(idempotency_key::KEPT_FOR)
 }
 
 /// PostgreSQL's word for a lock that was not given within `lock_timeout`: the first request still runs.

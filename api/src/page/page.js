@@ -86,6 +86,9 @@
       const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/status",
         { cache: "no-store", credentials: "omit", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(8000) });
       if (answer.status === 429) wait = Math.min(60, Number(answer.headers.get("Retry-After")) || 10) * 1000;
+      // Requests are counted by the hour for all pages behind one address: share what is left of it.
+      const left = Number(answer.headers.get("X-RateLimit-Remaining")), end = Number(answer.headers.get("X-RateLimit-Reset"));
+      if (left && left < 300 && end) wait = Math.max(wait, Math.min(60000, (end * 1000 - Date.now() - skew) / left));
       if (!answer.ok) throw new Error(answer.status);
       const body = await answer.json();
       if (body.timestamp) skew = Date.parse(body.timestamp) - Date.now() || 0;
