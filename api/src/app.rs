@@ -14,6 +14,7 @@ use secrecy::ExposeSecret;
 use crate::config::{Config, Mode};
 use crate::limits::Limiter;
 use crate::live::Live;
+use crate::operations::counts::Counts;
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
 use crate::security::secret_box::{Context as SealContext, Purpose};
@@ -39,6 +40,8 @@ pub struct Parts {
     pub live: Live,
     /// Counts requests.
     pub limiter: Limiter,
+    /// How long long lists are.
+    pub counts: Counts,
 }
 
 impl App {

@@ -25,6 +25,7 @@ use crate::limits::{Limiter, LimitsUrlError};
 use crate::live::Live;
 use crate::metrics;
 use crate::nodes;
+use crate::operations::counts::Counts;
 use crate::operations::reseal::{self, Resealed};
 use crate::operations::sandbox::inbox::PLACE as INBOX;
 use crate::readiness::Readiness;
@@ -192,8 +193,8 @@ pub fn build(
         owner: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
     };
     let passwords = Passwords::new();
-    let (context, live) = (Arc::new(context), Live::default());
-    Ok(App::new(Parts { config, public_url, context, keys, passwords, live, limiter }))
+    let (context, live, counts) = (Arc::new(context), Live::default(), Counts::default());
+    Ok(App::new(Parts { config, public_url, context, keys, passwords, live, limiter, counts }))
 }
 
 /// The webhook inbox is served by every process of the sandbox, so that deliveries to it reach it in containers and behind

@@ -19,6 +19,7 @@ use crate::fields::Fields;
 use crate::limits::Limiter;
 use crate::live::Live;
 use crate::operations::accounts;
+use crate::operations::counts::Counts;
 use crate::operations::once::{Answer, Once};
 use crate::principal::{Principal, authenticate};
 use crate::security::Keys;
@@ -77,6 +78,7 @@ fn app_on(database: DatabaseConnection, variables: &[(&str, &str)]) -> App {
         live: Live::default(),
         // Ten minutes past an hour, whatever it is: no test meets the hour's turn.
         limiter: Limiter::embedded_by(|| 1_800_000_600),
+        counts: Counts::default(),
     })
 }
 

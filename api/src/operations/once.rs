@@ -26,7 +26,7 @@ use crate::security::secret_box::{Context, Purpose};
 
 /// Longest key, in characters. Source: the REST contract.
 const MAX_KEY_CHARS: usize = 255;
-/// The status of every answer that is kept: each of these requests creates something.
+/// The status of an answer that is kept. Whoever answers knows it by the route; it stands beside the answer for people.
 const CREATED: u16 = 201;
 
 /// A success, as it is answered with and kept.
@@ -111,8 +111,25 @@ impl<T> Once<T> {
         Ok(Self { keyed: Some(keyed), words: Box::new(words) })
     }
 
-    /// The answer to the same request, if it was given before. Asked before anything is judged: what was true then need
-    /// not be true now.
+    /// The request's answer: the one that was given to the same request before, or what it comes to when it is done `anew`.
+    ///
+    /// A request that is fine asks for the earlier answer as its transaction begins; one that is refused asks here, since
+    /// what was true when the first one came need not be true now.
+    ///
+    /// # Errors
+    /// Those of the request; `IDEMPOTENCY_KEY_REUSED` where the key belongs to another one.
+    pub(super) async fn answered(
+        &self,
+        app: &App,
+        anew: impl Future<Output = Result<Outcome<T>, ApiError>> + Send,
+    ) -> Result<Outcome<T>, ApiError> {
+        match anew.await {
+            Err(error) if self.keyed.is_some() => self.given(app).await?.ok_or(error),
+            outcome => outcome,
+        }
+    }
+
+    /// The answer to the same request, if it was given before.
     ///
     /// # Errors
     /// `IDEMPOTENCY_KEY_REUSED` where the key belongs to another request.
@@ -120,22 +137,6 @@ impl<T> Once<T> {
         let Some(keyed) = &self.keyed else { return Ok(None) };
         let row = idempotency_key::Entity::kept(app.database(), keyed.merchant, &keyed.key).await?;
         row.map(|row| keyed.read(app, &row).map(Outcome::Again)).transpose()
-    }
-
-    /// What the request came to, unless it was refused because its twin had just had the effect: then the twin's answer.
-    /// For operations that judge before they begin.
-    ///
-    /// # Errors
-    /// Those of the request.
-    pub(super) async fn or_given(
-        &self,
-        app: &App,
-        outcome: Result<Outcome<T>, ApiError>,
-    ) -> Result<Outcome<T>, ApiError> {
-        match outcome {
-            Err(error) if self.keyed.is_some() => self.given(app).await?.ok_or(error),
-            outcome => outcome,
-        }
     }
 
     /// Begins the request: the first statement of its transaction. Waits while another one with the same key runs, and

@@ -121,6 +121,26 @@
     setTimeout(() => { button.textContent = button.dataset.text; }, 2000);
   }
 
+  // A hint: the answer says what is seen of the transaction, and nothing is credited for it.
+  async function claim(event) {
+    event.preventDefault();
+    put("claim-answer", "Looking…");
+    try {
+      const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/claim", {
+        method: "POST", cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(8000),
+        headers: { Accept: "application/json", "Content-Type": "application/json" },
+        body: JSON.stringify({ transaction_hash: byId("claim-hash").value.trim() }),
+      });
+      const body = await answer.json();
+      put("claim-answer", answer.ok ? body.message : body.error.details?.transaction_hash?.[0] ?? body.error.message);
+      ask();
+    } catch {
+      put("claim-answer", "No connection to the shop's payment server. Please try again.");
+    }
+  }
+
+  show("claim", true);
+  byId("claim-form").addEventListener("submit", claim);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
   document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
   countdown();

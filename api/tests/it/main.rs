@@ -27,4 +27,5 @@ mod scenarios;
 mod secrets;
 mod starts;
 mod statements;
+mod webhooks;
 mod world;
