@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
-use cryptopay_jobs::{Context, Events, Queue};
+use cryptopay_jobs::{ChainAccess, Context, Events, Queue};
 use cryptopay_test_support::TestDatabase;
 use poem_openapi::types::Type;
 use secrecy::ExposeSecret;
@@ -33,6 +33,15 @@ pub(crate) async fn app(db: &TestDatabase) -> App {
 /// The same, with variables of the environment set (`CRYPTOPAY_REGISTRATION`, …). Those of the database and the
 /// secret are the test's.
 pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> App {
+    app_on(db, variables, BTreeMap::new()).await
+}
+
+/// The same, with chains that it can read.
+pub(crate) async fn app_on(
+    db: &TestDatabase,
+    variables: &[(&str, &str)],
+    chains: BTreeMap<String, ChainAccess>,
+) -> App {
     let environment: Environment = [("CRYPTOPAY_SECRET", SECRET)].iter().chain(variables).copied().collect();
     let config = Config::from_env(Role::All, &environment).unwrap();
     let public_url = config.public_url.as_ref().map_or(PUBLIC_URL, |url| url.as_str()).trim_end_matches('/').to_owned();
@@ -41,7 +50,7 @@ pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> A
     let context = Context {
         database: db.connection().clone(),
         registry: Arc::new(config.chains.registry().clone()),
-        chains: BTreeMap::new(),
+        chains,
         queue: Queue::embedded(),
         events: Events::embedded(),
         webhooks: WebhookClient::new(policy).unwrap(),

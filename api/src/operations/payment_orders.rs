@@ -1,13 +1,13 @@
 //! Payment orders: create, look, cancel, decide, assign.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::amount::Amount;
 use cryptopay_domain::ids::{OrderId, OrderRef, WalletId};
-use cryptopay_domain::order::{Decision, LatePolicy, OrderSnapshot};
+use cryptopay_domain::order::{Decision, OrderSnapshot};
 use cryptopay_domain::registry::{Chain, Token};
+use cryptopay_domain::settings::{MAX_EXPIRY, MIN_EXPIRY, PaymentSettings};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Position;
 use cryptopay_entity::merchant_wallet::PayingPlace;
@@ -28,12 +28,6 @@ use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::principal::Principal;
 
-/// How long an order is open unless the request says otherwise.
-pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(2 * 3600);
-/// Shortest time an order may be open.
-const MIN_EXPIRY: Duration = Duration::from_secs(60);
-/// Longest time an order may be open.
-const MAX_EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Largest `order_info`, in bytes.
 pub const MAX_ORDER_INFO_BYTES: usize = 8 * 1024;
 /// Longest `redirect_url`, in characters.
@@ -57,6 +51,7 @@ pub async fn create(
         return Ok(given);
     }
     let merchant = principal.merchant_id();
+    let settings = super::settings::of(&principal.merchant)?;
     let mut fields = fields;
     let request = CreateRequest::parse(app, &mut fields);
     let Some(request) = request else {
@@ -72,7 +67,7 @@ pub async fn create(
                 contract_decimals: None,
             },
         };
-        judge_expiry(&mut fields, place.now);
+        judge_expiry(&mut fields, place.now, &settings);
         if !fields.is_faulty("blockchain") && fields.value("blockchain").is_some() {
             judge_wallet(&mut fields, &place);
         }
@@ -88,7 +83,7 @@ pub async fn create(
         };
         let place = merchant_wallet::Entity::paying_place(txn, merchant, &request.chain.slug, contract).await?;
         let mut judged = fields.clone();
-        let expires_at = judge_expiry(&mut judged, place.now);
+        let expires_at = judge_expiry(&mut judged, place.now, &settings);
         let paid_to = judge_wallet(&mut judged, &place);
         let (Some(expires_at), Some((wallet, address))) = (expires_at, paid_to) else {
             return Err(CreateError::Faulty(judged.faulty()));
@@ -99,7 +94,7 @@ pub async fn create(
         if let Some(said) = place.contract_decimals.filter(|said| *said != i64::from(request.token.decimals)) {
             return Err(LedgerError::from(Refusal::token_disabled(request.chain, request.token, said)).into());
         }
-        let new = request.order(merchant, wallet, address, expires_at);
+        let new = request.order(merchant, (wallet, address), expires_at, &settings);
         let scanned = Scanned { height, block_time };
         let (order, nudges) = cryptopay_ledger::create_order(txn, new, scanned, place.now).await?;
         let view = cryptopay_ledger::snapshot(&order, None, height);
@@ -224,9 +219,9 @@ impl<'a> CreateRequest<'a> {
     fn order(
         &self,
         merchant: cryptopay_domain::ids::MerchantId,
-        wallet: WalletId,
-        address: AccountAddress,
+        (wallet, address): (WalletId, AccountAddress),
         expires_at: Timestamp,
+        settings: &PaymentSettings,
     ) -> NewOrder<'a> {
         NewOrder {
             merchant,
@@ -242,8 +237,8 @@ impl<'a> CreateRequest<'a> {
             webhook_url: self.webhook_url.clone(),
             redirect_url: self.redirect_url.clone(),
             expires_at,
-            required_confirmations: self.chain.confirmations,
-            late_policy: LatePolicy::default_for(self.token.asset),
+            required_confirmations: settings.confirmations_on(self.chain),
+            late_policy: settings.late_policy_for(self.token.asset),
             seed: self.seed,
         }
     }
@@ -320,9 +315,9 @@ fn parse_redirect_url(fields: &mut Fields) -> Option<String> {
     Some(text)
 }
 
-fn judge_expiry(fields: &mut Fields, now: Timestamp) -> Option<Timestamp> {
+fn judge_expiry(fields: &mut Fields, now: Timestamp, settings: &PaymentSettings) -> Option<Timestamp> {
     let Some(text) = fields.text("expires_at") else {
-        return (!fields.is_faulty("expires_at")).then(|| now.plus(DEFAULT_EXPIRY));
+        return (!fields.is_faulty("expires_at")).then(|| now.plus(settings.default_expiry()));
     };
     let expires_at: Timestamp = text.parse().ok()?;
     if expires_at < now.plus(MIN_EXPIRY) || expires_at > now.plus(MAX_EXPIRY) {
