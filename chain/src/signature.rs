@@ -43,6 +43,7 @@ impl std::str::FromStr for SentSignature {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.strip_prefix("0x").filter(|digits| digits.len() <= MAX_SIGNATURE_BYTES.saturating_mul(2));
+        let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
         let bytes = hex::decode(digits.ok_or(InvalidSignature)?).map_err(|_| InvalidSignature)?;
         Ok(Self(bytes.into()))
     }

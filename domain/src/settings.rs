@@ -133,6 +133,5 @@ mod tests {
         }
         // The operator has shortened the window since.
         assert_eq!(settings.confirmations_on(&chain(12, 32)), 32);
-        assert_eq!(PaymentSettings::default().confirmations_on(&chain(0, 0)), 1);
     }
 }
