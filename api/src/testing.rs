@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{ChainAccess, Context, Events, Queue};
 use cryptopay_test_support::TestDatabase;
@@ -53,6 +54,7 @@ pub(crate) async fn app_on(
         chains,
         queue: Queue::embedded(),
         events: Events::embedded(),
+        claims: Claims::default(),
         webhooks: WebhookClient::new(policy).unwrap(),
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         owner: "test".to_owned(),

@@ -14,6 +14,7 @@ mod fault_proxy;
 mod parts;
 mod port;
 mod redis;
+mod script;
 mod signer;
 mod webhook_receiver;
 

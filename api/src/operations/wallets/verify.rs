@@ -265,5 +265,14 @@ async fn tell_the_other(
         "failed_orders": done.failed,
         "ownership": Ownership::Disputed,
     });
-    audit_log::Entity::append(txn, now, Some(other), "gateway", "wallet.displaced", &subject, details.to_string()).await
+    // Not from which address: that is the other merchant's.
+    let line = audit_log::Entry {
+        merchant: Some(other),
+        actor: "gateway".to_owned(),
+        action: "wallet.displaced".to_owned(),
+        subject,
+        details: details.to_string(),
+        address: None,
+    };
+    audit_log::Entity::append(txn, now, line).await
 }
