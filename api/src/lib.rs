@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod app;
+mod caller;
 pub mod commands;
 pub mod config;
 pub mod database;

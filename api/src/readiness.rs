@@ -29,7 +29,8 @@ pub struct Report {
     pub reasons: Vec<String>,
     /// What does not work as well as it should. No reason to send requests elsewhere.
     pub degraded: Vec<String>,
-    /// Chains that lag, stand still or have no scanner. Never a reason: another process may be at fault, or the chain.
+    /// Chains that lag, stand still, have no scanner or are read with a doubt. Never a reason: another process may be at
+    /// fault, or the chain.
     pub chains: Vec<ChainTrouble>,
 }
 
@@ -134,7 +135,9 @@ fn trouble(slug: &str, cursor: Option<&chain_cursor::Model>, now: Timestamp) -> 
         Some(cursor) if now.since(cursor.last_look(now)) > UNSCANNED_AFTER => {
             ("unscanned", Some("No worker has looked at this chain for a minute.".to_owned()))
         }
-        Some(cursor) if cursor.health != "ok" => (cursor.health.as_str(), cursor.problem.clone()),
+        Some(cursor) if cursor.health != "ok" || cursor.problem.is_some() => {
+            (cursor.health.as_str(), cursor.problem.clone())
+        }
         Some(_) => return None,
     };
     Some(ChainTrouble { blockchain: slug.to_owned(), health: health.to_owned(), problem })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue};
 use cryptopay_test_support::TestDatabase;
@@ -44,6 +45,7 @@ pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> A
         chains: BTreeMap::new(),
         queue: Queue::embedded(),
         events: Events::embedded(),
+        claims: Claims::default(),
         webhooks: WebhookClient::new(policy).unwrap(),
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         owner: "test".to_owned(),

@@ -105,6 +105,17 @@ impl Entity {
         owned(merchant).order_by_desc(Column::Id).offset(offset).limit(limit).all(connection).await
     }
 
+    /// The keys that were taken back after this moment.
+    pub async fn revoked_after(connection: &impl ConnectionTrait, after: Timestamp) -> Result<Vec<ApiKeyId>, DbErr> {
+        let keys = Self::find().select_only().column(Column::Id).filter(Column::RevokedAt.gt(after));
+        keys.into_tuple().all(connection).await
+    }
+
+    /// When a key ends by itself; `None` if it does not, or if there is no such key.
+    pub async fn expiry(connection: &impl ConnectionTrait, id: ApiKeyId) -> Result<Option<Timestamp>, DbErr> {
+        Ok(Self::find_by_id(id).one(connection).await?.and_then(|key| key.expires_at))
+    }
+
     /// Takes a merchant's key back; `false` if there is none, or it was taken back before.
     pub async fn revoke_owned(
         connection: &impl ConnectionTrait,

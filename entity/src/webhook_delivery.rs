@@ -10,6 +10,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType, Query};
 use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
 
+use crate::pieces::pieces;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "webhook_delivery")]
@@ -133,19 +135,21 @@ impl Entity {
         Ok(due)
     }
 
-    /// Keeps claims under `token` until `lease_until`, of those that are still claimed under it.
+    /// Keeps claims until `lease_until`, of those that are still claimed under a token that begins with `owner`.
     pub async fn renew(
         connection: &impl ConnectionTrait,
         ids: impl IntoIterator<Item = DeliveryId>,
-        token: &str,
+        owner: &str,
         lease_until: Timestamp,
     ) -> Result<(), DbErr> {
-        Self::update_many()
-            .col_expr(Column::LeaseUntil, Expr::value(Some(lease_until)))
-            .filter(Column::Id.is_in(ids))
-            .filter(Column::LeaseToken.eq(token))
-            .exec(connection)
-            .await?;
+        for ids in pieces(ids) {
+            Self::update_many()
+                .col_expr(Column::LeaseUntil, Expr::value(Some(lease_until)))
+                .filter(Column::Id.is_in(ids))
+                .filter(Column::LeaseToken.starts_with(owner))
+                .exec(connection)
+                .await?;
+        }
         Ok(())
     }
 

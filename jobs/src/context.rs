@@ -13,6 +13,7 @@ use sea_orm::DatabaseConnection;
 use crate::events::Events;
 use crate::queue::Queue;
 use crate::scan::ScanState;
+use crate::webhooks::Claims;
 use crate::webhooks::client::WebhookClient;
 
 /// Opens the signing secrets of endpoints, which rest encrypted.
@@ -68,6 +69,8 @@ pub struct Context {
     pub queue: Queue,
     /// Bus.
     pub events: Events,
+    /// Deliveries that this process is sending.
+    pub claims: Claims,
     /// Posts webhooks.
     pub webhooks: WebhookClient,
     /// Opens signing secrets.

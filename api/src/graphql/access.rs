@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use async_graphql::Context;
 use cryptopay_domain::merchant::Scope;
-use cryptopay_entity::clock;
+use cryptopay_entity::{api_key, clock};
 use poem::Request;
 use poem::http::header;
 
 use super::failure::Failure;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
-use crate::principal::{Credential, Principal, authenticate};
+use crate::principal::{Credential, Principal};
 
 /// The merchant of an operation, who may read. Every field but introspection asks for it.
 ///
@@ -23,26 +23,17 @@ pub(super) fn reader<'a>(ctx: &Context<'a>) -> Result<&'a Principal, Failure> {
     Ok(principal)
 }
 
-/// A recognised merchant, and how long the token still holds (`None` where it does not end by itself).
-#[derive(Debug)]
-pub(super) struct Admission {
-    /// Who.
-    pub(super) principal: Principal,
-    /// For how long.
-    pub(super) valid_for: Option<Duration>,
-}
-
-/// Recognises a bearer token.
+/// How long a stream may last that this principal opens; `None` where the credential does not end by itself.
 ///
 /// # Errors
-/// As [`authenticate`].
-pub(super) async fn admit(app: &App, bearer: &str) -> Result<Admission, ApiError> {
-    let principal = authenticate(app, bearer).await?;
-    let valid_for = match &principal.credential {
-        Credential::Login { expires_at, .. } => Some(expires_at.since(clock::database_now(app.database()).await?)),
-        Credential::Key { .. } => None,
+/// Only failures of the database.
+pub(super) async fn valid_for(app: &App, principal: &Principal) -> Result<Option<Duration>, ApiError> {
+    let expires_at = match &principal.credential {
+        Credential::Login { expires_at, .. } => Some(*expires_at),
+        Credential::Key { id, .. } => api_key::Entity::expiry(app.database(), *id).await?,
     };
-    Ok(Admission { principal, valid_for })
+    let Some(expires_at) = expires_at else { return Ok(None) };
+    Ok(Some(expires_at.since(clock::database_now(app.database()).await?)))
 }
 
 /// The token in the `Authorization` header; `None` where there is no such header.

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::caller;
 use crate::config::Role;
 use crate::error::{ApiError, ErrorCode};
 use crate::metrics::{HttpMeter, State};
@@ -50,7 +51,12 @@ pub(crate) fn routes(
             surround(routes, errors::Methods::of_document(), app, readiness, recorder, shutdown)
         }
         Role::Worker => {
-            let routes = operator_routes().nest_no_strip("/", poem::endpoint::make(no_api));
+            let mut routes = operator_routes();
+            if app.is_sandbox() {
+                // For what it delivers itself, see `gateway::inbox`.
+                routes = rest::sandbox::inbox_route(routes);
+            }
+            let routes = routes.nest_no_strip("/", poem::endpoint::make(no_api));
             surround(routes, errors::Methods::none(), app, readiness, recorder, shutdown)
         }
     }
@@ -130,6 +136,10 @@ fn surround(
                 request.set_method(Method::GET);
             }
             endpoint.call(request).await
+        })
+        .around(|endpoint, request| async move {
+            let address = caller::address_of(&request);
+            caller::on_behalf_of(address, endpoint.call(request)).await
         })
         .around(move |endpoint, request| {
             let meter = meter.clone();

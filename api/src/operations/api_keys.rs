@@ -234,6 +234,23 @@ mod tests {
         assert_eq!(api_key::Entity::find().count(app.database()).await.unwrap(), 0);
     });
 
+    on_both_databases!(the_last_use_of_a_key_is_remembered_to_the_minute, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let (key, secret) = made(&app, &who, json!({"name": "n"})).await.unwrap();
+        assert_eq!(key.last_used_at, None);
+        let used = async || {
+            authenticate(&app, secret.expose()).await.unwrap();
+            list(&app, &who, 0, 1).await.unwrap().1[0].last_used_at.unwrap()
+        };
+        let first = used().await;
+        assert!(first >= key.created_at && used().await == first, "written once a minute");
+        let before = first.minus(Duration::from_secs(60));
+        let change = api_key::Entity::update_many().col_expr(api_key::Column::LastUsedAt, Expr::value(before));
+        change.exec(app.database()).await.unwrap();
+        assert!(used().await >= first);
+    });
+
     on_both_databases!(a_key_ends_when_it_was_said_to, async |db: TestDatabase| {
         let app = app(&db).await;
         let who = merchant(&app, "shop").await;

@@ -12,15 +12,14 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Position;
 use cryptopay_entity::merchant_wallet::PayingPlace;
 use cryptopay_entity::payment_order::OrderFilter;
-use cryptopay_entity::{
-    allocation, audit_log, chain_cursor, clock, event, merchant_wallet, payment_order, transact, transfer,
-};
+use cryptopay_entity::{allocation, chain_cursor, clock, event, merchant_wallet, payment_order, transact, transfer};
 use cryptopay_jobs::webhooks::client::{ClientPolicy, check_url};
 use cryptopay_ledger::{Assignment, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned};
 use sea_orm::{ConnectionTrait, EntityTrait};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+pub use super::audit::by_principal as audit;
 use super::once::{Once, Outcome};
 use super::stop::Stop;
 use crate::app::App;
@@ -485,31 +484,6 @@ pub async fn assign(
 pub async fn history(app: &App, principal: &Principal, id: &str) -> Result<Vec<event::Model>, ApiError> {
     let order = find(app, principal, id).await?;
     Ok(event::Entity::of_order(app.database(), principal.merchant_id(), order.id).await?)
-}
-
-/// Writes a line of the audit log.
-///
-/// # Errors
-/// Only failures of the database.
-pub async fn audit(
-    connection: &impl ConnectionTrait,
-    principal: &Principal,
-    action: &str,
-    subject: &str,
-    details: serde_json::Value,
-    now: Timestamp,
-) -> Result<(), sea_orm::DbErr> {
-    let actor = principal.actor();
-    audit_log::Entity::append(
-        connection,
-        now,
-        Some(principal.merchant_id()),
-        &actor,
-        action,
-        subject,
-        details.to_string(),
-    )
-    .await
 }
 
 /// Orders as they are answered with: two statements for their transfers, however many orders.

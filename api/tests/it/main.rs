@@ -12,6 +12,7 @@ mod harness;
 
 mod bad_input;
 mod contracts;
+mod crowd;
 mod demo;
 mod deployment;
 mod doctor;
@@ -23,6 +24,7 @@ mod latency;
 mod metrics;
 mod roles;
 mod scenarios;
+mod secrets;
 mod starts;
 mod statements;
 mod world;

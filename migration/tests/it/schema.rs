@@ -54,6 +54,23 @@ on_both_databases!(up_on_a_migrated_database_changes_nothing, async |db: TestDat
     assert_eq!(definitions(db.connection()).await, before);
 });
 
+on_both_databases!(a_line_of_the_audit_log_can_be_neither_changed_nor_removed, async |db: TestDatabase| {
+    let connection = db.connection();
+    let line = "INSERT INTO audit_log (at, actor, action, subject, details) VALUES (1, 'a', 'b', 'c', '{}')";
+    connection.execute_unprepared(line).await.unwrap();
+    let mut changes =
+        vec!["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log", "DELETE FROM audit_log WHERE id = 1"];
+    if connection.get_database_backend() == DbBackend::Postgres {
+        changes.push("TRUNCATE audit_log");
+    }
+    for change in changes {
+        let refused = connection.execute_unprepared(change).await.unwrap_err().to_string();
+        assert!(refused.contains("audit_log is append only"), "{change}: {refused}");
+    }
+    assert_eq!(strings(connection, "SELECT actor FROM audit_log").await, BTreeSet::from(["a".to_owned()]));
+    connection.execute_unprepared(line).await.unwrap();
+});
+
 #[test]
 fn both_databases_have_the_same_columns_and_indexes() {
     block_on(async {

@@ -8,6 +8,7 @@ use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::ApiKeyId;
 use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::merchant::Scope;
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
@@ -182,6 +183,7 @@ fn counting(db: &TestDatabase) -> (App, Arc<AtomicU64>) {
         chains: BTreeMap::new(),
         queue: Queue::embedded(),
         events: Events::embedded(),
+        claims: Claims::default(),
         webhooks: WebhookClient::new(ClientPolicy { allow: Vec::new(), https_only: true }).unwrap(),
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         owner: "test".to_owned(),

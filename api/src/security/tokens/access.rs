@@ -312,6 +312,49 @@ mod tests {
         }
     }
 
+    /// Signs texts with the right key, which the library would never make.
+    fn written(tokens: &AccessTokens, header: &str, claims: &str) -> Result<AccessClaims, TokenError> {
+        let said = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = jsonwebtoken::crypto::sign(said.as_bytes(), &tokens.encoding, Algorithm::HS256).unwrap();
+        tokens.verify(&format!("{said}.{signature}"), NOW)
+    }
+
+    #[test]
+    fn what_is_said_twice_or_is_no_object_is_refused_however_well_signed() {
+        let tokens = tokens(1, None);
+        let head = json!({"typ": TYPE, "alg": "HS256", "kid": tokens.current_id}).to_string();
+        let claims = right_claims().to_string();
+        assert!(written(&tokens, &head, &claims).is_ok());
+        let and = |object: &str, more: &str| format!("{},{more}}}", object.strip_suffix('}').unwrap());
+        for more in [
+            r#""alg":"HS256""#,
+            r#""alg":"none""#,
+            r#""kid":"00000000""#,
+            r#""typ":"JWT""#,
+            r#""jku":"https://evil.example/keys""#,
+            r#""x5u":"https://evil.example/chain""#,
+            r#""jwk":{"kty":"oct","k":"AAAA"}"#,
+            r#""x5c":["AAAA"]"#,
+            r#""crit":["exp"],"exp":1"#,
+            r#""zip":"DEF""#,
+            r#""cty":"JWT""#,
+            r#""b64":false"#,
+        ] {
+            assert_eq!(written(&tokens, &and(&head, more), &claims), Err(TokenError::Invalid), "{more}");
+        }
+        for name in ["iss", "aud", "sub", "fam", "iat", "nbf", "exp", "jti"] {
+            let more = format!("\"{name}\":{}", right_claims()[name]);
+            assert_eq!(written(&tokens, &head, &and(&claims, &more)), Err(TokenError::Invalid), "{name} twice");
+        }
+        for text in ["", "null", "[]", "\"a\"", "{", "{}", "\u{feff}{}", "\u{0}"] {
+            assert_eq!(written(&tokens, text, &claims), Err(TokenError::Invalid), "header {text:?}");
+            assert_eq!(written(&tokens, &head, text), Err(TokenError::Invalid), "claims {text:?}");
+        }
+        // However well signed, what is longer than any of ours is not even read.
+        let long = and(&claims, &format!("\"more\":\"{}\"", "a".repeat(MAX_TOKEN_CHARS)));
+        assert_eq!(written(&tokens, &head, &long), Err(TokenError::Invalid));
+    }
+
     #[test]
     fn an_unsigned_token_is_refused() {
         let tokens = tokens(1, None);

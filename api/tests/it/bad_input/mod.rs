@@ -167,6 +167,10 @@ impl World {
             "login" => json!({"username": "nobody", "password": "correct-horse-battery"}),
             "refreshToken" => json!({"refresh": "junk"}),
             "verifyToken" => json!({"token": "junk"}),
+            "updateMe" => json!({"email": "somebody.else@example.com", "shop_name": "Somebody else"}),
+            "changePassword" => json!({
+                "current_password": self.owner.password, "new_password": "unicorn-teapot-gravel",
+            }),
             "createApiKey" => json!({"name": "key", "scopes": ["read"], "expires_at": "2099-01-01T00:00:00Z"}),
             "createPaymentOrder" => json!({
                 "amount": order["amount"], "currency": order["currency"], "blockchain": order["blockchain"],
