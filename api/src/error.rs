@@ -92,7 +92,7 @@ pub fn table() -> String {
 }
 
 /// An answer that is not a success.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct ApiError {
     /// Code.

@@ -21,9 +21,11 @@ use crate::app::{App, EndpointSecrets, Parts};
 use crate::config::{self, Config, ConfigError, Mode, Role};
 use crate::database::{self, SchemaError};
 use crate::http;
+use crate::limits::{Limiter, LimitsUrlError};
 use crate::live::Live;
 use crate::metrics;
 use crate::nodes;
+use crate::operations::counts::Counts;
 use crate::operations::reseal::{self, Resealed};
 use crate::operations::sandbox::inbox::PLACE as INBOX;
 use crate::readiness::Readiness;
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The queue's URL.
     #[error("REDIS_URL: {0}; set it to something like redis://:password@host:6379/0, or unset it")]
     Redis(#[from] RedisUrlError),
+    /// The counters' URL.
+    #[error("REDIS_URL: {0}; set it to something like redis://:password@host:6379/0, or unset it")]
+    Limits(#[from] LimitsUrlError),
     /// The secret.
     #[error("CRYPTOPAY_SECRET: {0}")]
     Keys(#[from] KeyError),
@@ -170,6 +175,10 @@ pub fn build(
     let registry = Arc::new(config.chains.registry().clone());
     let chains = nodes::chains(&config.chains, &database)?;
     let redis = config.redis.as_ref().map(|url| Redis::new(url.expose(), &config.key_prefix)).transpose()?;
+    let limiter = match &config.redis {
+        Some(url) => Limiter::shared(url.expose(), &config.key_prefix)?,
+        None => Limiter::embedded(),
+    };
     let policy = ClientPolicy { allow: config.webhook_allow.clone(), https_only: config.mode == Mode::Live };
     let context = Context {
         database,
@@ -184,7 +193,8 @@ pub fn build(
         owner: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
     };
     let passwords = Passwords::new();
-    Ok(App::new(Parts { config, public_url, context: Arc::new(context), keys, passwords, live: Live::default() }))
+    let (context, live, counts) = (Arc::new(context), Live::default(), Counts::default());
+    Ok(App::new(Parts { config, public_url, context, keys, passwords, live, limiter, counts }))
 }
 
 /// The webhook inbox is served by every process of the sandbox, so that deliveries to it reach it in containers and behind

@@ -106,7 +106,9 @@ async fn look(app: &App) -> Report {
     if let Some(problem) = redis {
         match app.config.role {
             // Requests do not need it; what they commit is found by the workers' sweep.
-            Role::Api => report.degraded.push(format!("{problem}: jobs and live events begin up to seconds later")),
+            Role::Api => report.degraded.push(format!(
+                "{problem}: jobs and live events begin up to seconds later, and each process holds request limits by itself"
+            )),
             Role::Worker | Role::All => report.reasons.push(format!("{problem}: no jobs can be taken from the queue")),
         }
     }

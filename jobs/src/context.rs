@@ -18,7 +18,8 @@ use crate::webhooks::client::WebhookClient;
 
 /// Opens the signing secrets of endpoints, which rest encrypted.
 pub trait SigningSecrets: Send + Sync + fmt::Debug {
-    /// The secrets to sign with at `now`: the current one first, then the previous one while a rotation lasts.
+    /// The secrets to sign with at `now` by business time: the current one first, then the previous one while a rotation
+    /// lasts.
     ///
     /// # Errors
     /// A sentence for the delivery's record: the secret was encrypted with a key that this process does not have.

@@ -68,7 +68,7 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
             match claim(context, queue, room, &token).await {
                 Ok(Some(Claimed { endpoint, deliveries, clocks })) => {
                     drained = u64::try_from(deliveries.len()).unwrap_or(0) < room;
-                    let secrets = context.secrets.open(&endpoint, clocks.database);
+                    let secrets = context.secrets.open(&endpoint, clocks.business);
                     for delivery in deliveries {
                         claims.hold(delivery.id);
                         let url = endpoint.url.clone().unwrap_or_else(|| delivery.url.clone());
@@ -118,7 +118,7 @@ pub(super) async fn send_one(
     let database = &context.database;
     let clocks =
         Clocks { business: clock::business_now(database).await?, database: clock::database_now(database).await? };
-    let secrets = context.secrets.open(endpoint, clocks.database);
+    let secrets = context.secrets.open(endpoint, clocks.business);
     let origin = delivery.origin.clone();
     let url = delivery.url.clone();
     let finished = attempt(context, url, delivery, secrets, clocks).await;

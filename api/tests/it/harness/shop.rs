@@ -20,8 +20,15 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Registers a shop with a name of its own.
+    /// Registers a shop with a name of its own, that may send as much as a test likes.
     pub(crate) async fn register(client: &Client) -> Self {
+        let (shop, name) = Self::limited(client).await;
+        shop.client.lift_limit(&name).await;
+        shop
+    }
+
+    /// Registers a shop on the plan that every shop begins with; and its name.
+    pub(crate) async fn limited(client: &Client) -> (Self, String) {
         let number = SHOPS.fetch_add(1, Ordering::Relaxed);
         let password = format!("correct-horse-{number}-battery");
         let body = json!({
@@ -32,7 +39,7 @@ impl Shop {
         });
         let session = client.post("/api/auth/register", body).await.data(201);
         let client = client.with_token(session["access"].as_str().unwrap());
-        Self { client, password, nonces: AtomicU64::new(1) }
+        (Self { client, password, nonces: AtomicU64::new(1) }, format!("shop-{number}"))
     }
 
     /// A shop that has an account with this password, and a key to it.
