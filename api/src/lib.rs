@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod app;
+mod caller;
 pub mod commands;
 pub mod config;
 pub mod database;
@@ -9,6 +10,7 @@ pub mod fields;
 pub mod gateway;
 pub mod graphql;
 mod http;
+pub mod limits;
 pub mod live;
 mod metrics;
 mod nodes;

@@ -98,11 +98,13 @@ impl Entity {
         Self::find().filter(column.eq(key)).one(connection).await
     }
 
-    /// Which of these names, in any case, are taken. A name that is not asked about is not.
+    /// Which of these names, in any case, are taken by an account other than `except`. A name that is not asked about is
+    /// not.
     pub async fn taken(
         connection: &impl ConnectionTrait,
         username: Option<&str>,
         email: Option<&str>,
+        except: Option<MerchantId>,
     ) -> Result<Taken, DbErr> {
         let (username, email) = (username.map(folded), email.map(folded));
         let either = Condition::any()
@@ -115,6 +117,7 @@ impl Entity {
             .select_only()
             .columns([Column::UsernameKey, Column::EmailKey])
             .filter(either)
+            .filter(Condition::all().add_option(except.map(|id| Column::Id.ne(id))))
             .into_tuple()
             .all(connection)
             .await?;
@@ -144,6 +147,29 @@ impl Entity {
             .exec(connection)
             .await
             .map(|_| ())
+    }
+
+    /// Changes the profile: what is `None` stays.
+    ///
+    /// # Errors
+    /// A unique constraint, if the e-mail address was taken meanwhile.
+    pub async fn change_profile(
+        connection: &impl ConnectionTrait,
+        id: MerchantId,
+        email: Option<&str>,
+        shop_name: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        let mut change = Self::update_many().col_expr(Column::UpdatedAt, Expr::value(now));
+        if let Some(email) = email {
+            change = change
+                .col_expr(Column::Email, Expr::value(email))
+                .col_expr(Column::EmailKey, Expr::value(folded(email)));
+        }
+        if let Some(shop_name) = shop_name {
+            change = change.col_expr(Column::ShopName, Expr::value(shop_name));
+        }
+        change.filter(Column::Id.eq(id)).exec(connection).await.map(|_| ())
     }
 
     /// Changes the plan. `limit` is requests an hour in place of the plan's own.

@@ -48,6 +48,15 @@ impl Entity {
         Ok(!rows.is_empty() && rows.iter().all(Option::is_none))
     }
 
+    /// The logins that ended after this moment.
+    pub async fn families_revoked_after(
+        connection: &impl ConnectionTrait,
+        after: Timestamp,
+    ) -> Result<Vec<String>, DbErr> {
+        let families = Self::find().select_only().column(Column::Family).filter(Column::RevokedAt.gt(after));
+        families.distinct().into_tuple().all(connection).await
+    }
+
     /// Adds a token to a login, which begins with its first.
     pub async fn add(
         connection: &impl ConnectionTrait,

@@ -1,5 +1,7 @@
 //! `cryptopay merchant`: what the operator does about accounts.
 
+mod audit;
+
 use std::io::{BufRead, IsTerminal, Write};
 use std::num::NonZeroU32;
 
@@ -46,6 +48,8 @@ pub(super) enum Merchant {
         #[arg(long)]
         limit: Option<NonZeroU32>,
     },
+    /// Show who did what: an account's lines of the audit log, or everybody's, newest first
+    Audit(audit::Audit),
 }
 
 /// A plan on the command line.
@@ -95,6 +99,7 @@ pub(super) async fn run(command: Merchant) -> Result<(), Failure> {
                 None => format!("{username} is on {plan} with {} requests an hour.", plan.requests_per_hour()),
             });
         }
+        Merchant::Audit(options) => audit::show(&tools.database, &options).await?,
     }
     Ok(())
 }

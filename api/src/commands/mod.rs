@@ -4,16 +4,17 @@ mod demo;
 mod doctor;
 mod export;
 mod health;
+mod log;
 mod merchant;
 mod migrate;
 mod serve;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, Environment, LogFormat, Role};
+use crate::config::{Config, ConfigError, Environment, Role};
 
 /// Self-hosted, non-custodial payments on EVM chains.
 #[derive(Debug, Parser)]
@@ -112,25 +113,11 @@ pub async fn run() -> ExitCode {
 /// Reads the configuration and begins to log.
 fn configure(role: Role) -> Result<Config, Failure> {
     let config = Config::from_env(role, &Environment::of_process())?;
-    begin_log(&config)?;
+    log::begin(&config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     Ok(config)
-}
-
-fn begin_log(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter).map_err(Failure::configuration)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A line that cannot be written is lost. The default tells of it on standard error, which panics where that is what
-    // is full.
-    let log = log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
-    // Only a second start in one process fails here, and then there is a log already.
-    let _ = match config.log_format {
-        LogFormat::Json => log.json().try_init(),
-        LogFormat::Text => log.try_init(),
-    };
-    Ok(())
 }
 
 /// Prints a line for the person at the terminal; a closed pipe is no reason to fail.

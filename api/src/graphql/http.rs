@@ -15,14 +15,16 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
 
-use super::access::{Admission, admit, bearer};
 use super::connections::{Connections, MAX_PER_MERCHANT};
+use super::credentials::Credentials;
 use super::failure::{self, Failure, RequestId};
 use super::media::Media;
+use super::sse::Admission;
 use super::{Schema, explorer, limits, sse};
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::http::json_body;
+use crate::principal::{Principal, bearer_of, of_request};
 
 /// Methods of the route.
 const METHODS: &str = "GET, POST";
@@ -33,6 +35,7 @@ pub(super) struct Http {
     pub(super) app: App,
     pub(super) schema: Schema,
     pub(super) connections: Connections,
+    pub(super) credentials: Credentials,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -60,9 +63,9 @@ impl Endpoint for Http {
 
 impl Http {
     async fn get(&self, request: &Request, media: Media, id: Option<RequestId>) -> Result<Response, ApiError> {
-        let admission = self.admission(request).await?;
+        let principal = self.principal(request).await?;
         let operation = operation(from_query_string(request.uri().query().unwrap_or_default())?)?;
-        self.run(operation, admission, media, id, Method::GET).await
+        self.run(operation, principal, media, id, Method::GET).await
     }
 
     async fn post(
@@ -74,17 +77,17 @@ impl Http {
     ) -> Result<Response, ApiError> {
         json_body::check_content_type(request)?;
         let bytes = json_body::read(body).await?;
-        let admission = self.admission(request).await?;
+        let principal = self.principal(request).await?;
         let operation = operation(from_body(&bytes)?)?;
         if media == Media::EventStream {
-            return self.stream(operation, admission, id);
+            return self.stream(operation, principal, id).await;
         }
-        self.run(operation, admission, media, id, Method::POST).await
+        self.run(operation, principal, media, id, Method::POST).await
     }
 
-    async fn admission(&self, request: &Request) -> Result<Option<Admission>, ApiError> {
-        match bearer(request)? {
-            Some(token) => admit(&self.app, token).await.map(Some),
+    async fn principal(&self, request: &Request) -> Result<Option<Principal>, ApiError> {
+        match bearer_of(request)? {
+            Some(token) => of_request(&self.app, request, token).await.map(Some),
             None => Ok(None),
         }
     }
@@ -92,7 +95,7 @@ impl Http {
     async fn run(
         &self,
         mut operation: Operation,
-        admission: Option<Admission>,
+        principal: Option<Principal>,
         media: Media,
         id: Option<RequestId>,
         method: Method,
@@ -114,26 +117,26 @@ impl Http {
                 _ => {}
             }
         }
-        let operation = with_data(operation, admission, id);
+        let operation = with_data(operation, principal, id);
         Ok(answer(&self.schema.execute(operation).await, media))
     }
 
-    fn stream(
+    async fn stream(
         &self,
         operation: Operation,
-        admission: Option<Admission>,
+        principal: Option<Principal>,
         id: Option<RequestId>,
     ) -> Result<Response, ApiError> {
-        let permit = match &admission {
-            Some(admission) => {
-                let merchant = admission.principal.merchant_id();
-                Some(self.connections.enter(merchant, MAX_PER_MERCHANT).ok_or_else(too_many)?)
-            }
+        let admission = match &principal {
+            Some(principal) => Some(Admission {
+                hold: self.credentials.hold(&principal.credential),
+                valid_for: principal.valid_for(),
+                _permit: self.connections.enter(principal.merchant_id(), MAX_PER_MERCHANT).ok_or_else(too_many)?,
+            }),
             None => None,
         };
-        let valid_for = admission.as_ref().and_then(|admission| admission.valid_for);
-        let results = self.schema.execute_stream(with_data(operation, admission, id));
-        Ok(sse::response(results, valid_for, self.shutdown.clone(), permit))
+        let results = self.schema.execute_stream(with_data(operation, principal, id));
+        Ok(sse::response(results, admission, self.shutdown.clone()))
     }
 }
 
@@ -163,6 +166,12 @@ pub(super) fn refusal(error: ApiError, media: Media, id: Option<&RequestId>) -> 
     response
 }
 
+/// The answer to a request that was refused before it got here, as far as its kind of answer can be told by its headers.
+pub(crate) fn refused(request: &Request, error: ApiError) -> Response {
+    let media = Media::of(request.header(header::ACCEPT), &[Media::GraphqlResponse, Media::Json]);
+    refusal(error, media, request_id(request).as_ref())
+}
+
 /// The id of a request: what was put into its extensions, else the caller's own, if it is sane.
 pub(super) fn request_id(request: &Request) -> Option<RequestId> {
     if let Some(id) = request.extensions().get::<RequestId>() {
@@ -179,7 +188,7 @@ fn answer(answer: &Answer, media: Media) -> Response {
     let refused =
         answer.is_err() && answer.data == GraphQLValue::Null && answer.errors.iter().all(|error| error.path.is_empty());
     let (status, body) = if refused {
-        let status = if media == Media::GraphqlResponse { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        let status = if media == Media::GraphqlResponse { status_of(answer) } else { StatusCode::OK };
         (status, serde_json::to_string(&json!({"errors": answer.errors})))
     } else {
         (StatusCode::OK, serde_json::to_string(answer))
@@ -190,9 +199,15 @@ fn answer(answer: &Answer, media: Media) -> Response {
     }
 }
 
-fn with_data(mut operation: Operation, admission: Option<Admission>, id: Option<RequestId>) -> Operation {
-    if let Some(admission) = admission {
-        operation = operation.data(admission.principal);
+/// The status of an answer to a request that did not run, or not to its end.
+fn status_of(answer: &Answer) -> StatusCode {
+    let is_away = |error: &ServerError| failure::code(error) == Some(ErrorCode::ServiceUnavailable.as_str());
+    if answer.errors.iter().any(is_away) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST }
+}
+
+fn with_data(mut operation: Operation, principal: Option<Principal>, id: Option<RequestId>) -> Operation {
+    if let Some(principal) = principal {
+        operation = operation.data(principal);
     }
     if let Some(id) = id {
         operation = operation.data(id);

@@ -10,6 +10,7 @@
 
 mod access;
 mod connections;
+mod credentials;
 mod enums;
 mod explorer;
 mod failure;
@@ -35,27 +36,33 @@ use poem::{Route, get};
 use tokio_util::sync::CancellationToken;
 
 pub use failure::RequestId;
+pub(crate) use http::refused;
 
 use crate::app::App;
 use connections::Connections;
+use credentials::Credentials;
 use query::Query;
 use subscription::Subscriptions;
 
 /// The schema with all that its fields are served with. Cheap to clone.
 pub(crate) type Schema = async_graphql::Schema<Query, EmptyMutation, Subscriptions>;
 
-/// Adds `/graphql`, `/graphql/ws` and `/graphql/schema.graphql`. `shutdown` ends streams and sockets.
+/// Adds `/graphql`, `/graphql/ws` and `/graphql/schema.graphql`. `shutdown` ends streams and sockets, and the task that
+/// looks after their credentials; so this is called within a runtime.
 pub fn routes(route: Route, app: &App, shutdown: CancellationToken) -> Route {
     let schema = schema(app.clone());
     let connections = Connections::default();
+    let credentials = Credentials::default();
+    tokio::spawn(credentials.clone().watch(app.database().clone(), shutdown.clone()));
     let socket = socket::Socket {
         app: app.clone(),
         schema: schema.clone(),
         connections: connections.clone(),
+        credentials: credentials.clone(),
         shutdown: shutdown.clone(),
     };
     route
-        .at("/graphql", http::Http { app: app.clone(), schema, connections, shutdown })
+        .at("/graphql", http::Http { app: app.clone(), schema, connections, credentials, shutdown })
         .at("/graphql/ws", socket)
         .at("/graphql/schema.graphql", get(explorer::schema_text))
 }
@@ -86,6 +93,6 @@ pub fn sdl() -> String {
 
 fn builder() -> SchemaBuilder<Query, EmptyMutation, Subscriptions> {
     async_graphql::Schema::build(Query, EmptyMutation, Subscriptions)
-        .extension(operation::Operations)
+        .extension(operation::Operations::default())
         .limit_complexity(limits::MAX_COMPLEXITY)
 }

@@ -5,6 +5,7 @@
 
 use std::any::TypeId;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_graphql::extensions::{
     Extension, ExtensionContext, ExtensionFactory, NextExecute, NextPrepareRequest, NextRequest, NextResolve,
@@ -14,24 +15,45 @@ use async_graphql::{Name, Request, Response, ServerError, ServerResult, Value};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use tokio::time::timeout;
 
-use super::failure::{self, RequestId};
+use super::access::Meter;
+use super::failure::{self, Failure, RequestId};
 use super::limits;
 use super::snapshot::Snapshot;
+use crate::error::{ApiError, ErrorCode};
+
+/// How long an operation may run: far longer than any that a page waits for, and no longer than the database is spared.
+const RUN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes an [`Operation`] for each request.
 #[derive(Debug)]
-pub(super) struct Operations;
+pub(super) struct Operations {
+    within: Duration,
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { within: RUN_WITHIN }
+    }
+}
 
 impl ExtensionFactory for Operations {
     fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(Operation::default())
+        Arc::new(Operation {
+            within: self.within,
+            snapshot: Arc::default(),
+            request_id: Arc::default(),
+            errors: Mutex::default(),
+        })
     }
 }
 
 /// One operation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Operation {
+    /// How long it, or what it answers to one event, may take.
+    within: Duration,
     snapshot: Arc<Snapshot>,
     request_id: Arc<OnceLock<RequestId>>,
     /// Of the fields that have failed.
@@ -63,6 +85,9 @@ impl Extension for Operation {
         if let Some(id) = request.data.get(&TypeId::of::<RequestId>()).and_then(|id| id.downcast_ref::<RequestId>()) {
             self.request_id.get_or_init(|| id.clone());
         }
+        if let Some(meter) = ctx.data_opt::<Meter>() {
+            request.data.insert(meter.count().await.map_err(Failure::from)?);
+        }
         limits::admit(&mut request)?;
         request.data.insert(Arc::clone(&self.snapshot));
         next.run(ctx, request).await
@@ -74,7 +99,10 @@ impl Extension for Operation {
         operation_name: Option<&str>,
         next: NextExecute<'_>,
     ) -> Response {
-        let mut response = next.run(ctx, operation_name).await;
+        let Ok(mut response) = timeout(self.within, next.run(ctx, operation_name)).await else {
+            self.snapshot.abandon().await;
+            return Response::from_errors(vec![too_long(self.within)]);
+        };
         self.snapshot.close().await;
         response.errors.append(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner));
         response.data = settled(response.data, "Operation");
@@ -134,6 +162,11 @@ fn settled(value: Value, kind: &str) -> Value {
     }
 }
 
+fn too_long(within: Duration) -> ServerError {
+    let message = format!("This took longer than {} s and was stopped. Ask for less at once.", within.as_secs());
+    Failure::from(ApiError::new(ErrorCode::ServiceUnavailable, message)).into()
+}
+
 fn finished(mut response: Response, request_id: &OnceLock<RequestId>) -> Response {
     for error in &mut response.errors {
         failure::complete(error, request_id.get());
@@ -175,16 +208,30 @@ mod tests {
             Err("may fail".into())
         }
 
+        async fn never_ends(&self) -> i32 {
+            std::future::pending().await
+        }
+
         async fn works(&self) -> i32 {
             1
         }
     }
 
     async fn answer(query: &str) -> (Json, usize) {
-        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).extension(Operations).finish();
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).extension(Operations::default()).finish();
         let response = schema.execute(query).await;
         assert!(response.errors.iter().all(|error| !error.path.is_empty()), "{:?}", response.errors);
         (response.data.into_json().unwrap(), response.errors.len())
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_stopped_and_said() {
+        let operations = Operations { within: Duration::from_millis(5) };
+        let schema = Schema::build(Query, EmptyMutation, EmptySubscription).extension(operations).finish();
+        let response = schema.execute("{ works neverEnds }").await;
+        assert_eq!((response.data, response.errors.len()), (Value::Null, 1));
+        assert_eq!(failure::code(&response.errors[0]), Some("SERVICE_UNAVAILABLE"));
+        assert!(schema.execute("{ works }").await.errors.is_empty());
     }
 
     #[tokio::test]

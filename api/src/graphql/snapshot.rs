@@ -29,6 +29,11 @@ impl Snapshot {
         Ok(txn)
     }
 
+    /// Ends it without waiting: what was asked of it may still run, and the pool takes the connection back after that.
+    pub(super) async fn abandon(&self) {
+        drop(self.0.lock().await.take());
+    }
+
     /// Ends it; the next read opens another.
     pub(super) async fn close(&self) {
         if let Some(txn) = self.0.lock().await.take().and_then(Arc::into_inner) {

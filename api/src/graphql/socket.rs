@@ -8,13 +8,16 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Schema;
-use super::access::admit;
+use super::access::Meter;
 use super::connections::{Connections, MAX_PER_MERCHANT};
+use super::credentials::Credentials;
 use super::http::{refusal, request_id, too_many};
 use super::media::Media;
 use super::websocket::{self, InitRefusal, Limits, PROTOCOL, Session, token_of};
 use crate::app::App;
+use crate::caller;
 use crate::error::{ApiError, ErrorCode};
+use crate::principal::authenticate;
 
 /// The endpoint.
 #[derive(Clone)]
@@ -22,6 +25,7 @@ pub(super) struct Socket {
     pub(super) app: App,
     pub(super) schema: Schema,
     pub(super) connections: Connections,
+    pub(super) credentials: Credentials,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -42,33 +46,46 @@ impl Socket {
         check_protocol(request.headers())?;
         let socket = WebSocket::from_request(request, &mut RequestBody::default()).await.map_err(|_| no_upgrade())?;
         let limits = Limits::default();
-        let Self { app, schema, connections, shutdown } = self.clone();
+        let Self { app, schema, connections, credentials, shutdown } = self.clone();
+        let address = caller::address();
         let upgrade =
             socket.protocols([PROTOCOL]).config(limits.socket_config()).on_upgrade(move |stream| async move {
                 let _open = crate::metrics::OpenSocket::count();
-                let authenticate = |payload: Value| async move { let_in(&app, &connections, &payload).await };
-                let ended = websocket::serve(stream, schema, authenticate, limits, shutdown).await;
+                let authenticate =
+                    |payload: Value| async move { let_in(&app, &connections, &credentials, &payload).await };
+                let serving = websocket::serve(stream, schema, authenticate, limits, shutdown);
+                let ended = caller::on_behalf_of(address, serving).await;
                 tracing::debug!(?ended, "socket closed");
             });
         Ok(upgrade.into_response())
     }
 }
 
-async fn let_in(app: &App, connections: &Connections, payload: &Value) -> Result<Session, InitRefusal> {
+async fn let_in(
+    app: &App,
+    connections: &Connections,
+    credentials: &Credentials,
+    payload: &Value,
+) -> Result<Session, InitRefusal> {
     let token = token_of(payload).ok_or_else(|| {
         InitRefusal::Forbidden("Send {\"Authorization\": \"Bearer <token>\"} with connection_init.".to_owned())
     })?;
-    let admission = admit(app, token).await.map_err(|error| match error.code {
+    let refused = |error: ApiError| match error.code {
         ErrorCode::ServiceUnavailable | ErrorCode::InternalError => InitRefusal::Unavailable(error.message),
         _ => InitRefusal::Forbidden(error.message),
-    })?;
+    };
+    let principal = authenticate(app, token).await.map_err(refused)?;
+    let hold = credentials.hold(&principal.credential);
     let permit = connections
-        .enter(admission.principal.merchant_id(), MAX_PER_MERCHANT)
+        .enter(principal.merchant_id(), MAX_PER_MERCHANT)
         .ok_or_else(|| InitRefusal::Unavailable(too_many().message))?;
+    let valid_for = principal.valid_for();
+    let revoked = Some(hold.revoked());
     let mut data = Data::default();
-    data.insert(admission.principal);
+    data.insert(Meter::new(app.clone(), token));
     data.insert(permit);
-    Ok(Session { data, valid_for: admission.valid_for, revoked: None })
+    data.insert(hold);
+    Ok(Session { data, valid_for, revoked })
 }
 
 /// Browsers say where a page comes from, and open sockets across origins without asking: the server has to.

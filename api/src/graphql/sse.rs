@@ -1,6 +1,6 @@
 //! Server-sent events: an event `next` for each result, `complete` at the end (the "distinct connections" mode of the
-//! graphql-sse protocol). A stream that ends without `complete` was cut, by a shutdown or the end of the token: come again,
-//! with the last `sequence` as `after`.
+//! graphql-sse protocol). A stream that ends without `complete` was cut, by a shutdown or the end of the token, which may
+//! have been revoked: come again, with the last `sequence` as `after`.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,11 +14,22 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Permit;
+use super::credentials::Hold;
 
 /// Between two comments that keep proxies from cutting a silent stream; common limits are 30 s and 60 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a client without a token may stream for: it only ever gets an error.
 const WITHOUT_TOKEN: Duration = Duration::from_secs(60);
+
+/// What a merchant's stream holds.
+pub(super) struct Admission {
+    /// On what it was let in by.
+    pub(super) hold: Hold,
+    /// For how long; `None` is for ever.
+    pub(super) valid_for: Option<Duration>,
+    /// Its place among the merchant's streams.
+    pub(super) _permit: Permit,
+}
 
 struct Streaming {
     results: BoxStream<'static, Answer>,
@@ -26,23 +37,25 @@ struct Streaming {
     /// `None` is for ever.
     until: Option<Instant>,
     shutdown: CancellationToken,
+    /// Never cancelled where nobody's token let it in.
+    revoked: CancellationToken,
     ended: bool,
-    _permit: Option<Permit>,
+    _admission: Option<Admission>,
 }
 
 /// The answer that streams `results`.
 pub(super) fn response(
     results: BoxStream<'static, Answer>,
-    valid_for: Option<Duration>,
+    admission: Option<Admission>,
     shutdown: CancellationToken,
-    permit: Option<Permit>,
 ) -> Response {
     let now = Instant::now();
     let mut keep_alive = interval_at(now.checked_add(KEEP_ALIVE).unwrap_or(now), KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let valid_for = valid_for.or_else(|| permit.is_none().then_some(WITHOUT_TOKEN));
+    let valid_for = admission.as_ref().map_or(Some(WITHOUT_TOKEN), |admission| admission.valid_for);
     let until = valid_for.and_then(|valid_for| now.checked_add(valid_for));
-    let streaming = Streaming { results, keep_alive, until, shutdown, ended: false, _permit: permit };
+    let revoked = admission.as_ref().map(|admission| admission.hold.revoked()).unwrap_or_default();
+    let streaming = Streaming { results, keep_alive, until, shutdown, revoked, ended: false, _admission: admission };
     let texts = stream::unfold(streaming, |mut streaming| async move {
         streaming.next().await.map(|text| (Ok::<_, Error>(text), streaming))
     });
@@ -67,6 +80,7 @@ impl Streaming {
             biased;
             () = self.shutdown.cancelled() => None,
             () = expired => None,
+            () = self.revoked.cancelled() => None,
             result = self.results.next() => match result {
                 Some(result) => serde_json::to_string(&result).ok().map(|json| format!("event: next\ndata: {json}\n\n")),
                 None => {

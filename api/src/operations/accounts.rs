@@ -5,9 +5,11 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `profile.rs` | what a merchant changes about the own account |
 //! | `rules.rs` | what an account's fields must be |
 //! | `sessions.rs` | logins: their tokens, how these rotate and end |
 
+mod profile;
 mod rules;
 mod sessions;
 #[cfg(test)]
@@ -22,7 +24,7 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::webhook::secret_from_entropy;
 use cryptopay_entity::txn::Restart;
 use cryptopay_entity::webhook_endpoint::NewEndpoint;
-use cryptopay_entity::{audit_log, clock, merchant, refresh_token, transact, webhook_endpoint};
+use cryptopay_entity::{clock, merchant, refresh_token, transact, webhook_endpoint};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, SqlErr};
 use secrecy::SecretString;
 use serde_json::json;
@@ -31,11 +33,13 @@ use crate::app::{App, EndpointSecrets};
 use crate::config::{Mode, Registration};
 use crate::error::{ApiError, ErrorCode};
 use crate::fields::Fields;
+use crate::operations::audit::on_account as audit;
 use crate::security::passwords::{PasswordError, Passwords};
 use crate::security::tokens::FamilyId;
 use crate::security::{Keys, entropy};
 use rules::Draft;
 
+pub use profile::{change_password, change_profile};
 pub use sessions::{Session, login, logout, refresh, verify};
 
 /// How the audit log calls the operator.
@@ -277,18 +281,6 @@ async fn add_endpoint(
     Ok(())
 }
 
-async fn audit(
-    txn: &impl ConnectionTrait,
-    merchant: &merchant::Model,
-    actor: &str,
-    action: &str,
-    details: serde_json::Value,
-    now: Timestamp,
-) -> Result<(), DbErr> {
-    let (id, details) = (Some(merchant.id), details.to_string());
-    audit_log::Entity::append(txn, now, id, actor, action, &merchant.username, details).await
-}
-
 /// The answer to a failure: where somebody else was faster to a name, the constraint's refusal becomes that field's fault.
 async fn named(accounts: Accounts<'_>, new: &merchant::NewMerchant, failure: Failure) -> ApiError {
     let Failure::Database(error) = failure else { return failure.into() };
@@ -296,7 +288,7 @@ async fn named(accounts: Accounts<'_>, new: &merchant::NewMerchant, failure: Fai
         return error.into();
     }
     let mut fields = Fields::default();
-    match rules::judge_taken(accounts, Some(&new.username), Some(&new.email), &mut fields).await {
+    match rules::judge_taken(accounts, Some(&new.username), Some(&new.email), None, &mut fields).await {
         Ok(()) => fields.finish().err().unwrap_or_else(|| error.into()),
         Err(failed) => failed,
     }

@@ -3,9 +3,13 @@
 
 pub mod accounts;
 pub mod api_keys;
+pub mod audit;
 pub mod blockchains;
+pub mod claims;
+pub mod counts;
 pub mod events;
 pub mod once;
+pub mod pages;
 pub mod payment_orders;
 pub mod payment_page;
 pub mod reseal;

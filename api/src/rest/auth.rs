@@ -9,8 +9,9 @@ use super::Tag;
 use super::body::Body;
 use super::envelope::{Answer, Json, Nothing, Success, now};
 use crate::app::App;
+use crate::limits::Visit;
 use crate::operations::accounts::{self, Session};
-use crate::principal::Reader;
+use crate::principal::{Manager, Reader};
 
 /// The routes.
 #[derive(Debug)]
@@ -22,9 +23,9 @@ impl Auth {
     ///
     /// The answer logs in at once.
     #[oai(path = "/register", method = "post", operation_id = "register")]
-    async fn register(&self, app: Data<&App>, body: Body<Register>) -> Answer<Registered> {
+    async fn register(&self, app: Data<&App>, visit: Visit, body: Body<Register>) -> Answer<Registered> {
         let message = body.fields.message("Account created.");
-        let session = accounts::register(&app, body.fields).await?;
+        let session = visit.register(accounts::register(&app, body.fields)).await?;
         Ok(Registered::Created(Json(SessionEnvelope::new(&session, message))))
     }
 
@@ -32,9 +33,11 @@ impl Auth {
     ///
     /// With user name or e-mail address. The access token is good for 24 hours, the refresh token for 30 days.
     #[oai(path = "/login", method = "post", operation_id = "login")]
-    async fn login(&self, app: Data<&App>, body: Body<Login>) -> Answer<LoggedIn> {
+    async fn login(&self, app: Data<&App>, visit: Visit, body: Body<Login>) -> Answer<LoggedIn> {
         let message = body.fields.message("Logged in.");
-        let session = accounts::login(&app, body.fields).await?;
+        body.fields.finish()?;
+        let name = body.fields.trimmed("username").unwrap_or_default().to_owned();
+        let session = visit.login(&name, accounts::login(&app, body.fields)).await?;
         Ok(LoggedIn::Ok(Json(SessionEnvelope::new(&session, message))))
     }
 
@@ -74,6 +77,27 @@ impl Auth {
     #[oai(path = "/me/", method = "get", operation_id = "getMe")]
     async fn me(&self, auth: Reader) -> Answer<Success<Me>> {
         Ok(Success(Me::new(&auth.0.merchant), "Success".to_owned()))
+    }
+
+    /// Change the account
+    ///
+    /// Changes what is sent and keeps the rest. Needs a login, or an API key with the scope `manage`.
+    #[oai(path = "/me/", method = "patch", operation_id = "updateMe")]
+    async fn update(&self, app: Data<&App>, auth: Manager, body: Body<UpdateMe>) -> Answer<Success<Me>> {
+        let message = body.fields.message("Account changed.");
+        let merchant = accounts::change_profile(&app, &auth.0, body.fields).await?;
+        Ok(Success(Me::new(&merchant), message))
+    }
+
+    /// Change the password
+    ///
+    /// Needs an access token from login; an API key is not enough. Ends every login of the account, this one too: log in
+    /// again with the new password. API keys stay.
+    #[oai(path = "/password/", method = "post", operation_id = "changePassword")]
+    async fn password(&self, app: Data<&App>, auth: Manager, body: Body<ChangePassword>) -> Answer<Success<Nothing>> {
+        let message = body.fields.message("Password changed. Every login has ended; log in again.");
+        accounts::change_password(&app, &auth.0, body.fields).await?;
+        Ok(Success(Nothing {}, message))
     }
 }
 
@@ -119,6 +143,28 @@ pub struct Verify {
     /// An access token or an API key.
     #[oai(validator(min_length = 1, max_length = 2048))]
     pub token: String,
+}
+
+/// A change of the account.
+#[derive(Object)]
+pub struct UpdateMe {
+    /// E-mail address (unique in any case).
+    #[oai(validator(min_length = 3, max_length = 254))]
+    pub email: Option<String>,
+    /// What customers see: 1 to 120 characters.
+    #[oai(validator(min_length = 1, max_length = 120))]
+    pub shop_name: Option<String>,
+}
+
+/// A change of the password.
+#[derive(Object)]
+pub struct ChangePassword {
+    /// The password as it is now.
+    #[oai(validator(min_length = 1, max_length = 256))]
+    pub current_password: String,
+    /// 10 to 256 characters; not a common password, not the user name.
+    #[oai(validator(min_length = 10, max_length = 256))]
+    pub new_password: String,
 }
 
 /// A new account, logged in.
@@ -322,10 +368,33 @@ mod tests {
         let (status, deleted) = send(&gateway, Method::DELETE, &path, access, json!({})).await;
         assert_eq!((status, &deleted["data"]), (StatusCode::OK, &json!({})));
 
+        let patch = async |token: &str| {
+            let body = json!({"email": "new@b.example", "plan": "enterprise"});
+            send(&gateway, Method::PATCH, "/api/auth/me", token, body).await
+        };
+        let (status, changed) = patch(access).await;
+        assert_eq!((status, &changed["message"]), (StatusCode::OK, &json!("Account changed. Ignored: plan")));
+        assert_eq!(
+            (&changed["data"]["email"], &changed["data"]["plan"], &changed["data"]["limits"]),
+            (&json!("new@b.example"), &json!("standard"), &me["data"]["limits"])
+        );
+
         let check = async || post("/api/auth/token/verify", "", json!({"token": access})).await.0;
         assert_eq!(check().await, StatusCode::OK);
         assert_eq!(post("/api/auth/logout", access, json!({})).await.0, StatusCode::OK);
         assert_eq!(check().await, StatusCode::UNAUTHORIZED);
         assert_eq!(post("/api/auth/logout", access, json!({})).await.0, StatusCode::UNAUTHORIZED);
+
+        let login = |password: &str| json!({"username": "new@b.example", "password": password});
+        let (_, again) = post("/api/auth/login", "", login(PASSWORD)).await;
+        let access = again["access"].as_str().unwrap();
+        let change = json!({"current_password": PASSWORD, "new_password": "unicorn teapot gravel"});
+        assert_eq!(post("/api/auth/password", secret, change.clone()).await.0, StatusCode::UNAUTHORIZED);
+        let (status, changed) = post("/api/auth/password", access, change).await;
+        assert_eq!((status, &changed["data"]), (StatusCode::OK, &json!({})));
+        let (status, _) = send(&gateway, Method::GET, "/api/auth/me", access, json!({})).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        assert_eq!(post("/api/auth/login", "", login(PASSWORD)).await.0, StatusCode::UNAUTHORIZED);
+        assert_eq!(post("/api/auth/login", "", login("unicorn teapot gravel")).await.0, StatusCode::OK);
     });
 }

@@ -5,13 +5,15 @@ use cryptopay_test_support::{TestDatabase, block_on, on_both_databases};
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use std::collections::BTreeSet;
 
-const SCHEMA: &str = include_str!("../../src/schema.sql");
+/// Every file of SQL that a migration runs.
+const SCHEMA: &[&str] = &[include_str!("../../src/schema.sql"), include_str!("../../src/lists.sql")];
 /// Where SeaORM notes which migrations ran. It stays when they are taken back.
 const HISTORY: &str = "seaql_migrations";
 
 on_both_databases!(a_migrated_database_has_the_tables_of_schema_sql, async |db: TestDatabase| {
     let declared: BTreeSet<String> = SCHEMA
-        .lines()
+        .iter()
+        .flat_map(|sql| sql.lines())
         .filter_map(|line| line.trim().strip_prefix("CREATE TABLE "))
         .map(|rest| rest.trim_end_matches([' ', '(']).to_owned())
         .collect();
@@ -52,6 +54,23 @@ on_both_databases!(up_on_a_migrated_database_changes_nothing, async |db: TestDat
     let before = definitions(db.connection()).await;
     Migrator::up(db.connection(), None).await.unwrap();
     assert_eq!(definitions(db.connection()).await, before);
+});
+
+on_both_databases!(a_line_of_the_audit_log_can_be_neither_changed_nor_removed, async |db: TestDatabase| {
+    let connection = db.connection();
+    let line = "INSERT INTO audit_log (at, actor, action, subject, details) VALUES (1, 'a', 'b', 'c', '{}')";
+    connection.execute_unprepared(line).await.unwrap();
+    let mut changes =
+        vec!["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log", "DELETE FROM audit_log WHERE id = 1"];
+    if connection.get_database_backend() == DbBackend::Postgres {
+        changes.push("TRUNCATE audit_log");
+    }
+    for change in changes {
+        let refused = connection.execute_unprepared(change).await.unwrap_err().to_string();
+        assert!(refused.contains("audit_log is append only"), "{change}: {refused}");
+    }
+    assert_eq!(strings(connection, "SELECT actor FROM audit_log").await, BTreeSet::from(["a".to_owned()]));
+    connection.execute_unprepared(line).await.unwrap();
 });
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::serve::{start_failure, stop_signal};
-use super::{Failure, begin_log, say};
+use super::{Failure, log, say};
 use crate::config::{Config, Environment, Role};
 use crate::gateway::{Gateway, StartError};
 use client::Client;
@@ -76,7 +76,7 @@ async fn start(folder: &Folder) -> Result<Gateway, Failure> {
         Config::from_env(Role::All, &Environment::from_iter(variables))
     };
     let config = configured(PREFERRED)?;
-    begin_log(&config)?;
+    log::begin(&config)?;
     let preferred: Option<SocketAddr> = PREFERRED.parse().ok();
     let asked_for = Some(config.bind) != preferred;
     match Gateway::start(config).await {

@@ -200,6 +200,21 @@ on_both_databases!(a_subscription_streams_as_server_sent_events, async |db: Test
     stream.read_to_string(&mut heard).await.unwrap();
     assert!(heard.ends_with("\n\n") && !heard.contains("complete"), "{heard}");
 
+    let gateway = Gateway { shutdown: CancellationToken::new(), ..gateway };
+    let routes = graphql_routes(&gateway.shop.app, gateway.shutdown.clone());
+    let gateway = Gateway { routes, ..gateway };
+    // So does the end of the login.
+    let response = gateway.send(Method::POST, "/graphql", &headers, &body).await;
+    let mut stream = response.into_body().into_async_read();
+    assert_eq!(stream.read_u8().await.unwrap(), b'e');
+    let who = crate::principal::authenticate(&gateway.shop.app, &gateway.token).await.unwrap();
+    crate::operations::accounts::logout(&gateway.shop.app, &who).await.unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.ends_with("\n\n") && !heard.contains("complete"), "{heard}");
+
+    let bearer = format!("Bearer {}", token(&gateway.shop).await);
+    let headers = [("content-type", OLD), ("accept", "text/event-stream"), ("authorization", bearer.as_str())];
     let query = r#"{"query": "{ me { username } }"}"#;
     let gateway = Gateway { shutdown: CancellationToken::new(), ..gateway };
     let routes = graphql_routes(&gateway.shop.app, gateway.shutdown.clone());

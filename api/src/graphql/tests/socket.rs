@@ -11,6 +11,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::http::token;
 use super::*;
+use crate::operations::{accounts, api_keys};
+use crate::principal::authenticate;
+use crate::rest::api_keys::CreateApiKey;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -75,6 +78,50 @@ on_both_databases!(a_socket_tells_an_orders_changes_to_who_brings_a_token, async
         say(&mut socket, json!({"type": "connection_init", "payload": payload})).await;
         assert_eq!(hear(&mut socket).await, json!(4403), "{payload}");
     }
+});
+
+/// A socket that this token has opened and that follows an order.
+async fn following(address: &str, token: &str, order: &OrderRef) -> Socket {
+    let mut socket = connect(address, &[PROTOCOL]).await.unwrap();
+    say(&mut socket, json!({"type": "connection_init", "payload": {"token": token}})).await;
+    assert_eq!(hear(&mut socket).await, json!({"type": "connection_ack"}));
+    let query = format!("subscription {{ orderUpdated(orderId: \"{order}\") {{ sequence }} }}");
+    say(&mut socket, json!({"type": "subscribe", "id": "s", "payload": {"query": query}})).await;
+    socket
+}
+
+on_both_databases!(a_socket_ends_when_what_opened_it_is_revoked_or_over, async |db: TestDatabase| {
+    let app = testing::app(&db).await;
+    let shop = Shop::open(&app, "alice").await;
+    let order = shop.order(1).await;
+    let address = serve(&app).await;
+    let key = async |expires_in: Option<u64>| {
+        let expires_at = match expires_in {
+            Some(secs) => {
+                let now = clock::database_now(app.database()).await.unwrap();
+                Some(now.plus(std::time::Duration::from_secs(secs)).to_string())
+            }
+            None => None,
+        };
+        let body = testing::fields::<CreateApiKey>(json!({"name": "till", "expires_at": expires_at}));
+        api_keys::create(&app, &shop.principal, body, testing::once()).await.unwrap().made().unwrap()
+    };
+    let (kept, other) = (token(&shop).await, token(&shop).await);
+    let (revoked, by_revoked) = key(None).await;
+    let (_, short) = key(Some(6)).await;
+    let mut with_short = following(&address, short.expose(), &order).await;
+    let mut stays = following(&address, &kept, &order).await;
+    let mut logged_out = following(&address, &other, &order).await;
+    let mut with_revoked = following(&address, by_revoked.expose(), &order).await;
+    // By another process, as far as this one knows.
+    let elsewhere = testing::app(&db).await;
+    accounts::logout(&elsewhere, &authenticate(&elsewhere, &other).await.unwrap()).await.unwrap();
+    api_keys::revoke(&elsewhere, &shop.principal, &revoked.id.to_string()).await.unwrap();
+    for socket in [&mut logged_out, &mut with_revoked, &mut with_short] {
+        assert_eq!(hear(socket).await, json!(4403));
+    }
+    say(&mut stays, json!({"type": "subscribe", "id": "q", "payload": {"query": "{ me { username } }"}})).await;
+    assert_eq!(hear(&mut stays).await["id"], "q");
 });
 
 on_both_databases!(pages_of_other_origins_open_no_socket, async |db: TestDatabase| {

@@ -1,5 +1,6 @@
 //! What an account's fields must be. Every fault is collected, those that only the database knows among them.
 
+use cryptopay_domain::ids::MerchantId;
 use cryptopay_entity::merchant;
 use secrecy::SecretString;
 
@@ -66,7 +67,7 @@ pub(super) async fn judge(
     let username = draft.username.and_then(|text| fields.ok("username", username(text)));
     let email = draft.email.and_then(|text| fields.ok("email", email(text)));
     let shop_name = draft.shop_name.and_then(|text| fields.ok("shop_name", shop_name(&text)));
-    judge_taken(accounts, username.as_deref(), email.as_deref(), fields).await?;
+    judge_taken(accounts, username.as_deref(), email.as_deref(), None, fields).await?;
     fields.finish()?;
     let (Some(username), Some(email), Some(shop_name), Some(password)) = (username, email, shop_name, draft.password)
     else {
@@ -76,7 +77,7 @@ pub(super) async fn judge(
     Ok(merchant::NewMerchant { username, email, password_hash, shop_name })
 }
 
-/// Notes which names are somebody else's already.
+/// Notes which names are somebody else's already: of any account but `except`.
 ///
 /// # Errors
 /// Only failures of the database.
@@ -84,9 +85,10 @@ pub(super) async fn judge_taken(
     accounts: Accounts<'_>,
     username: Option<&str>,
     email: Option<&str>,
+    except: Option<MerchantId>,
     fields: &mut Fields,
 ) -> Result<(), ApiError> {
-    let taken = merchant::Entity::taken(accounts.database, username, email).await?;
+    let taken = merchant::Entity::taken(accounts.database, username, email, except).await?;
     if taken.username {
         fields.fault("username", "This username is taken.");
     }
@@ -104,7 +106,7 @@ fn username(text: String) -> Result<String, &'static str> {
 }
 
 /// Plausible is all that can be told without writing to it.
-fn email(text: String) -> Result<String, &'static str> {
+pub(super) fn email(text: String) -> Result<String, &'static str> {
     let valid = text.len() <= MAX_EMAIL_BYTES
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
         && text
@@ -113,7 +115,7 @@ fn email(text: String) -> Result<String, &'static str> {
     if valid { Ok(text) } else { Err("Enter an e-mail address of at most 254 bytes, such as you@shop.example.") }
 }
 
-fn shop_name(text: &str) -> Result<String, &'static str> {
+pub(super) fn shop_name(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
     let valid = (1..=MAX_SHOP_NAME_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     if valid { Ok(text.to_owned()) } else { Err("Use 1 to 120 characters in one line; blanks alone are no name.") }

@@ -16,13 +16,17 @@ use super::Failure;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::fields::Fields;
+use crate::operations::audit;
 use crate::principal::{Principal, authenticate};
 use crate::security::Keys;
+use crate::security::passwords::Verdict;
 use crate::security::tokens::{ACCESS_LIFETIME, FamilyId, REFRESH_LIFETIME, RefreshToken};
 
 /// How long a used refresh token still gets a sibling: two tabs, or a retry after an answer was lost. Source: the REST
 /// contract.
 const REUSE_WINDOW: Duration = Duration::from_secs(60);
+/// How often a password is checked again because the stored one was changed, or hashed anew, in the meantime.
+const MAX_CHECKS: u32 = 3;
 
 /// A login, as its answer tells it once.
 #[derive(Debug)]
@@ -47,21 +51,21 @@ pub async fn login(app: &App, fields: Fields) -> Result<Session, ApiError> {
     let (Some(name), Some(password)) = (fields.trimmed("username"), fields.text("password")) else {
         return Err(fields.faulty());
     };
-    let found = merchant::Entity::find_by_login(app.database(), name).await?;
-    let stored = found.as_ref().map(|merchant| merchant.password_hash.as_str());
-    let is_right = app.passwords.verify(password.into(), stored).await?;
-    let found = found.filter(|_| is_right).ok_or_else(wrong_credentials)?;
-    let session = transact!(app.database(), |txn| {
-        let locked = merchant::Entity::lock(txn, found.id).await?;
-        let now = clock::database_now(txn).await?;
-        // The password may have been changed since it was checked.
-        let merchant = locked.filter(|merchant| merchant.password_hash == found.password_hash);
-        match merchant {
-            Some(merchant) => open(txn, &app.keys, merchant, &FamilyId::generate(), now).await,
-            None => Err(Failure::Final(wrong_credentials())),
+    let password = SecretString::from(password);
+    for _ in 0..MAX_CHECKS {
+        let found = merchant::Entity::find_by_login(app.database(), name).await?;
+        let stored = found.as_ref().map(|merchant| merchant.password_hash.as_str());
+        let verdict = app.passwords.verify(password.clone(), stored).await?;
+        let (Some(found), Verdict::Right { renewed }) = (&found, verdict) else {
+            let now = clock::database_now(app.database()).await?;
+            audit::failed_login(app.database(), found.as_ref(), now).await?;
+            return Err(wrong_credentials());
+        };
+        if let Some(session) = open_checked(app, found, renewed.as_deref()).await? {
+            return Ok(session);
         }
-    })?;
-    Ok(session)
+    }
+    Err(ApiError::unavailable("the password was changed again and again while it was checked"))
 }
 
 /// Exchanges a refresh token for a new pair. The same token again within a minute gets another pair of the same login;
@@ -115,9 +119,28 @@ pub async fn logout(app: &App, principal: &Principal) -> Result<(), ApiError> {
     transact!(app.database(), |txn| {
         merchant::Entity::lock(txn, id).await?;
         let now = clock::database_now(txn).await?;
-        refresh_token::Entity::revoke_family(txn, id, family.as_str(), now).await
+        refresh_token::Entity::revoke_family(txn, id, family.as_str(), now).await?;
+        audit::by_principal(txn, principal, "login.end", &principal.merchant.username, json!({}), now).await
     })?;
     Ok(())
+}
+
+/// Opens a login after its password was checked against `found`; `None` if another one is stored by now. `renewed` takes
+/// the place of a hash that was made with other costs.
+async fn open_checked(app: &App, found: &merchant::Model, renewed: Option<&str>) -> Result<Option<Session>, Failure> {
+    transact!(app.database(), |txn| {
+        let locked = merchant::Entity::lock(txn, found.id).await?;
+        let now = clock::database_now(txn).await?;
+        let Some(mut merchant) = locked.filter(|merchant| merchant.password_hash == found.password_hash) else {
+            return Ok(None);
+        };
+        if let Some(hash) = renewed {
+            merchant::Entity::set_password(txn, merchant.id, hash, now).await?;
+            hash.clone_into(&mut merchant.password_hash);
+        }
+        audit::login(txn, &merchant, now).await?;
+        open(txn, &app.keys, merchant, &FamilyId::generate(), now).await.map(Some)
+    })
 }
 
 /// Adds a pair of tokens to a login, which begins with its first. `now` is database time.
@@ -145,7 +168,7 @@ async fn end_stolen(
 ) -> Result<(), DbErr> {
     refresh_token::Entity::revoke_family(txn, merchant.id, family.as_str(), now).await?;
     let details = json!({"reason": "a used refresh token came back"});
-    super::audit(txn, merchant, "gateway", "login.revoke", details, now).await
+    audit::on_account(txn, merchant, "gateway", "login.revoke", details, now).await
 }
 
 fn wrong_credentials() -> ApiError {

@@ -53,7 +53,7 @@ fn complete_one(path: &str, method: &str, operation: &mut Map<String, Value>, sc
     for (status, response) in responses.iter_mut() {
         // The payment page says in its own words that there is no such order.
         if response.pointer("/content/text~1html").is_some() {
-            response.as_object_mut().into_iter().for_each(|response| add_headers(response, path));
+            response.as_object_mut().into_iter().for_each(add_headers);
             continue;
         }
         let shared = SHARED.iter().find(|(known, _)| known == status);
@@ -66,7 +66,7 @@ fn complete_one(path: &str, method: &str, operation: &mut Map<String, Value>, sc
             let code = if path.ends_with("login") { ErrorCode::InvalidCredentials } else { ErrorCode::TokenInvalid };
             *response = error("401", "The password is wrong, or the token is not good", &[(code, None)]);
         } else if let Some(response) = response.as_object_mut() {
-            add_headers(response, path);
+            add_headers(response);
         }
     }
 }
@@ -165,7 +165,7 @@ fn error(status: &str, description: &str, codes: &[(ErrorCode, Option<&str>)]) -
         "description": description,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}, "examples": examples}},
     }));
-    add_headers(&mut response, "/api/");
+    add_headers(&mut response);
     if let Some(headers) = response.get_mut("headers").and_then(Value::as_object_mut) {
         let more = match status {
             "401" => Some("WWW-Authenticate"),
@@ -201,7 +201,9 @@ fn example(code: ErrorCode, field: Option<&str>) -> Value {
         }
         ErrorCode::PayloadTooLarge => "The body is larger than 256 KiB.",
         ErrorCode::UnsupportedMediaType => "Send the header Content-Type: application/json.",
-        ErrorCode::RateLimited => "The limit of 1000 requests an hour is used up.",
+        ErrorCode::RateLimited => {
+            "Your plan's 1000 requests for this hour are used up. Send it again in 12 minutes, or ask the operator for a larger plan."
+        }
         ErrorCode::InternalError => "Something broke on our side. The request id finds it in the log.",
         ErrorCode::ServiceUnavailable => {
             "A part of the gateway is away at the moment. Nothing was changed; try again in a few seconds."
@@ -240,14 +242,12 @@ fn words(status: &str) -> &'static str {
     }
 }
 
-/// Headers of every answer, and those of every answer under `/api/`.
-const ALWAYS: [&str; 1] = ["X-Request-Id"];
-const COUNTED: [&str; 3] = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+/// Headers of every answer of every documented route.
+const ALWAYS: [&str; 4] = ["X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
-fn add_headers(response: &mut Map<String, Value>, path: &str) {
-    let counted = COUNTED.iter().filter(|_| path.starts_with("/api/"));
+fn add_headers(response: &mut Map<String, Value>) {
     let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut() else { return };
-    headers.extend(ALWAYS.iter().chain(counted).map(|name| ((*name).to_owned(), header(name))));
+    headers.extend(ALWAYS.iter().map(|name| ((*name).to_owned(), header(name))));
 }
 
 fn header(name: &str) -> Value {
@@ -261,20 +261,21 @@ fn headers() -> Value {
             "required": true, "schema": {"type": "string", "minLength": 1, "maxLength": 64}, "example": "f3a9c1d2e4b50617",
         },
         "X-RateLimit-Limit": {
-            "description": "Requests that the plan allows an hour.",
+            "description": "Requests an hour that the merchant's plan allows to API keys, and as many to access tokens; without a valid token, \
+                            requests an hour from one address.",
             "required": true, "schema": {"type": "integer", "minimum": 0}, "example": 1_000,
         },
         "X-RateLimit-Remaining": {
-            "description": "Requests that are left in this hour.",
+            "description": "How many of them are left in this hour.",
             "required": true, "schema": {"type": "integer", "minimum": 0}, "example": 999,
         },
         "X-RateLimit-Reset": {
-            "description": "When the next hour begins, in Unix seconds.",
+            "description": "When the next hour begins, in Unix seconds, UTC.",
             "required": true, "schema": {"type": "integer", "format": "int64", "minimum": 0}, "example": 1_769_864_400,
         },
         "Retry-After": {
             "description": "Seconds after which it is worth asking again.",
-            "schema": {"type": "integer", "minimum": 0}, "example": 1,
+            "schema": {"type": "integer", "minimum": 1}, "example": 720,
         },
         "WWW-Authenticate": {
             "description": "`Bearer`, where no token was sent.",

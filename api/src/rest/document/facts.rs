@@ -47,7 +47,11 @@ pub(super) fn of_parameter(path: &str, name: &str) -> Option<Fact> {
     Some(match name {
         "page" => with(whole(1, Some(MAX_PAGE), json!(1)), "default", json!(1)),
         "page_size" => with(whole(1, Some(MAX_PAGE), json!(20)), "default", json!(20)),
-        "after" => whole(0, Some(i64::MAX), json!(0)),
+        "after" if path == "/api/events/" => whole(0, Some(i64::MAX), json!(0)),
+        "after" if path == "/api/payment-orders/" => order_or_number(),
+        "after" if path.ends_with("/deliveries/") => text(DELIVERY_ID, DELIVERY),
+        "after" if path.ends_with("/events/") => text(EVENT_ID, EVENT),
+        "after" => whole(1, Some(i64::MAX), json!(7)),
         "wait" => with(whole(0, Some(60), json!(10)), "default", json!(0)),
         "nonce" => whole(0, Some(i64::MAX), json!(1_766_000_000_000_i64)),
         "is_active" | "matched" => object(json!({"type": "boolean", "examples": [true]})),
@@ -98,6 +102,16 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
         ("WebhookAttempt" | "WebhookTest", "status") | ("WebhookDelivery", "last_status") => {
             json!({"minimum": 100, "maximum": 999, "examples": [200]})
         }
+        ("WebhookReplay", "next_after") => json!({"pattern": DELIVERY_ID, "examples": [null]}),
+        ("ReplayWebhookDeliveries", "after") => json!({"pattern": DELIVERY_ID, "examples": [DELIVERY]}),
+        ("ReplayWebhookDeliveries", "status") => {
+            json!({"pattern": "^(dead|delivered)(,(dead|delivered))*$", "examples": ["dead"]})
+        }
+        ("ReplayWebhookDeliveries", "since") => json!({"format": "date-time", "examples": ["2026-01-31T00:00:00Z"]}),
+        ("ReplayWebhookDeliveries", "until") => json!({"format": "date-time", "examples": ["2026-02-01T00:00:00Z"]}),
+        ("PaymentClaim", "pays") => {
+            json!({"enum": ["this_order", "another_order", "nobody"], "examples": ["this_order"]})
+        }
         ("WebhookAttempt" | "WebhookTest", "error") => json!({"examples": [null]}),
         ("EventItem", "id") => json!({"pattern": EVENT_ID, "examples": [EVENT]}),
         ("EventItem", "data") => json!({"type": "object", "examples": [{"order_id": ORDER, "status": "confirmed"}]}),
@@ -105,10 +119,10 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
             "type": "object",
             "examples": [{"candidates": [{"order_id": ORDER, "verdict": "the amount is this order's alone"}]}],
         }),
-        ("Transaction" | "TransactionSummary" | "TransactionTransfer", "status") => {
+        ("Transaction" | "TransactionSummary" | "TransactionTransfer" | "PaymentClaim", "status") => {
             json!({"enum": names(TransactionStatus::ALL), "examples": ["confirmed"]})
         }
-        ("Transaction" | "TransactionTransfer", "state") => {
+        ("Transaction" | "TransactionTransfer" | "PaymentClaim", "state") => {
             json!({"enum": names(TransferState::ALL), "examples": ["final"]})
         }
         ("PaymentOrder" | "PaymentPageStatus", "status") | ("SimulatedPayment", "order_status") => {
@@ -171,7 +185,8 @@ fn asked(field: &str) -> Option<Fact> {
         "decision" => json!({"enum": names(Decision::ALL), "examples": ["accept"]}),
         "from" => json!({"pattern": ADDRESS, "examples": [CUSTOMER]}),
         "note" => json!({"examples": ["Agreed with the customer by telephone."]}),
-        "password" => json!({"format": "password", "examples": ["correct-horse-battery"]}),
+        "password" | "current_password" => json!({"format": "password", "examples": ["correct-horse-battery"]}),
+        "new_password" => json!({"format": "password", "examples": ["unicorn-teapot-gravel"]}),
         "blocks" => json!({"examples": [12]}),
         "depth" => json!({"examples": [1]}),
         "seconds" => json!({"examples": [3_600]}),
@@ -190,7 +205,7 @@ fn usual(field: &str) -> Option<Fact> {
         "created_at" | "started_at" => json!({"format": "date-time", "examples": ["2026-01-31T12:00:00Z"]}),
         "updated_at" | "timestamp" | "now" | "received_at" | "delivered_at" | "last_used_at" | "last_success_at"
         | "block_timestamp" | "confirmed_at" => json!({"format": "date-time", "examples": ["2026-01-31T12:00:30Z"]}),
-        "last_failure_at" | "next_attempt_at" => json!({"format": "date-time", "examples": [null]}),
+        "last_failure_at" | "next_attempt_at" | "previous_signs_until" => json!({"format": "date-time", "examples": [null]}),
         "expires_at" => json!({"format": "date-time", "examples": ["2026-01-31T14:00:00Z"]}),
         "id" | "endpoint_id" => json!({"minimum": 1, "examples": [7]}),
         "order_id" => json!({"pattern": ORDER_ID, "examples": [ORDER]}),
@@ -224,7 +239,7 @@ fn usual(field: &str) -> Option<Fact> {
             json!({"minimum": 0, "examples": [36_000_012]})
         }
         "from_block" => json!({"examples": [36_000_001]}),
-        "lag" => json!({"examples": [0]}),
+        "lag" | "queued" => json!({"examples": [0]}),
         "health" => json!({
             "enum": ["ok", "starting", "lagging", "stalled", "frozen", "unreachable"], "examples": ["ok"],
         }),
@@ -234,7 +249,8 @@ fn usual(field: &str) -> Option<Fact> {
         "exact_amount" | "fulfillable" | "is_active" | "payable" | "simulated" | "signature_valid" | "delivered" => {
             json!({"examples": [true]})
         }
-        "dedicated" | "native" => json!({"examples": [false]}),
+        "known" => json!({"examples": [true]}),
+        "dedicated" | "native" | "chain_behind" => json!({"examples": [false]}),
         "decimals" | "amount_decimals" => json!({"examples": [6]}),
         "aliases" => json!({"examples": [[]]}),
         "flags" => return unset("flags"),

@@ -91,9 +91,10 @@ fn every_operation_says_what_it_is_who_may_ask_and_what_it_answers() {
             assert!(what.ends_with("204") || !response["content"].is_null(), "{what}: no content");
             let headers = response["headers"].as_object().expect(&what);
             let counted = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
-            let counted = counted.iter().filter(|_| what.contains(" /api/"));
-            for name in counted.chain(&["X-Request-Id"]) {
-                assert!(headers.contains_key(*name), "{what}: {name}");
+            for name in counted.iter().chain(&["X-Request-Id"]) {
+                assert!(headers.contains_key(*name), "{what}
+            let come_again = matches!(status.as_str(), "409" | "429" | "503");
+            assert_eq!(headers.contains_key("Retry-After"), come_again, "{what}");: {name}");
             }
         }
     }

@@ -1,11 +1,13 @@
 //! Passwords: argon2id off the async threads, and which passwords are refused.
 //!
 //! No more hashes are worked on at once than there are cores, so that a burst of logins takes neither the runtime's
-//! threads nor the memory (19 MiB each). A login of an unknown user costs the same work as one with a wrong password.
+//! threads nor the memory (19 MiB each). A few more may wait; whoever comes then is told at once to come back. A login of
+//! an unknown user costs the same work as one with a wrong password.
 
 mod rules;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub use rules::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS};
 
 /// How long a request waits for its turn before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many requests may wait for each turn. At 30 ms a hash the last of them waits a second.
+const WAITING_FOR_EACH: usize = 32;
 /// Bytes of salt: what RFC 9106, section 3.1, recommends.
 const SALT_BYTES: usize = 16;
 
@@ -31,9 +35,25 @@ const SALT_BYTES: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Passwords {
     turns: Arc<Semaphore>,
+    /// Places to wait for a turn.
+    places: Arc<Semaphore>,
     patience: Duration,
+    /// Hashes computed so far.
+    computed: Arc<AtomicU64>,
     /// A hash that no password has.
     nobody: Arc<str>,
+}
+
+/// What came of checking a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is another one.
+    Wrong,
+    /// It is the one.
+    Right {
+        /// A hash of it with today's costs, to be stored: the stored one was made with others.
+        renewed: Option<String>,
+    },
 }
 
 /// Why a password was neither hashed nor checked.
@@ -86,34 +106,47 @@ impl Passwords {
     /// If there was no turn for it in time, or hashing fails.
     pub async fn hash(&self, password: SecretString) -> Result<String, PasswordError> {
         let salt = entropy::bytes::<SALT_BYTES>();
-        self.in_turn(move || {
-            let hash: PasswordHash =
-                Argon2::default().hash_password_with_salt(password.expose_secret().as_bytes(), &salt)?;
-            Ok(hash.to_string())
-        })
-        .await?
+        let computed = Arc::clone(&self.computed);
+        self.in_turn(move || hashed(&password, &salt, &computed)).await?
     }
 
     /// Whether a password is the one of `stored`, a hash in PHC form. `None` means that there is no such user: the
-    /// answer is no, after the same work.
+    /// answer is no, after the same work. Where the hash was made with other costs than today's, the right password is
+    /// hashed again in the same turn.
     ///
     /// # Errors
     /// If there was no turn for it in time, or `stored` is no hash.
-    pub async fn verify(&self, password: SecretString, stored: Option<&str>) -> Result<bool, PasswordError> {
-        let stored = stored.map_or_else(|| Arc::clone(&self.nobody), Arc::from);
+    pub async fn verify(&self, password: SecretString, stored: Option<&str>) -> Result<Verdict, PasswordError> {
+        let nobody = Arc::clone(&self.nobody);
+        let stored = stored.map_or_else(|| Arc::clone(&nobody), Arc::from);
+        let salt = entropy::bytes::<SALT_BYTES>();
+        let computed = Arc::clone(&self.computed);
         self.in_turn(move || {
             let hash = PasswordHash::new(&stored).map_err(PasswordError::StoredHash)?;
+            computed.fetch_add(1, Ordering::Relaxed);
             match Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash) {
-                Ok(()) => Ok(true),
-                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Ok(()) if is_as_dear(&hash, &nobody)? => Ok(Verdict::Right { renewed: None }),
+                Ok(()) => Ok(Verdict::Right { renewed: Some(hashed(&password, &salt, &computed)?) }),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
                 Err(error) => Err(PasswordError::Hashing(error)),
             }
         })
         .await?
     }
 
+    /// How many hashes were computed so far: what a login costs is counted in these.
+    pub fn computed(&self) -> u64 {
+        self.computed.load(Ordering::Relaxed)
+    }
+
     fn with_turns(turns: usize, patience: Duration) -> Self {
-        Self { turns: Arc::new(Semaphore::new(turns)), patience, nobody: nobody().into() }
+        Self {
+            turns: Arc::new(Semaphore::new(turns)),
+            places: Arc::new(Semaphore::new(turns.saturating_mul(WAITING_FOR_EACH))),
+            patience,
+            computed: Arc::default(),
+            nobody: nobody().into(),
+        }
     }
 
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
@@ -128,9 +161,25 @@ impl Passwords {
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, PasswordError> {
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Ok(turn);
+        }
+        let _place = self.places.try_acquire().map_err(|_| PasswordError::Busy)?;
         let turn = timeout(self.patience, Arc::clone(&self.turns).acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or(PasswordError::Busy)
     }
+}
+
+fn hashed(password: &SecretString, salt: &[u8], computed: &AtomicU64) -> Result<String, PasswordError> {
+    computed.fetch_add(1, Ordering::Relaxed);
+    let hash: PasswordHash = Argon2::default().hash_password_with_salt(password.expose_secret().as_bytes(), salt)?;
+    Ok(hash.to_string())
+}
+
+/// Whether a hash was made in the way and with the costs of today's.
+fn is_as_dear(hash: &PasswordHash, today: &str) -> Result<bool, PasswordError> {
+    let today = PasswordHash::new(today).map_err(PasswordError::StoredHash)?;
+    Ok((hash.algorithm, hash.version) == (today.algorithm, today.version) && hash.params == today.params)
 }
 
 /// A well-formed hash with today's costs whose result is random: no password has it, and checking one against it takes
@@ -156,15 +205,18 @@ mod tests {
         let passwords = Passwords::new();
         let hash = passwords.hash("correct-horse-9".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(passwords.verify("correct-horse-9".into(), Some(&hash)).await.unwrap());
-        assert!(!passwords.verify("correct-horse-8".into(), Some(&hash)).await.unwrap());
+        let right = Verdict::Right { renewed: None };
+        assert_eq!(passwords.verify("correct-horse-9".into(), Some(&hash)).await.unwrap(), right);
+        assert_eq!(passwords.verify("correct-horse-8".into(), Some(&hash)).await.unwrap(), Verdict::Wrong);
         assert_ne!(hash, passwords.hash("correct-horse-9".into()).await.unwrap());
     }
 
     #[tokio::test]
     async fn an_unknown_user_costs_the_same_work_and_gets_a_no() {
         let passwords = Passwords::new();
-        assert!(!passwords.verify("correct-horse-9".into(), None).await.unwrap());
+        let before = passwords.computed();
+        assert_eq!(passwords.verify("correct-horse-9".into(), None).await.unwrap(), Verdict::Wrong);
+        assert_eq!(passwords.computed(), before + 1);
         let real = passwords.hash("correct-horse-9".into()).await.unwrap();
         let (real, nobody) = (PasswordHash::new(&real).unwrap(), PasswordHash::new(&passwords.nobody).unwrap());
         assert_eq!((real.algorithm, real.version), (nobody.algorithm, nobody.version));
@@ -186,7 +238,40 @@ mod tests {
         let refused = passwords.clone().verify("correct-horse-9".into(), None).await;
         assert!(matches!(refused, Err(PasswordError::Busy)), "{refused:?}");
         drop(turn);
-        assert!(!passwords.verify("correct-horse-9".into(), None).await.unwrap());
+        assert_eq!(passwords.verify("correct-horse-9".into(), None).await.unwrap(), Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn so_many_may_wait_and_the_next_is_told_at_once() {
+        let passwords = Passwords::with_turns(1, Duration::from_secs(3_600));
+        let turn = passwords.turn().await.unwrap();
+        let mut waiting: Vec<_> = (0..WAITING_FOR_EACH).map(|_| Box::pin(passwords.turn())).collect();
+        for waits in &mut waiting {
+            assert!(futures_util::poll!(waits.as_mut()).is_pending());
+        }
+        assert!(matches!(passwords.turn().await, Err(PasswordError::Busy)));
+        // Whoever gives up makes room.
+        waiting.pop();
+        let last = Box::pin(passwords.turn());
+        drop(turn);
+        waiting.push(last);
+        for waits in waiting {
+            drop(waits.await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_with_the_costs_of_former_times_is_made_anew() {
+        let cheap = Argon2::from(Params::new(8 * 1_024, 1, 1, None).unwrap());
+        let stored: PasswordHash = cheap.hash_password_with_salt(b"correct-horse-9", &[7; SALT_BYTES]).unwrap();
+        let passwords = Passwords::new();
+        let verdict = passwords.verify("correct-horse-9".into(), Some(&stored.to_string())).await.unwrap();
+        let Verdict::Right { renewed: Some(renewed) } = verdict else { panic!("{verdict:?}") };
+        assert!(renewed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{renewed}");
+        let right = Verdict::Right { renewed: None };
+        assert_eq!(passwords.verify("correct-horse-9".into(), Some(&renewed)).await.unwrap(), right);
+        let wrong = passwords.verify("correct-horse-8".into(), Some(&stored.to_string())).await.unwrap();
+        assert_eq!(wrong, Verdict::Wrong);
     }
 
     #[tokio::test]

@@ -120,6 +120,15 @@ impl AccessTokens {
     /// # Errors
     /// [`TokenError::Expired`] only for a token whose signature and claims are otherwise right.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, TokenError> {
+        self.read(token)?.at(now)
+    }
+
+    /// What a token says, if it is ours, before its times are looked at: for those who learn the time together with
+    /// whatever else they ask the database about the token.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`].
+    pub fn read(&self, token: &str) -> Result<Untimed, TokenError> {
         if token.len() > MAX_TOKEN_CHARS {
             return Err(TokenError::Invalid);
         }
@@ -132,13 +141,41 @@ impl AccessTokens {
         let claims =
             jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_| TokenError::Invalid)?.claims;
         let merchant = claims.sub.parse().map(MerchantId).map_err(|_| TokenError::Invalid)?;
-        if claims.nbf > now.plus(NOT_BEFORE_LEEWAY).as_secs() {
+        Ok(Untimed { not_before: claims.nbf, expires: claims.exp, claims: claims.checked(merchant) })
+    }
+}
+
+/// A token of ours that may be over, or not good yet.
+#[derive(Debug)]
+pub struct Untimed {
+    claims: AccessClaims,
+    not_before: i64,
+    expires: i64,
+}
+
+impl Untimed {
+    /// Who it claims to be of.
+    pub fn merchant(&self) -> MerchantId {
+        self.claims.merchant
+    }
+
+    /// By which login.
+    pub fn family(&self) -> &FamilyId {
+        &self.claims.family
+    }
+
+    /// What it says, if it is good at `now` (database clock).
+    ///
+    /// # Errors
+    /// [`TokenError::Expired`], or [`TokenError::Invalid`] before its time.
+    pub fn at(self, now: Timestamp) -> Result<AccessClaims, TokenError> {
+        if self.not_before > now.plus(NOT_BEFORE_LEEWAY).as_secs() {
             return Err(TokenError::Invalid);
         }
-        if claims.exp <= now.as_secs() {
+        if self.expires <= now.as_secs() {
             return Err(TokenError::Expired);
         }
-        Ok(claims.checked(merchant))
+        Ok(self.claims)
     }
 }
 
@@ -310,6 +347,49 @@ mod tests {
             claims.as_object_mut().unwrap().remove(name);
             assert_eq!(forged(&tokens, &ours, &claims), Err(TokenError::Invalid), "without {name}");
         }
+    }
+
+    /// Signs texts with the right key, which the library would never make.
+    fn written(tokens: &AccessTokens, header: &str, claims: &str) -> Result<AccessClaims, TokenError> {
+        let said = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = jsonwebtoken::crypto::sign(said.as_bytes(), &tokens.encoding, Algorithm::HS256).unwrap();
+        tokens.verify(&format!("{said}.{signature}"), NOW)
+    }
+
+    #[test]
+    fn what_is_said_twice_or_is_no_object_is_refused_however_well_signed() {
+        let tokens = tokens(1, None);
+        let head = json!({"typ": TYPE, "alg": "HS256", "kid": tokens.current_id}).to_string();
+        let claims = right_claims().to_string();
+        assert!(written(&tokens, &head, &claims).is_ok());
+        let and = |object: &str, more: &str| format!("{},{more}}}", object.strip_suffix('}').unwrap());
+        for more in [
+            r#""alg":"HS256""#,
+            r#""alg":"none""#,
+            r#""kid":"00000000""#,
+            r#""typ":"JWT""#,
+            r#""jku":"https://evil.example/keys""#,
+            r#""x5u":"https://evil.example/chain""#,
+            r#""jwk":{"kty":"oct","k":"AAAA"}"#,
+            r#""x5c":["AAAA"]"#,
+            r#""crit":["exp"],"exp":1"#,
+            r#""zip":"DEF""#,
+            r#""cty":"JWT""#,
+            r#""b64":false"#,
+        ] {
+            assert_eq!(written(&tokens, &and(&head, more), &claims), Err(TokenError::Invalid), "{more}");
+        }
+        for name in ["iss", "aud", "sub", "fam", "iat", "nbf", "exp", "jti"] {
+            let more = format!("\"{name}\":{}", right_claims()[name]);
+            assert_eq!(written(&tokens, &head, &and(&claims, &more)), Err(TokenError::Invalid), "{name} twice");
+        }
+        for text in ["", "null", "[]", "\"a\"", "{", "{}", "\u{feff}{}", "\u{0}"] {
+            assert_eq!(written(&tokens, text, &claims), Err(TokenError::Invalid), "header {text:?}");
+            assert_eq!(written(&tokens, &head, text), Err(TokenError::Invalid), "claims {text:?}");
+        }
+        // However well signed, what is longer than any of ours is not even read.
+        let long = and(&claims, &format!("\"more\":\"{}\"", "a".repeat(MAX_TOKEN_CHARS)));
+        assert_eq!(written(&tokens, &head, &long), Err(TokenError::Invalid));
     }
 
     #[test]

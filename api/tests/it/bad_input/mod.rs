@@ -183,6 +183,10 @@ impl World {
             "login" => json!({"username": "nobody", "password": "correct-horse-battery"}),
             "refreshToken" => json!({"refresh": "junk"}),
             "verifyToken" => json!({"token": "junk"}),
+            "updateMe" => json!({"email": "somebody.else@example.com", "shop_name": "Somebody else"}),
+            "changePassword" => json!({
+                "current_password": self.owner.password, "new_password": "unicorn-teapot-gravel",
+            }),
             "createApiKey" => json!({"name": "key", "scopes": ["read"], "expires_at": "2099-01-01T00:00:00Z"}),
             "createPaymentOrder" => json!({
                 "amount": order["amount"], "currency": order["currency"], "blockchain": order["blockchain"],
@@ -190,6 +194,11 @@ impl World {
                 "webhook_url": "http://127.0.0.1:9/hook", "redirect_url": "https://shop.example/",
                 "expires_at": null,
             }),
+            "replayWebhookDeliveries" => json!({
+                "since": "2026-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z", "status": "dead,delivered",
+                "after": self.objects["/api/webhook-deliveries/"][0],
+            }),
+            "claimPayment" => json!({"transaction_hash": format!("0x{}", "ab".repeat(32))}),
             "resolvePaymentOrder" => json!({"decision": "accept", "note": "fine"}),
             "allocateTransfer" => json!({
                 "transaction_hash": format!("0x{}", "ab".repeat(32)), "position": "0", "amount": "1", "note": "fine",
