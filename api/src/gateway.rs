@@ -21,6 +21,7 @@ use crate::app::{App, EndpointSecrets, Parts};
 use crate::config::{self, Config, ConfigError, Mode, Role};
 use crate::database::{self, SchemaError};
 use crate::http;
+use crate::http::server::{self, Limits};
 use crate::limits::{Limiter, LimitsUrlError};
 use crate::live::Live;
 use crate::metrics;
@@ -44,7 +45,7 @@ pub struct Gateway {
     stop: CancellationToken,
     tasks: TaskTracker,
     refused: oneshot::Receiver<SchemaError>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 /// Why a gateway did not start.
@@ -120,10 +121,7 @@ impl Gateway {
         tasks.spawn(metrics::keep_up(recorder.clone(), stop.clone()));
         let routes = http::routes(app.clone(), readiness.clone(), recorder, stop.clone());
         let stopped = stop.clone();
-        let server = tokio::spawn(async move {
-            let server = poem::Server::new_with_acceptor(acceptor);
-            server.run_with_graceful_shutdown(routes, stopped.cancelled_owned(), Some(STOP_WITHIN)).await
-        });
+        let server = tokio::spawn(server::serve(acceptor, routes, Limits::default(), stopped, STOP_WITHIN));
         tasks.close();
         Ok(Self { app, address, readiness, stop, tasks, refused, server })
     }
@@ -145,8 +143,8 @@ impl Gateway {
         };
         // Both bound themselves; this is for what neither foresees.
         match tokio::time::timeout(STOP_WITHIN.saturating_add(Duration::from_secs(5)), ended).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(outcome) => tracing::warn!(?outcome, "the server ended with an error"),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the server ended with an error"),
             Err(_) => tracing::warn!("stopped without waiting any longer"),
         }
     }

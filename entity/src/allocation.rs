@@ -175,6 +175,19 @@ impl Entity {
         Ok(rows.into_iter().filter_map(with_order).collect())
     }
 
+    /// Whether an order of another merchant has a live share of a transfer.
+    pub async fn is_anothers(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        transfer: TransferId,
+    ) -> Result<bool, DbErr> {
+        let share = Self::find()
+            .filter(Column::TransferId.eq(transfer))
+            .filter(Column::MerchantId.ne(merchant))
+            .filter(Column::ReversedAt.is_null());
+        Ok(share.one(connection).await?.is_some())
+    }
+
     /// Notes that a decision covers the lateness of these.
     pub async fn accept_late(
         connection: &impl ConnectionTrait,

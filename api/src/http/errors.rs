@@ -68,7 +68,9 @@ pub(super) fn answer(error: poem::Error, methods: &Methods) -> Response {
     }
     let mut answer = convert(&error);
     if answer.code == ErrorCode::MethodNotAllowed {
-        answer.allow = super::request_log::current_path().and_then(|path| methods.allow(&path));
+        // What is not listed can only be read.
+        let listed = super::request_log::current_path().and_then(|path| methods.allow(&path));
+        answer.allow = Some(listed.unwrap_or_else(|| "GET".to_owned()));
     }
     answer.into_response()
 }

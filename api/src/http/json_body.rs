@@ -22,19 +22,28 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// `PAYLOAD_TOO_LARGE`, or `MALFORMED_JSON` when it breaks off or is too slow.
 pub(crate) async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+    read_at_most(body, MAX_BODY_BYTES).await
+}
+
+/// The same with another bound, in bytes.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_at_most(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
     let mut reader = body.into_async_read();
-    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX);
+    let limit = u64::try_from(most).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let arrived = async {
         (&mut reader).take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
-        if bytes.len() > MAX_BODY_BYTES {
+        if bytes.len() > most {
             tokio::io::copy(&mut (&mut reader).take(MAX_DRAINED_BYTES), &mut tokio::io::sink()).await?;
         }
         Ok::<(), std::io::Error>(())
     };
     match tokio::time::timeout(BODY_TIMEOUT, arrived).await {
-        Ok(Ok(())) if bytes.len() > MAX_BODY_BYTES => {
-            Err(ApiError::new(ErrorCode::PayloadTooLarge, "The body is larger than 256 KiB."))
+        Ok(Ok(())) if bytes.len() > most => {
+            let message = format!("The body is larger than {} KiB.", most / 1024);
+            Err(ApiError::new(ErrorCode::PayloadTooLarge, message))
         }
         Ok(Ok(())) => Ok(bytes),
         Ok(Err(_)) => Err(ApiError::new(ErrorCode::MalformedJson, "The body broke off.")),
@@ -60,4 +69,36 @@ pub(crate) fn check_content_type(request: &Request) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::new(ErrorCode::UnsupportedMediaType, "Send the header Content-Type: application/json."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    /// A byte a second, without end.
+    fn drops() -> Body {
+        Body::from_bytes_stream(stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>(b" ".to_vec()), ()))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_in_drops_is_given_up_after_its_time() {
+        let started = tokio::time::Instant::now();
+        let error = read(drops()).await.unwrap_err();
+        assert_eq!((error.code, started.elapsed()), (ErrorCode::MalformedJson, BODY_TIMEOUT));
+        assert_eq!(error.message, "The body did not arrive within 30 seconds.");
+    }
+
+    #[tokio::test]
+    async fn a_body_may_have_its_bound_and_no_byte_more() {
+        assert_eq!(read_at_most(Body::from(vec![b'x'; 2048]), 2048).await.unwrap().len(), 2048);
+        let error = read_at_most(Body::from(vec![b'x'; 2049]), 2048).await.unwrap_err();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (ErrorCode::PayloadTooLarge, "The body is larger than 2 KiB.")
+        );
+    }
 }

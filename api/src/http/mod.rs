@@ -6,6 +6,7 @@ mod health;
 pub(crate) mod json_body;
 mod metrics;
 mod request_log;
+pub(crate) mod server;
 mod swagger;
 
 use std::sync::LazyLock;
@@ -84,6 +85,7 @@ fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) ->
                 if let Some(reason) = readiness.not_migrated() {
                     return Err(ApiError::unavailable(reason).into());
                 }
+                one_key(&request)?;
                 endpoint.call(request).await
             }
         }
@@ -96,6 +98,21 @@ fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) ->
             // Before the nest, which would take the bare root too.
             if request.uri().path() == "/" { get(index).call(request).await } else { endpoint.call(request).await }
         })
+}
+
+/// Refuses a key that would be read as none: a request that is meant to be safe to repeat must not be carried out as one
+/// that is not.
+fn one_key(request: &Request) -> Result<(), ApiError> {
+    const NAME: &str = "Idempotency-Key";
+    let mut keys = request.headers().get_all(NAME).iter();
+    let (first, second) = (keys.next(), keys.next());
+    if second.is_some() {
+        return Err(ApiError::field(NAME, "Send one key."));
+    }
+    match first.map(|key| key.to_str()) {
+        Some(Err(_)) => Err(ApiError::field(NAME, "Use visible ASCII characters, such as a UUID.")),
+        _ => Ok(()),
+    }
 }
 
 /// Whatever a process of the worker role is asked for beside its health.

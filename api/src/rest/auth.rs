@@ -30,6 +30,8 @@ impl Auth {
     }
 
     /// Log in
+    ///
+    /// With user name or e-mail address. The access token is good for 24 hours, the refresh token for 30 days.
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(&self, app: Data<&App>, visit: Visit, body: Body<Login>) -> Answer<LoggedIn> {
         let message = body.fields.message("Logged in.");
@@ -70,6 +72,8 @@ impl Auth {
     }
 
     /// The account
+    ///
+    /// Who the token belongs to, with the plan and what it allows.
     #[oai(path = "/me/", method = "get", operation_id = "getMe")]
     async fn me(&self, auth: Reader) -> Answer<Success<Me>> {
         Ok(Success(Me::new(&auth.0.merchant), "Success".to_owned()))

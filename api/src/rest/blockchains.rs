@@ -70,6 +70,8 @@ pub struct BlockchainToken {
 #[OpenApi(prefix_path = "/api/blockchains", tag = "Tag::Blockchains")]
 impl Blockchains {
     /// List blockchains
+    ///
+    /// Chains and the tokens that one can be paid in on each, in the operator's order. Needs no token.
     #[oai(path = "/", method = "get", operation_id = "listBlockchains")]
     async fn list(
         &self,
@@ -92,6 +94,8 @@ impl Blockchains {
     }
 
     /// Get a blockchain
+    ///
+    /// With its tokens, and how far the gateway has read it. Needs no token.
     #[oai(path = "/:slug/", method = "get", operation_id = "getBlockchain")]
     async fn get(
         &self,

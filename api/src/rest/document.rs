@@ -1,32 +1,47 @@
 //! The OpenAPI document: generated from the handlers, then told what the generator cannot know.
+//!
+//! The generator knows routes, types and the words beside them. Added here: what strings hold (`facts`), which answers each
+//! operation can give (`answers`), an example of every request and answer (`examples`), and what the gateway itself sends
+//! (`webhooks`). All of it goes by rules over the generated document, so that a new route gets its share unasked; what the
+//! rules cannot know of a new field fails a test that names the field and the table.
+
+mod answers;
+mod examples;
+mod facts;
+mod pages;
+mod parameters;
+mod schemas;
+#[cfg(test)]
+mod tests;
+pub mod webhooks;
 
 use serde_json::{Map, Value, json};
 
-/// The document as it is served and committed.
+/// The document as it is served and committed: OpenAPI 3.1.
 ///
 /// # Errors
 /// Only if the generator's output is no JSON.
 pub fn openapi() -> Result<Value, serde_json::Error> {
     let mut document: Value = serde_json::from_str(&super::service().spec())?;
+    webhooks::add(&mut document)?;
     if let Some(root) = document.as_object_mut() {
         root.insert("openapi".into(), "3.1.0".into());
-        root.insert("jsonSchemaDialect".into(), "https://json-schema.org/draft/2020-12/schema".into());
+        root.insert("servers".into(), json!([{"url": "/", "description": "This gateway"}]));
         describe(root);
         if let Some(Value::Object(paths)) = root.get_mut("paths") {
             *paths = with_slashes(std::mem::take(paths));
-            paths.values_mut().filter_map(Value::as_object_mut).for_each(name_headers);
         }
-        if let Some(Value::Object(components)) = root.get_mut("components") {
-            components.insert("headers".into(), headers());
-        }
-        root.remove("servers");
-        root.insert("servers".into(), json!([{"url": "/", "description": "This gateway"}]));
     }
-    modernise(&mut document);
+    pages::add(&mut document);
+    schemas::modernise(&mut document);
+    schemas::complete(&mut document);
+    parameters::complete(&mut document);
+    answers::complete(&mut document);
+    examples::add(&mut document);
     Ok(document)
 }
 
-/// The document as text, as it is committed: sorted by the generator, indented, with a line end.
+/// The document as text, as it is committed: sorted by name, indented, with a line end.
 ///
 /// # Errors
 /// As [`openapi`].
@@ -34,17 +49,68 @@ pub fn openapi_text() -> Result<String, serde_json::Error> {
     Ok(serde_json::to_string_pretty(&openapi()?)? + "\n")
 }
 
+/// Every operation of the document's paths, with its path.
+fn operations(document: &mut Value) -> impl Iterator<Item = (&str, &str, &mut Value)> {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut).into_iter().flatten();
+    paths.flat_map(|(path, item)| {
+        let operations = item.as_object_mut().into_iter().flatten();
+        operations.map(|(method, operation)| (path.as_str(), method.as_str(), operation))
+    })
+}
+
 fn describe(root: &mut Map<String, Value>) {
     if let Some(Value::Object(info)) = root.get_mut("info") {
-        info.insert(
-            "description".into(),
-            "Non-custodial payments on EVM chains. Every answer is an envelope; errors name every faulty field at once. \
-             Authenticate with `Authorization: Bearer <token>`: an access token from login, or an API key."
-                .into(),
-        );
+        info.insert("summary".into(), "Non-custodial payments on EVM chains".into());
+        info.insert("description".into(), INTRODUCTION.into());
+        info.insert("contact".into(), json!({"name": "Whoever runs this gateway"}));
         info.insert("license".into(), json!({"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"}));
     }
+    if let Some(Value::Array(tags)) = root.get_mut("tags") {
+        let place = |tag: &Value| TAGS.iter().position(|name| tag.get("name").is_some_and(|known| known == name));
+        tags.sort_by_key(|tag| place(tag).unwrap_or(TAGS.len()));
+    }
+    let scheme =
+        root.get_mut("components").and_then(|components| components.pointer_mut("/securitySchemes/bearerAuth"));
+    if let Some(Value::Object(scheme)) = scheme {
+        let words = "An access token from login, good for 24 hours, or an API key (`sk_test_…`, `sk_live_…`). A key does \
+                     what its scopes say: `read`, `write`, `manage`.";
+        scheme.insert("description".into(), words.into());
+    }
 }
+
+/// The subjects, in the order in which an integrator meets them.
+const TAGS: [&str; 9] = [
+    "Authentication",
+    "MerchantWallets",
+    "PaymentOrders",
+    "PaymentPage",
+    "Transactions",
+    "Webhooks",
+    "Events",
+    "Blockchains",
+    "Sandbox",
+];
+
+const INTRODUCTION: &str = "\
+Payments on EVM chains that go from the customer straight into your own wallet.
+
+**From nothing to a paid order**, all of which works in the sandbox:
+
+1. `POST /api/auth/register`, and take `access` from the answer. Under \"Authorize\", paste it.
+2. `POST /api/merchant-wallets/` with the address that you want to be paid at.
+3. `POST /api/payment-orders/`, and send your customer to `payment_url`.
+4. `POST /api/sandbox/payment-orders/{id}/pay/` plays the customer.
+5. Ship when `fulfillable` is true: a webhook tells you, or `GET /api/payment-orders/{id}/` does.
+
+**Every answer is an envelope.** Success: `success`, `data`, `message`, `timestamp`. Otherwise: `success`, `error` with `code`, \
+`message` and, where fields are at fault, `details` with every one of them at once, `timestamp`.
+
+**Money is a decimal string**, never a number. Times are RFC 3339 in UTC, to the second. Fields that are not known are ignored and \
+named in `message`; a field that is `null` counts as not sent.
+
+**Repeat safely**: a POST that creates something takes an `Idempotency-Key`.
+
+**Limits**: requests are counted by the hour; `X-RateLimit-Remaining` and `X-RateLimit-Reset` say how it stands.";
 
 /// Paths end in a slash, except those that the contract writes without one.
 fn with_slashes(paths: Map<String, Value>) -> Map<String, Value> {
@@ -58,131 +124,4 @@ fn with_slashes(paths: Map<String, Value>) -> Map<String, Value> {
             (if bare { path } else { format!("{path}/") }, item)
         })
         .collect()
-}
-
-/// Headers that every answer has, whatever its status.
-const ALWAYS: [&str; 4] = ["X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
-/// Statuses whose answers may say when to come again.
-const COME_AGAIN: [&str; 3] = ["409", "429", "503"];
-
-/// Headers that the gateway adds around its handlers.
-fn headers() -> Value {
-    json!({
-        "X-Request-Id": {
-            "description": "Names the request in the log: the caller's own, if it sent one, else a new one",
-            "required": true,
-            "schema": {"type": "string", "maxLength": 64},
-            "example": "5f0c2b7e9a114d23",
-        },
-        "X-RateLimit-Limit": {
-            "description": "Requests an hour that the merchant's plan allows to API keys, and as many to access tokens; \
-                            without a valid token, requests an hour from one address",
-            "required": true,
-            "schema": {"type": "integer", "format": "int64", "minimum": 0},
-            "example": 1000,
-        },
-        "X-RateLimit-Remaining": {
-            "description": "How many of them are left in this hour",
-            "required": true,
-            "schema": {"type": "integer", "format": "int64", "minimum": 0},
-            "example": 999,
-        },
-        "X-RateLimit-Reset": {
-            "description": "When the next hour begins: seconds since 1970, UTC",
-            "required": true,
-            "schema": {"type": "integer", "format": "int64", "minimum": 0},
-            "example": 1_767_225_600,
-        },
-        "Retry-After": {
-            "description": "When to come again: in so many seconds",
-            "schema": {"type": "integer", "format": "int64", "minimum": 1},
-            "example": 720,
-        },
-    })
-}
-
-/// Names those headers on every answer of every operation of a path, and shows what a refused one looks like.
-fn name_headers(item: &mut Map<String, Value>) {
-    let operations = item.values_mut().filter_map(|operation| operation.get_mut("responses")?.as_object_mut());
-    for responses in operations {
-        for (status, response) in responses {
-            let Some(response) = response.as_object_mut() else { continue };
-            let mut named: Vec<&str> = ALWAYS.to_vec();
-            if COME_AGAIN.contains(&status.as_str()) {
-                named.push("Retry-After");
-            }
-            let references = named.into_iter().map(|name| {
-                let reference = format!("#/components/headers/{name}");
-                (name.to_owned(), json!({"$ref": reference}))
-            });
-            if let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut() {
-                headers.extend(references);
-            }
-            if status == "429"
-                && let Some(content) =
-                    response.get_mut("content").and_then(|content| content.get_mut("application/json")?.as_object_mut())
-            {
-                let example = json!({
-                    "success": false,
-                    "error": {
-                        "code": "RATE_LIMITED",
-                        "message": "Your plan's 1000 requests for this hour are used up. Send it again in 12 minutes, \
-                                    or ask the operator for a larger plan.",
-                    },
-                    "timestamp": "2026-01-31T12:48:00Z",
-                });
-                content.insert("example".into(), example);
-            }
-        }
-    }
-}
-
-/// OpenAPI 3.0 keywords in their 3.1 form, and names that only the implementation needs taken out.
-fn modernise(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            if map.get("title").and_then(Value::as_str) == Some(crate::fields::LENIENT_INTEGER) {
-                map.remove("title");
-            }
-            if map.remove("nullable") == Some(Value::Bool(true))
-                && let Some(Value::String(kind)) = map.get("type").cloned()
-            {
-                map.insert("type".into(), json!([kind, "null"]));
-            }
-            map.values_mut().for_each(modernise);
-        }
-        Value::Array(items) => items.iter_mut().for_each(modernise),
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_answer_of_every_operation_names_the_headers_of_limits_and_every_operation_may_be_too_many() {
-        let document = openapi().unwrap();
-        let known = document["components"]["headers"].as_object().unwrap();
-        let mut operations = 0;
-        for (path, item) in document["paths"].as_object().unwrap() {
-            for (method, operation) in item.as_object().unwrap() {
-                let responses = operation["responses"].as_object().unwrap();
-                assert!(responses.contains_key("429"), "{method} {path}");
-                for (status, response) in responses {
-                    for name in ALWAYS {
-                        let reference = response["headers"][name]["$ref"].as_str().unwrap();
-                        assert_eq!(reference, format!("#/components/headers/{name}"), "{method} {path} {status}");
-                        assert!(known[name]["description"].is_string() && known[name]["required"] == true);
-                    }
-                    let come_again = !response["headers"]["Retry-After"].is_null();
-                    assert_eq!(come_again, COME_AGAIN.contains(&status.as_str()), "{method} {path} {status}");
-                }
-                let example = &responses["429"]["content"]["application/json"]["example"];
-                assert_eq!(example["error"]["code"], "RATE_LIMITED", "{method} {path}");
-                operations += 1;
-            }
-        }
-        assert!(operations > 40, "{operations}");
-    }
 }

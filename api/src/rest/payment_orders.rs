@@ -25,6 +25,9 @@ pub struct PaymentOrders;
 #[OpenApi(prefix_path = "/api/payment-orders", tag = "Tag::PaymentOrders")]
 impl PaymentOrders {
     /// Create a payment order
+    ///
+    /// Send the customer to `payment_url`, or show `receiving_address` and `pay_amount` yourself. A `nonce` that you have used
+    /// is refused and names the order that has it; to be able to repeat a request, send an `Idempotency-Key`.
     #[oai(path = "/", method = "post", operation_id = "createPaymentOrder")]
     async fn create(
         &self,
@@ -42,6 +45,8 @@ impl PaymentOrders {
     }
 
     /// List payment orders
+    ///
+    /// Newest first, unless `ordering` says otherwise. Filters are combined.
     #[oai(path = "/", method = "get", operation_id = "listPaymentOrders")]
     #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
     async fn list(
@@ -87,6 +92,8 @@ impl PaymentOrders {
     }
 
     /// Get a payment order
+    ///
+    /// As it is now. Ship when `fulfillable` is true.
     #[oai(path = "/:id/", method = "get", operation_id = "getPaymentOrder")]
     async fn get(
         &self,
@@ -132,6 +139,8 @@ impl PaymentOrders {
     }
 
     /// Assign an unmatched transfer to a payment order
+    ///
+    /// For money that came to one of your wallets and fits no order, as `transfer.unmatched` tells. Audited.
     #[oai(path = "/:id/allocations/", method = "post", operation_id = "allocateTransfer")]
     async fn allocate(
         &self,
@@ -194,10 +203,10 @@ fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
         statuses: query.words("status"),
         chain,
         currency: query.text("currency").map(|symbol| symbol_of(app, symbol)),
-        nonce: query.get("nonce").map(str::to_owned).and_then(|text| match text.parse() {
-            Ok(nonce) => Some(nonce),
-            Err(_) => {
-                query.fault("nonce", "Must be a whole number.");
+        nonce: query.get("nonce").map(str::to_owned).and_then(|text| match text.parse::<i64>() {
+            Ok(nonce) if nonce >= 0 => Some(nonce),
+            _ => {
+                query.fault("nonce", "Must be a whole number from 0.");
                 None
             }
         }),

@@ -6,7 +6,6 @@ use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::OrderRef;
 use cryptopay_entity::sandbox_message;
 use cryptopay_sandbox::MessageFilter;
-use poem::error::ReadBodyError;
 use poem::http::{HeaderMap, StatusCode};
 use poem::web::Data;
 use poem::{Body as RawBody, FromRequest, Request, RequestBody, Response, Route, handler, post};
@@ -20,7 +19,8 @@ use super::body::Body;
 use super::envelope::{Answer, Created, Listed, Nothing, Success};
 use super::pages::ListQuery;
 use crate::app::App;
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
+use crate::http::json_body;
 use crate::operations::sandbox::{self, Sent, inbox};
 use crate::principal::{Manager, Reader, Writer};
 
@@ -239,6 +239,8 @@ impl Sandbox {
     }
 
     /// Empty your webhook inbox
+    ///
+    /// Deletes the messages of your own inbox; the answer says how many there were.
     #[oai(path = "/webhook-inbox/", method = "delete", operation_id = "clearInbox")]
     async fn clear_inbox(&self, _mode: SandboxOnly, app: Data<&App>, auth: Writer) -> Answer<Success<Nothing>> {
         let count = inbox::clear(&app, &auth.0).await?;
@@ -298,12 +300,7 @@ async fn receive(
     body: RawBody,
 ) -> Result<Response, ApiError> {
     let inbox = inbox::of_token(&app, &token).await?;
-    let body = body.into_bytes_limit(inbox::MAX_MESSAGE_BYTES).await.map_err(|error| match error {
-        ReadBodyError::PayloadTooLarge => {
-            ApiError::new(ErrorCode::PayloadTooLarge, "A message may have at most 65536 bytes here.")
-        }
-        _ => ApiError::new(ErrorCode::MalformedJson, "The body ended early."),
-    })?;
+    let body = json_body::read_at_most(body, inbox::MAX_MESSAGE_BYTES).await?;
     let answer = inbox::receive(&app, &inbox, headers, &body).await?;
     if !answer.delay.is_zero() {
         tokio::time::sleep(answer.delay).await;

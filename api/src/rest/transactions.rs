@@ -157,6 +157,8 @@ impl Transactions {
     }
 
     /// Get a transaction
+    ///
+    /// With every transfer in it that came to you, and how each found its order.
     #[oai(path = "/:hash/", method = "get", operation_id = "getTransaction")]
     async fn get(
         &self,

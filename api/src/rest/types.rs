@@ -170,7 +170,8 @@ pub struct PaymentOrder {
     pub expires_at: String,
     /// The newest transfer that counts.
     pub transaction: Option<TransactionSummary>,
-    /// The exact amount to send. Compare receipts with this, or just ship on `fulfillable`.
+    /// The exact amount to send: up to 0.5 % below `amount` where orders share an address, so that the amount names the
+    /// order; never above. Compare receipts with this, or just ship on `fulfillable`.
     pub pay_amount: String,
     /// Whether `pay_amount` is this order's alone, so that the amount names the order.
     pub exact_amount: bool,

@@ -179,6 +179,8 @@ impl MerchantWallets {
     }
 
     /// Get a wallet
+    ///
+    /// Where payments go on one chain, and what is known of who owns it.
     #[oai(path = "/:id/", method = "get", operation_id = "getMerchantWallet")]
     async fn get(
         &self,

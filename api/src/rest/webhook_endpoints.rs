@@ -325,6 +325,8 @@ impl WebhookEndpoints {
     }
 
     /// Get a webhook endpoint
+    ///
+    /// Where it goes, which events it wants, and how its deliveries fare.
     #[oai(path = "/:id/", method = "get", operation_id = "getWebhookEndpoint")]
     async fn get(
         &self,

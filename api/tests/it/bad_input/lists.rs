@@ -12,7 +12,7 @@ fn wrong_values(parameter: &str) -> Option<&'static [&'static str]> {
         "page" | "page_size" => NUMBERS,
         "status" => &["bogus", "pending,bogus", "pending;confirmed", "%00"],
         "blockchain" => &["dogechain", "8453", "%00"],
-        "nonce" => &["x", "1.5", "99999999999999999999"],
+        "nonce" => &["x", "-1", "1.5", "99999999999999999999"],
         "order_id" => &["x", "ORD-", "ORD-%C3%A9aaaaaaaaaaa"],
         "created_after" | "created_before" => &["bogus", "2026-02-30T00:00:00Z", "2026-13-01T00:00:00Z", "yesterday"],
         "ordering" => &["amount", "created_at;--", "-id"],

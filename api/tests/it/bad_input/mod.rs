@@ -21,21 +21,23 @@ use crate::harness::{Answer, Installation, LIMIT, Process, Shop, WALLET, text, t
 
 /// One of the document's operations.
 #[derive(Debug, Clone)]
-struct Operation {
-    id: String,
-    method: Method,
+pub(crate) struct Operation {
+    pub(crate) id: String,
+    pub(crate) method: Method,
     /// With parameters: `/api/payment-orders/{id}/`.
-    path: String,
+    pub(crate) path: String,
     /// Names of the parameters in the query.
-    query: Vec<String>,
+    pub(crate) query: Vec<String>,
     /// Schema of the body, resolved.
-    body: Option<Value>,
-    is_secured: bool,
+    pub(crate) body: Option<Value>,
+    pub(crate) is_secured: bool,
+    /// Whether it answers in JSON; what does not is a page, a picture or a stream.
+    pub(crate) is_json: bool,
 }
 
 impl Operation {
     /// Every operation of the document.
-    fn all(document: &Value) -> Vec<Self> {
+    pub(crate) fn all(document: &Value) -> Vec<Self> {
         let paths = document["paths"].as_object().unwrap();
         let items = paths.iter().flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |it| (path, it)));
         items.map(|(path, (method, operation))| Self::read(document, path, method, operation)).collect()
@@ -45,7 +47,10 @@ impl Operation {
         let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
         let query = parameters.iter().filter(|parameter| parameter["in"] == "query");
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let mut answers =
+            operation["responses"].as_object().unwrap().iter().filter(|(status, _)| status.starts_with('2'));
         Self {
+            is_json: answers.any(|(_, answer)| answer["content"].get("application/json").is_some()),
             id: text(&operation["operationId"]).to_owned(),
             method: method.to_uppercase().parse().unwrap(),
             path: path.to_owned(),
@@ -56,12 +61,12 @@ impl Operation {
     }
 
     /// Whether the path names an object of a merchant.
-    fn names_an_object(&self) -> bool {
+    pub(crate) fn names_an_object(&self) -> bool {
         self.path.contains('{') && !self.path.contains("{slug}")
     }
 
     /// The path with this in place of its parameter.
-    fn at(&self, parameter: &str) -> String {
+    pub(crate) fn at(&self, parameter: &str) -> String {
         match (self.path.find('{'), self.path.find('}')) {
             (Some(start), Some(end)) => format!("{}{parameter}{}", &self.path[..start], &self.path[end + 1..]),
             _ => self.path.clone(),
@@ -98,30 +103,40 @@ fn resolved(document: &Value, schema: &Value) -> Value {
     schema
 }
 
+/// What the gateway signs with: the 32 bytes 0 to 31.
+pub(crate) const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// What nobody but the owner says, in its order.
+pub(crate) const OWN_WORDS: &str = "words of the owner alone";
+
 /// A gateway with two merchants, one of whom has one of everything.
-struct World {
-    process: Process,
-    operations: Vec<Operation>,
+pub(crate) struct World {
+    pub(crate) process: Process,
+    /// Those that answer in JSON.
+    pub(crate) operations: Vec<Operation>,
+    /// Those that do not.
+    pub(crate) pages: Vec<Operation>,
     /// Has one of everything.
-    owner: Shop,
+    pub(crate) owner: Shop,
     /// Has a wallet.
-    stranger: Shop,
+    pub(crate) stranger: Shop,
     /// The owner's objects, by the beginning of the path that names them.
-    objects: BTreeMap<&'static str, Vec<String>>,
+    pub(crate) objects: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl World {
-    async fn create(db: &TestDatabase) -> Self {
-        let installation = Installation::on(db);
+    pub(crate) async fn create(db: &TestDatabase) -> Self {
+        let installation = Installation::on(db).with("CRYPTOPAY_SECRET", SECRET);
         let document = installation.run(["export", "openapi"]).await.stdout;
         let operations = Operation::all(&serde_json::from_str(&document).unwrap());
+        let (operations, pages): (Vec<_>, Vec<_>) = operations.into_iter().partition(|operation| operation.is_json);
         assert!(operations.len() > 30, "{}", operations.len());
         let process = installation.start().await;
         let owner = Shop::open(&process.client()).await;
         let stranger = Shop::open(&process.client()).await;
         let receiver = WebhookReceiver::start().await;
         owner.listen(&receiver).await;
-        let order = owner.order(json!({})).await;
+        let order = owner.order(json!({"order_info": json!({"note": OWN_WORDS}).to_string()})).await;
         let paid = owner.pay(&order, json!({})).await;
         owner.mine(1).await;
         let journal = receiver.wait_until(LIMIT, |journal| !told(journal, "payment.pending", &order).is_empty()).await;
@@ -135,6 +150,7 @@ impl World {
             ("/api/payment-orders/", order_ids()),
             ("/api/sandbox/payment-orders/", order_ids()),
             ("/order/", vec![text(&order["order_id"]).to_owned()]),
+            ("/qr/", vec![text(&order["order_id"]).to_owned()]),
             ("/api/transactions/", one(&paid["transaction_hash"])),
             ("/api/merchant-wallets/", one(&wallets["results"][0]["id"])),
             ("/api/webhook-endpoints/", one(&endpoints["results"][0]["id"])),
@@ -142,22 +158,22 @@ impl World {
             ("/api/api-keys/", one(&key["id"])),
         ]);
         // From here on nobody takes webhooks; no test of this folder makes an event.
-        Self { process, operations, owner, stranger, objects }
+        Self { process, operations, pages, owner, stranger, objects }
     }
 
     /// The owner's objects that a path of this operation can name.
-    fn objects_of(&self, operation: &Operation) -> &[String] {
+    pub(crate) fn objects_of(&self, operation: &Operation) -> &[String] {
         let found = self.objects.iter().find(|(prefix, _)| operation.path.starts_with(**prefix));
         found.unwrap_or_else(|| panic!("{} names an object that this test does not have", operation.path)).1
     }
 
     /// A path of this operation that works for the owner.
-    fn path(&self, operation: &Operation) -> String {
+    pub(crate) fn path(&self, operation: &Operation) -> String {
         if operation.names_an_object() { operation.at(&self.objects_of(operation)[0]) } else { operation.at("base") }
     }
 
     /// A body in which nothing is wrong with the fields.
-    fn good_body(&self, operation: &Operation) -> Value {
+    pub(crate) fn good_body(&self, operation: &Operation) -> Value {
         let order = self.owner.request();
         match operation.id.as_str() {
             "register" => json!({
@@ -226,7 +242,7 @@ impl World {
 }
 
 /// Rows of every table that a request could fill. What the jobs write by themselves is not counted.
-async fn rows(db: &TestDatabase) -> BTreeMap<&'static str, i64> {
+pub(crate) async fn rows(db: &TestDatabase) -> BTreeMap<&'static str, i64> {
     let mut counts = BTreeMap::new();
     for table in [
         "merchant",
