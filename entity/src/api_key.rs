@@ -5,7 +5,7 @@ use cryptopay_domain::merchant::Scope;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{PaginatorTrait, Select};
+use sea_orm::{PaginatorTrait, QuerySelect, Select};
 
 use crate::pages::{Place, Window};
 

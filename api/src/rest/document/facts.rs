@@ -205,7 +205,9 @@ fn usual(field: &str) -> Option<Fact> {
         "created_at" | "started_at" => json!({"format": "date-time", "examples": ["2026-01-31T12:00:00Z"]}),
         "updated_at" | "timestamp" | "now" | "received_at" | "delivered_at" | "last_used_at" | "last_success_at"
         | "block_timestamp" | "confirmed_at" => json!({"format": "date-time", "examples": ["2026-01-31T12:00:30Z"]}),
-        "last_failure_at" | "next_attempt_at" | "previous_signs_until" => json!({"format": "date-time", "examples": [null]}),
+        "last_failure_at" | "next_attempt_at" | "previous_signs_until" => {
+            json!({"format": "date-time", "examples": [null]})
+        }
         "expires_at" => json!({"format": "date-time", "examples": ["2026-01-31T14:00:00Z"]}),
         "id" | "endpoint_id" => json!({"minimum": 1, "examples": [7]}),
         "order_id" => json!({"pattern": ORDER_ID, "examples": [ORDER]}),

@@ -92,10 +92,10 @@ fn every_operation_says_what_it_is_who_may_ask_and_what_it_answers() {
             let headers = response["headers"].as_object().expect(&what);
             let counted = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
             for name in counted.iter().chain(&["X-Request-Id"]) {
-                assert!(headers.contains_key(*name), "{what}
-            let come_again = matches!(status.as_str(), "409" | "429" | "503");
-            assert_eq!(headers.contains_key("Retry-After"), come_again, "{what}");: {name}");
+                assert!(headers.contains_key(*name), "{what}: {name}");
             }
+            let come_again = matches!(status.as_str(), "409" | "429" | "503");
+            assert_eq!(headers.contains_key("Retry-After"), come_again, "{what}");
         }
     }
     for (name, header) in document["components"]["headers"].as_object().unwrap() {
