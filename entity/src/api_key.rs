@@ -121,11 +121,6 @@ impl Entity {
         keys.into_tuple().all(connection).await
     }
 
-    /// When a key ends by itself; `None` if it does not, or if there is no such key.
-    pub async fn expiry(connection: &impl ConnectionTrait, id: ApiKeyId) -> Result<Option<Timestamp>, DbErr> {
-        Ok(Self::find_by_id(id).one(connection).await?.and_then(|key| key.expires_at))
-    }
-
     /// Takes a merchant's key back; `false` if there is none, or it was taken back before.
     pub async fn revoke_owned(
         connection: &impl ConnectionTrait,

@@ -18,6 +18,7 @@ mod deployment;
 mod doctor;
 mod door;
 mod first_minutes;
+mod guides;
 mod isolation;
 mod journey;
 mod kills;
