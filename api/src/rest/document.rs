@@ -79,9 +79,10 @@ fn describe(root: &mut Map<String, Value>) {
 }
 
 /// The subjects, in the order in which an integrator meets them.
-const TAGS: [&str; 9] = [
+const TAGS: [&str; 10] = [
     "Authentication",
     "MerchantWallets",
+    "Settings",
     "PaymentOrders",
     "PaymentPage",
     "Transactions",

@@ -102,6 +102,11 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
         ("WebhookAttempt" | "WebhookTest", "status") | ("WebhookDelivery", "last_status") => {
             json!({"minimum": 100, "maximum": 999, "examples": [200]})
         }
+        ("ChangePaymentSettings", "confirmations") => json!({
+            "additionalProperties": {"type": ["integer", "null"], "format": "int64", "minimum": 1},
+            "examples": [{"base": 12}],
+        }),
+        ("PaymentSettings", "confirmations") => json!({"examples": [{"base": 12}]}),
         ("WebhookReplay", "next_after") => json!({"pattern": DELIVERY_ID, "examples": [null]}),
         ("ReplayWebhookDeliveries", "after") => json!({"pattern": DELIVERY_ID, "examples": [DELIVERY]}),
         ("ReplayWebhookDeliveries", "status") => {
@@ -251,6 +256,11 @@ fn usual(field: &str) -> Option<Fact> {
         "exact_amount" | "fulfillable" | "is_active" | "payable" | "simulated" | "signature_valid" | "delivered" => {
             json!({"examples": [true]})
         }
+        "default_expiry_seconds" => json!({"minimum": 60, "maximum": 2_592_000, "examples": [7_200]}),
+        "tolerance_bps" => json!({"examples": [0]}),
+        "tolerance_max" => json!({"examples": ["0.00"]}),
+        "challenge" => json!({"examples": ["The text to sign, as it is in the answer"]}),
+        "signature" => json!({"pattern": "^0x[0-9a-fA-F]*$", "examples": [format!("0x{}1b", "5c".repeat(64))]}),
         "known" => json!({"examples": [true]}),
         "dedicated" | "native" | "chain_behind" => json!({"examples": [false]}),
         "decimals" | "amount_decimals" => json!({"examples": [6]}),
