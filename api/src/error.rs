@@ -199,6 +199,7 @@ impl From<Refusal> for ApiError {
             | Refusal::NoDecisionDue { .. }
             | Refusal::NothingToAccept
             | Refusal::TransferNotIncluded
+            | Refusal::AddressProven
             | Refusal::OrderOver { .. } => Self::invalid_state(message),
         }
     }
