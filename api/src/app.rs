@@ -12,7 +12,9 @@ use sea_orm::DatabaseConnection;
 use secrecy::ExposeSecret;
 
 use crate::config::{Config, Mode};
+use crate::limits::Limiter;
 use crate::live::Live;
+use crate::operations::counts::Counts;
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
 use crate::security::secret_box::{Context as SealContext, Purpose};
@@ -36,6 +38,10 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Events as they are numbered.
     pub live: Live,
+    /// Counts requests.
+    pub limiter: Limiter,
+    /// How long long lists are.
+    pub counts: Counts,
 }
 
 impl App {

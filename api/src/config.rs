@@ -147,10 +147,8 @@ impl Config {
 
     /// The prefix of public links, without a slash at the end: `CRYPTOPAY_PUBLIC_URL`, or where this process really
     /// listens, with the loopback address for an unspecified one.
-    pub fn public_base(&self, mut listening: SocketAddr) -> String {
-        if listening.ip().is_unspecified() {
-            listening.set_ip(Ipv4Addr::LOCALHOST.into());
-        }
+    pub fn public_base(&self, listening: SocketAddr) -> String {
+        let listening = reachable(listening);
         let base = self.public_url.as_ref().map_or_else(|| format!("http://{listening}"), Url::to_string);
         base.trim_end_matches('/').to_owned()
     }
@@ -191,6 +189,14 @@ impl fmt::Debug for Config {
             .field("log_format", &self.log_format)
             .finish_non_exhaustive()
     }
+}
+
+/// How this host reaches a process that listens there.
+pub fn reachable(mut listening: SocketAddr) -> SocketAddr {
+    if listening.ip().is_unspecified() {
+        listening.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    listening
 }
 
 /// Processes of one role need what they work together through.

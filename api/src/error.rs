@@ -68,6 +68,8 @@ codes! {
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED;
     /// The first request with this idempotency key still runs.
     IdempotencyKeyInUse = "IDEMPOTENCY_KEY_IN_USE", CONFLICT;
+    /// What follows this event's number is no longer kept; the message names the oldest that is.
+    SequenceGone = "SEQUENCE_GONE", GONE;
     /// The body is larger than 256 KiB.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE;
     /// The body is not `application/json`.
@@ -81,7 +83,7 @@ codes! {
 }
 
 /// An answer that is not a success.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct ApiError {
     /// Code.
@@ -140,13 +142,16 @@ impl ApiError {
     }
 }
 
+/// Words of errors that say that the database is away, or busy: cut connections in all their forms, a server that starts or
+/// ends, a lock that was not had in time.
+const AWAY: [&str; 4] = ["connection", "communicating with database", "the database system is", "lock timeout"];
+
 impl From<DbErr> for ApiError {
     fn from(error: DbErr) -> Self {
         match &error {
             DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(&error),
             DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))
-                if ["connection", "lock timeout"].iter().any(|known| inner.to_string().contains(known))
-                    || error.is_conflict() =>
+                if AWAY.iter().any(|known| inner.to_string().contains(known)) || error.is_conflict() =>
             {
                 Self::unavailable(&error)
             }
@@ -194,5 +199,27 @@ impl Restart for ApiError {
     /// Conflicts were judged where they happened; what has become an answer is final.
     fn is_conflict(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use sea_orm::sqlx;
+
+    use super::*;
+
+    #[test]
+    fn a_database_that_breaks_off_is_away_and_no_defect_of_ours() {
+        let broken = |error: sqlx::Error| DbErr::Query(RuntimeErr::SqlxError(Arc::new(error)));
+        for error in [
+            broken(sqlx::Error::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "expected to read 5 bytes, got 0"))),
+            broken(sqlx::Error::Io(io::Error::from_raw_os_error(104))),
+        ] {
+            assert_eq!(ApiError::from(error).code, ErrorCode::ServiceUnavailable);
+        }
+        assert_eq!(ApiError::from(broken(sqlx::Error::RowNotFound)).code, ErrorCode::InternalError);
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use cryptopay_chain::ChainError;
 use cryptopay_entity::event_counter;
-use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, WebhookClient};
+use cryptopay_jobs::webhooks::Claims;
+use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, Shortcut, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
 use poem::web::LocalAddr;
@@ -17,13 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, EndpointSecrets, Parts};
-use crate::config::{Config, ConfigError, Mode, Role};
+use crate::config::{self, Config, ConfigError, Mode, Role};
 use crate::database::{self, SchemaError};
 use crate::http;
+use crate::limits::{Limiter, LimitsUrlError};
 use crate::live::Live;
 use crate::metrics;
 use crate::nodes;
+use crate::operations::counts::Counts;
 use crate::operations::reseal::{self, Resealed};
+use crate::operations::sandbox::inbox::PLACE as INBOX;
 use crate::readiness::Readiness;
 use crate::security::passwords::Passwords;
 use crate::security::{KeyError, Keys, entropy};
@@ -63,6 +67,9 @@ pub enum StartError {
     /// The queue's URL.
     #[error("REDIS_URL: {0}; set it to something like redis://:password@host:6379/0, or unset it")]
     Redis(#[from] RedisUrlError),
+    /// The counters' URL.
+    #[error("REDIS_URL: {0}; set it to something like redis://:password@host:6379/0, or unset it")]
+    Limits(#[from] LimitsUrlError),
     /// The secret.
     #[error("CRYPTOPAY_SECRET: {0}")]
     Keys(#[from] KeyError),
@@ -104,7 +111,7 @@ impl Gateway {
         // Looked at first, so that a folder which cannot be used is blamed on the variable that names it.
         config.secret_or_generated(entropy::bytes())?;
         let database = database::open(&config.database).await?;
-        let app = build(config, public_url, database)?;
+        let app = build(config, public_url, address, database)?;
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -157,12 +164,21 @@ fn local_address(acceptor: &TcpAcceptor) -> Option<SocketAddr> {
 ///
 /// # Errors
 /// What no waiting mends.
-pub fn build(config: Config, public_url: String, database: DatabaseConnection) -> Result<App, StartError> {
+pub fn build(
+    config: Config,
+    public_url: String,
+    address: SocketAddr,
+    database: DatabaseConnection,
+) -> Result<App, StartError> {
     let secret = config.secret_or_generated(entropy::bytes())?;
     let keys = Keys::new(&secret, config.secret_previous.as_ref())?;
     let registry = Arc::new(config.chains.registry().clone());
     let chains = nodes::chains(&config.chains, &database)?;
     let redis = config.redis.as_ref().map(|url| Redis::new(url.expose(), &config.key_prefix)).transpose()?;
+    let limiter = match &config.redis {
+        Some(url) => Limiter::shared(url.expose(), &config.key_prefix)?,
+        None => Limiter::embedded(),
+    };
     let policy = ClientPolicy { allow: config.webhook_allow.clone(), https_only: config.mode == Mode::Live };
     let context = Context {
         database,
@@ -170,13 +186,23 @@ pub fn build(config: Config, public_url: String, database: DatabaseConnection) -
         chains,
         queue: redis.map_or_else(Queue::embedded, Queue::shared),
         events: Events::embedded(),
-        webhooks: WebhookClient::new(policy)?,
+        claims: Claims::default(),
+        webhooks: WebhookClient::with_shortcut(policy, inbox(config.mode, &public_url, address))?,
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         // Also of processes with the same number, each in a container of its own.
         owner: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
     };
     let passwords = Passwords::new();
-    Ok(App::new(Parts { config, public_url, context: Arc::new(context), keys, passwords, live: Live::default() }))
+    let (context, live, counts) = (Arc::new(context), Live::default(), Counts::default());
+    Ok(App::new(Parts { config, public_url, context, keys, passwords, live, limiter, counts }))
+}
+
+/// The webhook inbox is served by every process of the sandbox, so that deliveries to it reach it in containers and behind
+/// proxies too, wherever the public address leads from there.
+fn inbox(mode: Mode, public_url: &str, address: SocketAddr) -> Option<Shortcut> {
+    let own = config::reachable(address);
+    let shortcut = Shortcut { from: format!("{public_url}{INBOX}"), to: format!("http://{own}{INBOX}") };
+    (mode == Mode::Sandbox).then_some(shortcut)
 }
 
 /// Waits for the database, then does what the role asks for until `stop`. Tells `refuse` what no waiting mends.

@@ -10,6 +10,7 @@ pub mod fields;
 pub mod gateway;
 pub mod graphql;
 mod http;
+pub mod limits;
 pub mod live;
 mod metrics;
 mod nodes;

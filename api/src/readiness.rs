@@ -29,7 +29,8 @@ pub struct Report {
     pub reasons: Vec<String>,
     /// What does not work as well as it should. No reason to send requests elsewhere.
     pub degraded: Vec<String>,
-    /// Chains that lag, stand still or have no scanner. Never a reason: another process may be at fault, or the chain.
+    /// Chains that lag, stand still, have no scanner or are read with a doubt. Never a reason: another process may be at
+    /// fault, or the chain.
     pub chains: Vec<ChainTrouble>,
 }
 
@@ -105,7 +106,9 @@ async fn look(app: &App) -> Report {
     if let Some(problem) = redis {
         match app.config.role {
             // Requests do not need it; what they commit is found by the workers' sweep.
-            Role::Api => report.degraded.push(format!("{problem}: jobs and live events begin up to seconds later")),
+            Role::Api => report.degraded.push(format!(
+                "{problem}: jobs and live events begin up to seconds later, and each process holds request limits by itself"
+            )),
             Role::Worker | Role::All => report.reasons.push(format!("{problem}: no jobs can be taken from the queue")),
         }
     }
@@ -134,7 +137,9 @@ fn trouble(slug: &str, cursor: Option<&chain_cursor::Model>, now: Timestamp) -> 
         Some(cursor) if now.since(cursor.last_look(now)) > UNSCANNED_AFTER => {
             ("unscanned", Some("No worker has looked at this chain for a minute.".to_owned()))
         }
-        Some(cursor) if cursor.health != "ok" => (cursor.health.as_str(), cursor.problem.clone()),
+        Some(cursor) if cursor.health != "ok" || cursor.problem.is_some() => {
+            (cursor.health.as_str(), cursor.problem.clone())
+        }
         Some(_) => return None,
     };
     Some(ChainTrouble { blockchain: slug.to_owned(), health: health.to_owned(), problem })

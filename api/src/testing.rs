@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{Context, Events, Queue};
 use cryptopay_test_support::TestDatabase;
 use poem_openapi::types::Type;
+use sea_orm::DatabaseConnection;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::app::{App, EndpointSecrets, Parts};
 use crate::config::{Config, Environment, Role};
 use crate::fields::Fields;
+use crate::limits::Limiter;
 use crate::live::Live;
 use crate::operations::accounts;
+use crate::operations::counts::Counts;
 use crate::operations::once::{Answer, Once};
 use crate::principal::{Principal, authenticate};
 use crate::security::Keys;
@@ -33,17 +38,33 @@ pub(crate) async fn app(db: &TestDatabase) -> App {
 /// The same, with variables of the environment set (`CRYPTOPAY_REGISTRATION`, …). Those of the database and the
 /// secret are the test's.
 pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> App {
+    app_on(db.connection().clone(), variables)
+}
+
+/// The sandbox gateway on a connection that counts its statements.
+pub(crate) fn counting(db: &TestDatabase) -> (App, Arc<AtomicU64>) {
+    let count = Arc::new(AtomicU64::new(0));
+    let mut database = db.connection().clone();
+    let counter = Arc::clone(&count);
+    database.set_metric_callback(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    (app_on(database, &[]), count)
+}
+
+fn app_on(database: DatabaseConnection, variables: &[(&str, &str)]) -> App {
     let environment: Environment = [("CRYPTOPAY_SECRET", SECRET)].iter().chain(variables).copied().collect();
     let config = Config::from_env(Role::All, &environment).unwrap();
     let public_url = config.public_url.as_ref().map_or(PUBLIC_URL, |url| url.as_str()).trim_end_matches('/').to_owned();
     let keys = Keys::new(config.secret.as_ref().unwrap(), config.secret_previous.as_ref()).unwrap();
     let policy = ClientPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
     let context = Context {
-        database: db.connection().clone(),
+        database,
         registry: Arc::new(config.chains.registry().clone()),
         chains: BTreeMap::new(),
         queue: Queue::embedded(),
         events: Events::embedded(),
+        claims: Claims::default(),
         webhooks: WebhookClient::new(policy).unwrap(),
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         owner: "test".to_owned(),
@@ -55,6 +76,9 @@ pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> A
         keys,
         passwords: Passwords::new(),
         live: Live::default(),
+        // Ten minutes past an hour, whatever it is: no test meets the hour's turn.
+        limiter: Limiter::embedded_by(|| 1_800_000_600),
+        counts: Counts::default(),
     })
 }
 

@@ -6,8 +6,8 @@ use cryptopay_domain::reservation::ReservationKind;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QueryOrder, QuerySelect, TryInsertResult};
+use sea_orm::sea_query::{OnConflict, UnionType};
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QueryOrder, QuerySelect, QueryTrait, TryInsertResult};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -76,12 +76,26 @@ pub struct Wanted<'a> {
     pub now: Timestamp,
 }
 
+/// What decides over a new order's amount.
+#[derive(Debug)]
+pub struct AtPrice {
+    /// Reservations of the values that were asked about; some may be of others.
+    pub taken: Vec<Model>,
+    /// Whether orders of this price hold other values for it.
+    pub price_is_shared: bool,
+}
+
 impl Entity {
     fn at(place: Place<'_>) -> Condition {
         Condition::all()
             .add(Column::Chain.eq(place.chain))
             .add(Column::Asset.eq(place.asset))
             .add(Column::Address.eq(place.address))
+    }
+
+    fn taken_at(place: Place<'_>, values: impl IntoIterator<Item = Units>, verified: Timestamp) -> Condition {
+        let is_taken = Condition::any().add(Column::ReleasedAt.is_null()).add(Column::CoolsUntil.gt(verified));
+        Self::at(place).add(Column::Units.is_in(values)).add(is_taken)
     }
 
     /// Reservations of any of `values` that are held, or cooling at `verified`.
@@ -91,29 +105,37 @@ impl Entity {
         values: impl IntoIterator<Item = Units>,
         verified: Timestamp,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(Self::at(place))
-            .filter(Column::Units.is_in(values))
-            .filter(Condition::any().add(Column::ReleasedAt.is_null()).add(Column::CoolsUntil.gt(verified)))
-            .all(connection)
-            .await
+        Self::find().filter(Self::taken_at(place, values, verified)).all(connection).await
     }
 
-    /// Whether a wallet has already had two live orders of one price: then some order holds another value for it.
-    pub async fn price_is_shared(
+    /// What decides over a new order's first choice, in one statement: reservations of any of `values` that are held or
+    /// cooling at `verified`, and whether the wallet has already had two live orders of this price. If it has, some order
+    /// holds another value for it.
+    pub async fn at_price(
         connection: &impl ConnectionTrait,
         place: Place<'_>,
+        values: impl IntoIterator<Item = Units>,
         plain_units: Units,
-    ) -> Result<bool, DbErr> {
-        let one = Self::find()
+        verified: Timestamp,
+    ) -> Result<AtPrice, DbErr> {
+        let shared = Self::find()
+            .select_only()
+            .column(Column::Id)
             .filter(Self::at(place))
             .filter(Column::PlainUnits.eq(plain_units))
             .filter(Column::Units.ne(plain_units))
             .filter(Column::Kind.eq(ReservationKind::Due))
             .limit(1)
-            .one(connection)
-            .await?;
-        Ok(one.is_some())
+            .into_query();
+        let shared = Self::find().filter(Column::Id.in_subquery(shared)).into_query();
+        let mut both = Self::find().filter(Self::taken_at(place, values, verified));
+        QueryTrait::query(&mut both).union(UnionType::All, shared);
+        let rows = both.all(connection).await?;
+        let price_is_shared = rows
+            .iter()
+            .any(|row| row.plain_units == plain_units && row.units != plain_units && row.kind == ReservationKind::Due);
+        let is_taken = |row: &Model| row.released_at.is_none() || row.cools_until.is_some_and(|until| until > verified);
+        Ok(AtPrice { taken: rows.into_iter().filter(is_taken).collect(), price_is_shared })
     }
 
     /// Takes an amount; `false` if somebody else holds it: the constraint decides.

@@ -5,7 +5,9 @@ use cryptopay_domain::merchant::Scope;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{PaginatorTrait, QueryOrder, QuerySelect, Select};
+use sea_orm::{PaginatorTrait, Select};
+
+use crate::pages::{Place, Window};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -95,14 +97,22 @@ impl Entity {
         owned(merchant).count(connection).await
     }
 
-    /// A merchant's keys that were not taken back, newest first.
+    /// A merchant's keys that were not taken back, in a window of their list.
     pub async fn list_owned(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
-        offset: u64,
-        limit: u64,
+        window: Window,
     ) -> Result<Vec<Model>, DbErr> {
-        owned(merchant).order_by_desc(Column::Id).offset(offset).limit(limit).all(connection).await
+        window.of(owned(merchant), Column::CreatedAt, Column::Id).all(connection).await
+    }
+
+    /// A merchant's key that was not taken back.
+    pub async fn find_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        id: ApiKeyId,
+    ) -> Result<Option<Model>, DbErr> {
+        owned(merchant).filter(Column::Id.eq(id)).one(connection).await
     }
 
     /// The keys that were taken back after this moment.
@@ -135,6 +145,11 @@ impl Entity {
 }
 
 impl Model {
+    /// The key's place among its merchant's.
+    pub fn place(&self) -> Place {
+        Place { created_at: self.created_at, id: self.id.0 }
+    }
+
     /// What the key may do.
     pub fn scopes(&self) -> Vec<Scope> {
         self.scopes.split(',').filter_map(|scope| scope.parse().ok()).collect()

@@ -4,7 +4,9 @@ use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::{EventId, EventRef, MerchantId, OrderId, TransferId};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
-use sea_orm::{DatabaseConnection, DbBackend, QueryOrder, QuerySelect};
+use sea_orm::{DatabaseConnection, DbBackend, PaginatorTrait, QueryOrder, QuerySelect};
+
+use crate::pages::{Place, Window};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -113,6 +115,41 @@ impl Entity {
             .await
     }
 
+    /// How many events one order of a merchant has.
+    pub async fn count_of_order(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        order: OrderId,
+    ) -> Result<u64, DbErr> {
+        Self::find().filter(Column::MerchantId.eq(merchant)).filter(Column::OrderId.eq(order)).count(connection).await
+    }
+
+    /// Events of one order of a merchant in a window of its history, in which the id of a place is a version.
+    pub async fn window_of_order(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        order: OrderId,
+        window: Window,
+    ) -> Result<Vec<Model>, DbErr> {
+        let rows = Self::find().filter(Column::MerchantId.eq(merchant)).filter(Column::OrderId.eq(order));
+        window.of_numbered(rows, Column::OrderVersion).all(connection).await
+    }
+
+    /// An event of one order of a merchant by its public id.
+    pub async fn find_of_order(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        order: OrderId,
+        event: &EventRef,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find()
+            .filter(Column::EventId.eq(event.clone()))
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::OrderId.eq(order))
+            .one(connection)
+            .await
+    }
+
     /// The history of one order of a merchant, oldest first.
     pub async fn of_order(
         connection: &impl ConnectionTrait,
@@ -185,5 +222,12 @@ impl Entity {
             .one(connection)
             .await?;
         Ok(last.unwrap_or(0))
+    }
+}
+
+impl Model {
+    /// The event's place in the history of its order, where versions count. None where it is about no order.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place { created_at: self.created_at, id: self.order_version? })
     }
 }

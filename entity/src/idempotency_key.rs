@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::time::Timestamp;
-use sea_orm::ActiveValue::Set;
-use sea_orm::TryInsertResult;
+use sea_orm::Statement;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait, OnConflict};
+
+use crate::clock;
 
 /// How long an answer is kept for its key. Source: the REST contract.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -39,42 +39,38 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 impl Entity {
-    /// The row of a key that is not older than `oldest`.
+    /// The row of a key that is still kept by the database's clock.
     pub async fn kept(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         key: &str,
-        oldest: Timestamp,
     ) -> Result<Option<Model>, DbErr> {
-        let row = Self::find_by_id((merchant, key.to_owned())).one(connection).await?;
-        Ok(row.filter(|row| row.created_at > oldest))
+        let now = clock::now_sql(connection.get_database_backend());
+        let is_kept = Expr::cust(format!("created_at > {now} - {}", KEPT_FOR.as_micros()));
+        Self::find_by_id((merchant, key.to_owned())).filter(is_kept).one(connection).await
     }
 
-    /// Takes a key for a request that begins; `false` if an earlier one has it. Takes over the row of a key that is older
-    /// than `oldest`. Waits for a transaction that has taken it and is not over.
+    /// Takes a key for a request that begins; `false` if an earlier one has it. Takes over the row of a key that is kept
+    /// no longer. Waits for a transaction that has taken it and is not over. One statement, that reads the database's
+    /// clock as well: it precedes every effect.
     pub async fn begin(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         key: &str,
         fingerprint: &str,
-        now: Timestamp,
-        oldest: Timestamp,
     ) -> Result<bool, DbErr> {
-        let row = ActiveModel {
-            merchant_id: Set(merchant),
-            idempotency_key: Set(key.to_owned()),
-            fingerprint: Set(fingerprint.to_owned()),
-            status: Set(None),
-            body: Set(None),
-            created_at: Set(now),
-        };
-        let taken_over = OnConflict::columns([Column::MerchantId, Column::IdempotencyKey])
-            .update_columns([Column::Fingerprint, Column::Status, Column::Body, Column::CreatedAt])
-            .action_and_where(Expr::col((Entity, Column::CreatedAt)).lte(oldest))
-            .to_owned();
-        let inserted =
-            Self::insert(row).on_conflict(taken_over).try_insert().exec_without_returning(connection).await?;
-        Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+        let backend = connection.get_database_backend();
+        let sql = format!(
+            "INSERT INTO idempotency_key (merchant_id, idempotency_key, fingerprint, created_at) \
+             VALUES ($1, $2, $3, {now}) ON CONFLICT (merchant_id, idempotency_key) DO UPDATE \
+             SET fingerprint = excluded.fingerprint, status = NULL, body = NULL, created_at = excluded.created_at \
+             WHERE idempotency_key.created_at <= excluded.created_at - {kept}",
+            now = clock::now_sql(backend),
+            kept = KEPT_FOR.as_micros(),
+        );
+        let values = [merchant.into(), key.into(), fingerprint.into()];
+        let done = connection.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Keeps the answer to the request that has taken a key.

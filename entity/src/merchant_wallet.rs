@@ -6,7 +6,9 @@ use cryptopay_domain::merchant::{Ownership, WalletKind};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
+use sea_orm::{Condition, FromQueryResult, PaginatorTrait, Statement};
+
+use crate::pages::{Place, Window};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -112,21 +114,15 @@ impl Entity {
         Self::find().filter(filter.condition(merchant)).count(connection).await
     }
 
-    /// Wallets of a merchant, newest first.
+    /// Wallets of a merchant in a window of their list.
     pub async fn list_owned(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         filter: &WalletFilter,
-        offset: u64,
-        limit: u64,
+        window: Window,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(filter.condition(merchant))
-            .order_by_desc(Column::Id)
-            .offset(offset)
-            .limit(limit)
-            .all(connection)
-            .await
+        let rows = Self::find().filter(filter.condition(merchant));
+        window.of(rows, Column::CreatedAt, Column::Id).all(connection).await
     }
 
     /// The wallet that a merchant's new orders on a chain use.
@@ -227,5 +223,12 @@ impl WalletFilter {
             .add(Column::DeletedAt.is_null())
             .add_option(self.chain.as_ref().map(|chain| Column::Chain.eq(chain.as_str())))
             .add_option(self.is_active.map(|active| Column::IsActive.eq(active)))
+    }
+}
+
+impl Model {
+    /// The wallet's place among its merchant's.
+    pub fn place(&self) -> Place {
+        Place { created_at: self.created_at, id: self.id.0 }
     }
 }

@@ -1,17 +1,21 @@
 //! Payment orders: promises, with what was derived of them.
 
+mod lists;
+
 use std::collections::BTreeSet;
 
-use cryptopay_domain::address::{AccountAddress, Asset, Hash};
+use cryptopay_domain::address::{AccountAddress, Asset};
 use cryptopay_domain::ids::{MerchantId, OrderId, OrderRef, WalletId};
 use cryptopay_domain::order::{Decision, FailureReason, LatePolicy, LateStanding, OrderFlag, OrderStatus};
 use cryptopay_domain::reference::Reference;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait, Func, LikeExpr};
-use sea_orm::{Condition, Order, PaginatorTrait, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{QueryOrder, QuerySelect};
 
+pub use lists::{MAX_INFO_SEARCHED, OrderFilter, Seek};
+
+use crate::pages::Place;
 use crate::pieces::pieces;
 
 /// A row.
@@ -241,163 +245,10 @@ impl Entity {
     }
 }
 
-/// Which orders of a merchant to list. Everything that is set has to hold.
-#[derive(Debug, Clone, Default)]
-pub struct OrderFilter {
-    /// One of these.
-    pub statuses: Vec<OrderStatus>,
-    /// On this chain.
-    pub chain: Option<String>,
-    /// In this currency (any case).
-    pub currency: Option<String>,
-    /// With this nonce.
-    pub nonce: Option<i64>,
-    /// With this public id.
-    pub order_id: Option<OrderRef>,
-    /// Created at this time or later.
-    pub created_after: Option<Timestamp>,
-    /// Created before this time.
-    pub created_before: Option<Timestamp>,
-    /// Public id, nonce, transaction hash, or a part of order_info.
-    pub search: Option<String>,
-}
-
-impl OrderFilter {
-    fn condition(&self, merchant: MerchantId) -> Condition {
-        let mut all = Condition::all().add(Column::MerchantId.eq(merchant));
-        if !self.statuses.is_empty() {
-            all = all.add(Column::Status.is_in(self.statuses.iter().copied()));
-        }
-        if let Some(chain) = &self.chain {
-            all = all.add(Column::Chain.eq(chain.as_str()));
-        }
-        if let Some(currency) = &self.currency {
-            all = all.add(Expr::expr(Func::lower(Expr::col(Column::Currency))).eq(currency.to_lowercase()));
-        }
-        if let Some(nonce) = self.nonce {
-            all = all.add(Column::Nonce.eq(nonce));
-        }
-        if let Some(order_id) = &self.order_id {
-            all = all.add(Column::OrderId.eq(order_id.clone()));
-        }
-        if let Some(time) = self.created_after {
-            all = all.add(Column::CreatedAt.gte(time));
-        }
-        if let Some(time) = self.created_before {
-            all = all.add(Column::CreatedAt.lt(time));
-        }
-        if let Some(search) = &self.search {
-            all = all.add(search_condition(merchant, search));
-        }
-        all
-    }
-}
-
-fn search_condition(merchant: MerchantId, search: &str) -> Condition {
-    let mut any = Condition::any()
-        .add(Column::OrderId.eq(search))
-        .add(Expr::col(Column::OrderInfo).like(LikeExpr::new(format!("%{}%", escape_like(search))).escape('!')));
-    if let Ok(nonce) = search.parse::<i64>() {
-        any = any.add(Column::Nonce.eq(nonce));
-    }
-    if let Ok(hash) = search.to_lowercase().parse::<Hash>() {
-        let paid = super::allocation::Entity::find()
-            .select_only()
-            .column(super::allocation::Column::OrderId)
-            .filter(super::allocation::Column::MerchantId.eq(merchant))
-            .filter(
-                super::allocation::Column::TransferId.in_subquery(
-                    super::transfer::Entity::find()
-                        .select_only()
-                        .column(super::transfer::Column::Id)
-                        .filter(super::transfer::Column::TxHash.eq(hash))
-                        .into_query(),
-                ),
-            );
-        any = any.add(Column::Id.in_subquery(paid.into_query()));
-    }
-    any
-}
-
-fn escape_like(text: &str) -> String {
-    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
-}
-
-impl Entity {
-    /// How many orders of a merchant the filter lets through.
-    pub async fn count_owned(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        filter: &OrderFilter,
-    ) -> Result<u64, DbErr> {
-        Self::find().filter(filter.condition(merchant)).count(connection).await
-    }
-
-    /// Orders of a merchant by creation (newest first unless `oldest_first`), `limit` of them after `offset`.
-    pub async fn list_owned(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        filter: &OrderFilter,
-        oldest_first: bool,
-        offset: u64,
-        limit: u64,
-    ) -> Result<Vec<Model>, DbErr> {
-        let order = if oldest_first { Order::Asc } else { Order::Desc };
-        Self::find()
-            .filter(filter.condition(merchant))
-            .order_by(Column::CreatedAt, order.clone())
-            .order_by(Column::Id, order)
-            .offset(offset)
-            .limit(limit)
-            .all(connection)
-            .await
-    }
-
-    /// A stretch of a merchant's orders, nearest first as `seek` walks. An index seek, however deep.
-    pub async fn seek_owned(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        filter: &OrderFilter,
-        seek: Seek,
-    ) -> Result<Vec<Model>, DbErr> {
-        let place = || Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
-        let bound = |place: Place| Expr::tuple([Expr::value(place.0), Expr::value(place.1)]);
-        let mut rows = Self::find().filter(filter.condition(merchant));
-        if let Some(newer_than) = seek.newer_than {
-            rows = rows.filter(place().gt(bound(newer_than)));
-        }
-        if let Some(older_than) = seek.older_than {
-            rows = rows.filter(place().lt(bound(older_than)));
-        }
-        let order = if seek.oldest_first { Order::Asc } else { Order::Desc };
-        rows.order_by(Column::CreatedAt, order.clone())
-            .order_by(Column::Id, order)
-            .limit(seek.limit)
-            .all(connection)
-            .await
-    }
-}
-
-/// Where an order stands among its merchant's: by creation, ties by key.
-pub type Place = (Timestamp, OrderId);
-
-/// A stretch between two places, neither of which belongs to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seek {
-    /// Only orders created after the one at this place.
-    pub newer_than: Option<Place>,
-    /// Only orders created before the one at this place.
-    pub older_than: Option<Place>,
-    /// Which end to begin at.
-    pub oldest_first: bool,
-    /// Most orders.
-    pub limit: u64,
-}
-
 impl Model {
     /// The order's place among its merchant's.
     pub fn place(&self) -> Place {
-        (self.created_at, self.id)
+        Place { created_at: self.created_at, id: self.id.0 }
     }
 
     /// The order's flags.

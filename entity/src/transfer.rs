@@ -1,16 +1,19 @@
 //! Transfers: facts about a chain.
 
+mod lists;
+
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
-use cryptopay_domain::ids::{MerchantId, OrderId, TransferId};
+use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::time::Timestamp;
-use cryptopay_domain::transfer::{Position, TransactionStatus, TransferState};
+use cryptopay_domain::transfer::{Position, TransferState};
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait, Func, FunctionCall, Query, SelectStatement, UnionType};
-use sea_orm::{Condition, JoinType, Order, PaginatorTrait, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{Condition, QueryOrder, QuerySelect};
 
-use super::{allocation, payment_order, receiving_address};
+pub use lists::{ChainDepth, TransferFilter};
 
+use crate::pages::Place;
 use crate::pieces::pieces;
 
 /// A row.
@@ -191,194 +194,9 @@ impl Entity {
     }
 }
 
-/// How deep a chain's transfers are, and how deep one has to be where no order says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChainDepth {
-    /// Slug.
-    pub chain: String,
-    /// Verified height.
-    pub height: i64,
-    /// The chain's default of required confirmations.
-    pub confirmations: u32,
-}
-
-/// Which of the transfers that a merchant may see are wanted. Everything that is set has to hold.
-#[derive(Debug, Clone, Default)]
-pub struct TransferFilter {
-    /// On this chain.
-    pub chain: Option<String>,
-    /// One of these statuses; any if there is none.
-    pub statuses: Vec<TransactionStatus>,
-    /// Allocated to this order.
-    pub order: Option<OrderId>,
-    /// Whether it is allocated to an order.
-    pub matched: Option<bool>,
-}
-
-impl TransferFilter {
-    /// `depths` is read once per request, so that the count, the page and what is shown of it agree.
-    fn condition(&self, merchant: MerchantId, depths: &[ChainDepth]) -> Condition {
-        let mut all = Condition::all().add(match self.visible_to(merchant) {
-            Some(visible) => Column::Id.in_subquery(visible),
-            None => Column::Id.is_in(Vec::<TransferId>::new()),
-        });
-        if let Some(chain) = &self.chain {
-            all = all.add(Column::Chain.eq(chain.as_str()));
-        }
-        if !self.statuses.is_empty() {
-            let mut any = Condition::any();
-            for status in &self.statuses {
-                any = any.add(has_status(*status, merchant, depths));
-            }
-            all = all.add(any);
-        }
-        all
+impl Model {
+    /// The transfer's place in lists.
+    pub fn place(&self) -> Place {
+        Place { created_at: self.created_at, id: self.id.0 }
     }
-
-    /// Keys of the merchant's transfers, as far as it is asked whether they have an order.
-    fn visible_to(&self, merchant: MerchantId) -> Option<SelectStatement> {
-        let allocated = (self.matched != Some(false)).then(|| allocated_to(merchant, self.order));
-        let unmatched = (self.matched != Some(true) && self.order.is_none()).then(|| unmatched_of(merchant));
-        match (allocated, unmatched) {
-            (Some(mut allocated), Some(unmatched)) => {
-                allocated.union(UnionType::All, unmatched);
-                Some(allocated)
-            }
-            (one, other) => one.or(other),
-        }
-    }
-}
-
-impl Entity {
-    /// How many of the transfers that a merchant may see the filter lets through: those of its orders, and those of
-    /// nobody to an address that it held at that time.
-    pub async fn count_visible(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        filter: &TransferFilter,
-        depths: &[ChainDepth],
-    ) -> Result<u64, DbErr> {
-        Self::find().filter(filter.condition(merchant, depths)).count(connection).await
-    }
-
-    /// The same transfers, newest first, `limit` of them after `offset`.
-    pub async fn list_visible(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        filter: &TransferFilter,
-        depths: &[ChainDepth],
-        offset: u64,
-        limit: u64,
-    ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(filter.condition(merchant, depths))
-            .order_by_desc(Column::CreatedAt)
-            .order_by_desc(Column::Id)
-            .offset(offset)
-            .limit(limit)
-            .all(connection)
-            .await
-    }
-
-    /// Transfers of one transaction that a merchant may see, on whichever chain, oldest rows first.
-    pub async fn visible_with_hash(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        hash: Hash,
-    ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(Column::TxHash.eq(hash))
-            .filter(TransferFilter::default().condition(merchant, &[]))
-            .order_by_asc(Column::Id)
-            .all(connection)
-            .await
-    }
-}
-
-fn allocated_to(merchant: MerchantId, order: Option<OrderId>) -> SelectStatement {
-    let mut allocations = allocation::Entity::find()
-        .select_only()
-        .column(allocation::Column::TransferId)
-        .filter(allocation::Column::MerchantId.eq(merchant))
-        .filter(allocation::Column::ReversedAt.is_null());
-    if let Some(order) = order {
-        allocations = allocations.filter(allocation::Column::OrderId.eq(order));
-    }
-    allocations.into_query()
-}
-
-/// Nobody's transfers to an address of the merchant's; what came after it was released belongs to whoever held it then.
-fn unmatched_of(merchant: MerchantId) -> SelectStatement {
-    use receiving_address::Column as Claim;
-    let claim = |column: Claim| Expr::col((receiving_address::Entity, column));
-    let own = |column: Column| Expr::col((Entity, column));
-    let allocated = Query::select()
-        .column(allocation::Column::Id)
-        .from(allocation::Entity)
-        .and_where(Expr::col((allocation::Entity, allocation::Column::TransferId)).equals((Entity, Column::Id)))
-        .and_where(Expr::col((allocation::Entity, allocation::Column::ReversedAt)).is_null())
-        .take();
-    let received = Condition::all()
-        .add(own(Column::Chain).equals((receiving_address::Entity, Claim::Chain)))
-        .add(own(Column::ToAddress).equals((receiving_address::Entity, Claim::Address)));
-    let held_then = Condition::any()
-        .add(claim(Claim::ReleasedAt).is_null())
-        .add(claim(Claim::ReleasedAt).gte(own(Column::BlockTime)));
-    Query::select()
-        .column((Entity, Column::Id))
-        .from(receiving_address::Entity)
-        .join(JoinType::InnerJoin, Entity, received)
-        .and_where(claim(Claim::MerchantId).eq(merchant))
-        .cond_where(held_then)
-        .and_where(Expr::not_exists(allocated))
-        .take()
-}
-
-/// `TransferState::status` as a condition.
-fn has_status(status: TransactionStatus, merchant: MerchantId, depths: &[ChainDepth]) -> Condition {
-    let included = || Condition::all().add(Column::State.eq(TransferState::Included));
-    match status {
-        TransactionStatus::Confirmed => {
-            Condition::any().add(Column::State.eq(TransferState::Final)).add(included().add(is_deep(merchant, depths)))
-        }
-        TransactionStatus::Pending => Condition::any()
-            .add(Column::State.is_in([TransferState::Seen, TransferState::Missing]))
-            .add(included().add(is_deep(merchant, depths).not())),
-        TransactionStatus::Failed => {
-            Condition::any().add(Column::State.is_in([TransferState::Orphaned, TransferState::Reverted]))
-        }
-    }
-}
-
-/// Whether a transfer has the confirmations that its order, or else its chain, requires.
-fn is_deep(merchant: MerchantId, depths: &[ChainDepth]) -> Condition {
-    let mut any = Condition::any();
-    for depth in depths {
-        // One confirmation is the newest block itself.
-        let deepest = Expr::val(depth.height.saturating_add(1)).sub(required(merchant, depth.confirmations));
-        let deep = Expr::col((Entity, Column::BlockNumber)).lte(deepest);
-        any = any.add(Condition::all().add(Column::Chain.eq(depth.chain.as_str())).add(deep));
-    }
-    // Without a chain nothing is deep; an empty condition would mean the opposite.
-    if depths.is_empty() { any.add(Column::Id.is_in(Vec::<TransferId>::new())) } else { any }
-}
-
-/// The confirmations that a transfer needs: those of the first of the merchant's orders that has a share of it.
-fn required(merchant: MerchantId, default: u32) -> FunctionCall {
-    let share = |column: allocation::Column| Expr::col((allocation::Entity, column));
-    let of_order = Query::select()
-        .column((payment_order::Entity, payment_order::Column::RequiredConfirmations))
-        .from(allocation::Entity)
-        .join(
-            JoinType::InnerJoin,
-            payment_order::Entity,
-            share(allocation::Column::OrderId).equals((payment_order::Entity, payment_order::Column::Id)),
-        )
-        .and_where(share(allocation::Column::TransferId).equals((Entity, Column::Id)))
-        .and_where(share(allocation::Column::MerchantId).eq(merchant))
-        .and_where(share(allocation::Column::ReversedAt).is_null())
-        .order_by((allocation::Entity, allocation::Column::Id), Order::Asc)
-        .limit(1)
-        .take();
-    Func::coalesce([Expr::SubQuery(None, Box::new(of_order.into())), Expr::val(i64::from(default))])
 }

@@ -1,5 +1,7 @@
 //! Deliveries: one event's way to one endpoint.
 
+mod lists;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cryptopay_domain::event::EventType;
@@ -9,6 +11,11 @@ use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType, Query};
 use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
+
+pub use lists::{DeliveryFilter, Replay};
+
+use crate::pages::Place;
+use crate::pieces::pieces;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -133,19 +140,21 @@ impl Entity {
         Ok(due)
     }
 
-    /// Keeps claims under `token` until `lease_until`, of those that are still claimed under it.
+    /// Keeps claims until `lease_until`, of those that are still claimed under a token that begins with `owner`.
     pub async fn renew(
         connection: &impl ConnectionTrait,
         ids: impl IntoIterator<Item = DeliveryId>,
-        token: &str,
+        owner: &str,
         lease_until: Timestamp,
     ) -> Result<(), DbErr> {
-        Self::update_many()
-            .col_expr(Column::LeaseUntil, Expr::value(Some(lease_until)))
-            .filter(Column::Id.is_in(ids))
-            .filter(Column::LeaseToken.eq(token))
-            .exec(connection)
-            .await?;
+        for ids in pieces(ids) {
+            Self::update_many()
+                .col_expr(Column::LeaseUntil, Expr::value(Some(lease_until)))
+                .filter(Column::Id.is_in(ids))
+                .filter(Column::LeaseToken.starts_with(owner))
+                .exec(connection)
+                .await?;
+        }
         Ok(())
     }
 
@@ -266,57 +275,7 @@ impl Entity {
     }
 }
 
-/// Which deliveries of an endpoint to list. Everything that is set has to hold.
-#[derive(Debug, Clone, Default)]
-pub struct DeliveryFilter {
-    /// One of these.
-    pub states: Vec<DeliveryState>,
-    /// About one of these.
-    pub events: Vec<EventType>,
-}
-
-impl DeliveryFilter {
-    fn condition(&self, merchant: MerchantId, endpoint: EndpointId) -> Condition {
-        let mut all = Condition::all().add(Column::EndpointId.eq(endpoint)).add(Column::MerchantId.eq(merchant));
-        if !self.states.is_empty() {
-            all = all.add(Column::State.is_in(self.states.iter().copied()));
-        }
-        if !self.events.is_empty() {
-            all = all.add(Column::EventType.is_in(self.events.iter().copied()));
-        }
-        all
-    }
-}
-
 impl Entity {
-    /// How many deliveries of a merchant's endpoint the filter lets through.
-    pub async fn count_owned(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        endpoint: EndpointId,
-        filter: &DeliveryFilter,
-    ) -> Result<u64, DbErr> {
-        Self::find().filter(filter.condition(merchant, endpoint)).count(connection).await
-    }
-
-    /// Deliveries of a merchant's endpoint, newest first.
-    pub async fn list_owned(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        endpoint: EndpointId,
-        filter: &DeliveryFilter,
-        offset: u64,
-        limit: u64,
-    ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(filter.condition(merchant, endpoint))
-            .order_by_desc(Column::Id)
-            .offset(offset)
-            .limit(limit)
-            .all(connection)
-            .await
-    }
-
     /// The delivery of a merchant by its public id.
     pub async fn find_owned_by_ref(
         connection: &impl ConnectionTrait,
@@ -353,12 +312,12 @@ impl Entity {
         Ok(refs.into_iter().collect())
     }
 
-    /// Makes a delivery of a merchant due now, as if it had never been tried; id and body stay. A claim that is held on
-    /// it stays too, so that it is not sent twice at once.
+    /// Makes deliveries of a merchant due now, as if they had never been tried; ids and bodies stay. A claim that is held on
+    /// one stays too, so that it is not sent twice at once.
     pub async fn requeue(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
-        id: DeliveryId,
+        ids: Vec<DeliveryId>,
         now: Timestamp,
     ) -> Result<(), DbErr> {
         Self::update_many()
@@ -368,10 +327,17 @@ impl Entity {
             .col_expr(Column::DeadReason, Expr::value(None::<String>))
             .col_expr(Column::DeliveredAt, Expr::value(None::<Timestamp>))
             .col_expr(Column::UpdatedAt, Expr::value(now))
-            .filter(Column::Id.eq(id))
+            .filter(Column::Id.is_in(ids))
             .filter(Column::MerchantId.eq(merchant))
             .exec(connection)
             .await?;
         Ok(())
+    }
+}
+
+impl Model {
+    /// The delivery's place among its endpoint's.
+    pub fn place(&self) -> Place {
+        Place { created_at: self.created_at, id: self.id.0 }
     }
 }

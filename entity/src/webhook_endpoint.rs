@@ -6,7 +6,9 @@ use cryptopay_domain::merchant::EndpointScope;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{PaginatorTrait, QueryOrder, QuerySelect};
+use sea_orm::{PaginatorTrait, QueryOrder};
+
+use crate::pages::{Place, Window};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -31,7 +33,7 @@ pub struct Model {
     pub secret: String,
     /// The one before, encrypted.
     pub previous_secret: Option<String>,
-    /// How long that signs too.
+    /// How long that signs too, by business time.
     pub previous_secret_until: Option<Timestamp>,
     /// Why the gateway switched it off.
     pub disabled_reason: Option<String>,
@@ -96,21 +98,14 @@ impl Entity {
         Self::find().filter(Column::MerchantId.eq(merchant)).filter(Column::DeletedAt.is_null()).count(connection).await
     }
 
-    /// Endpoints of a merchant, newest first.
+    /// Endpoints of a merchant in a window of their list.
     pub async fn list_owned(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
-        offset: u64,
-        limit: u64,
+        window: Window,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(Column::MerchantId.eq(merchant))
-            .filter(Column::DeletedAt.is_null())
-            .order_by_desc(Column::Id)
-            .offset(offset)
-            .limit(limit)
-            .all(connection)
-            .await
+        let rows = Self::find().filter(Column::MerchantId.eq(merchant)).filter(Column::DeletedAt.is_null());
+        window.of(rows, Column::CreatedAt, Column::Id).all(connection).await
     }
 
     /// Adds an endpoint.
@@ -158,6 +153,33 @@ impl Entity {
     }
 }
 
+impl Entity {
+    /// Gives an endpoint another signing secret. The one of now signs as well until `previous_until`; the one before that
+    /// no longer.
+    pub async fn rotate_secret(
+        connection: &impl ConnectionTrait,
+        endpoint: &Model,
+        sealed: String,
+        previous_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        let row = ActiveModel {
+            secret: Set(sealed),
+            previous_secret: Set(Some(endpoint.secret.clone())),
+            previous_secret_until: Set(Some(previous_until)),
+            updated_at: Set(now),
+            ..Default::default()
+        };
+        Self::update_many()
+            .set(row)
+            .filter(Column::Id.eq(endpoint.id))
+            .filter(Column::MerchantId.eq(endpoint.merchant_id))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+}
+
 /// What a new endpoint is made of.
 #[derive(Debug, Clone)]
 pub struct NewEndpoint {
@@ -178,6 +200,11 @@ pub struct NewEndpoint {
 }
 
 impl Model {
+    /// The endpoint's place among its merchant's.
+    pub fn place(&self) -> Place {
+        Place { created_at: self.created_at, id: self.id.0 }
+    }
+
     /// Which events it wants.
     pub fn filter(&self) -> EventFilter {
         self.events.parse().unwrap_or_default()

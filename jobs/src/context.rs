@@ -13,11 +13,13 @@ use sea_orm::DatabaseConnection;
 use crate::events::Events;
 use crate::queue::Queue;
 use crate::scan::ScanState;
+use crate::webhooks::Claims;
 use crate::webhooks::client::WebhookClient;
 
 /// Opens the signing secrets of endpoints, which rest encrypted.
 pub trait SigningSecrets: Send + Sync + fmt::Debug {
-    /// The secrets to sign with at `now`: the current one first, then the previous one while a rotation lasts.
+    /// The secrets to sign with at `now` by business time: the current one first, then the previous one while a rotation
+    /// lasts.
     ///
     /// # Errors
     /// A sentence for the delivery's record: the secret was encrypted with a key that this process does not have.
@@ -68,6 +70,8 @@ pub struct Context {
     pub queue: Queue,
     /// Bus.
     pub events: Events,
+    /// Deliveries that this process is sending.
+    pub claims: Claims,
     /// Posts webhooks.
     pub webhooks: WebhookClient,
     /// Opens signing secrets.

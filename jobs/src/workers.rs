@@ -87,6 +87,11 @@ impl Workers {
         let ended_sharing = CancellationToken::new();
         let sharing =
             redis.map(|redis| tokio::spawn(share(context.clone(), redis, Part::Worker, ended_sharing.clone())));
+        let ended_sending = CancellationToken::new();
+        let keeping = tokio::spawn({
+            let (context, ended) = (context.clone(), ended_sending.clone());
+            async move { ended.run_until_cancelled_owned(webhooks::keep_claims(&context)).await }
+        });
         stop.cancelled().await;
         let ended = async {
             tracker.wait().await;
@@ -99,6 +104,8 @@ impl Workers {
                 "jobs were still running when the time to stop was over; their work is found again at start"
             );
         }
+        ended_sending.cancel();
+        let _ = keeping.await;
         ended_sharing.cancel();
         if let Some(sharing) = sharing {
             let _ = sharing.await;
@@ -177,7 +184,10 @@ async fn drain_deliveries(context: &Context) -> Result<(), DbErr> {
         if due.is_empty() {
             return Ok(());
         }
-        join_all(due.iter().map(|key| webhooks::run(context, key))).await;
+        tokio::select! {
+            _ = join_all(due.iter().map(|key| webhooks::run(context, key))) => {}
+            () = webhooks::keep_claims(context) => {}
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use cryptopay_domain::registry::{Chain, Token};
 use cryptopay_domain::reservation::{Band, RANDOM_TRIES, ReservationKind};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
-use cryptopay_entity::amount_reservation::{self, Place, Wanted};
+use cryptopay_entity::amount_reservation::{self, AtPrice, Place, Wanted};
 use cryptopay_entity::payment_order;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, SqlErr};
@@ -66,7 +66,7 @@ pub struct Scanned {
     pub block_time: Timestamp,
 }
 
-/// Creates an order. At most eight statements on PostgreSQL unless other orders take the same amounts in the same moment.
+/// Creates an order. Six statements on PostgreSQL unless other orders take the same amounts in the same moment.
 ///
 /// `scanned` is how far this transaction has seen the chain verified, `now` its business time.
 pub async fn create_order(
@@ -123,10 +123,11 @@ async fn choose(
     };
     let tries = usize::try_from(RANDOM_TRIES).unwrap_or(usize::MAX);
     let first: Vec<Units> = std::iter::once(band.plain).chain(band.walk(new.seed).take(tries)).collect();
-    let taken = amount_reservation::Entity::taken(txn, place, first.iter().copied(), verified).await?;
+    let AtPrice { taken, price_is_shared } =
+        amount_reservation::Entity::at_price(txn, place, first.iter().copied(), band.plain, verified).await?;
     let plain_is_free = !taken.iter().any(|row| row.units == band.plain);
     // A payer who rounds would pay another's order, so a price that two orders have had is no longer handed out plain.
-    let skip_plain = !plain_is_free || amount_reservation::Entity::price_is_shared(txn, place, band.plain).await?;
+    let skip_plain = !plain_is_free || price_is_shared;
     let free: Vec<Units> = first
         .iter()
         .skip(usize::from(skip_plain))

@@ -9,7 +9,7 @@ use cryptopay_domain::matching::Method;
 use cryptopay_domain::order::{Decision, OrderStatus};
 use cryptopay_domain::transfer::{Position, TransferState};
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{allocation, payment_order, receiving_address, transfer};
+use cryptopay_entity::{allocation, merchant_transfer, payment_order, receiving_address, transfer};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, SqlErr};
@@ -141,6 +141,8 @@ pub async fn assign(
         Some(SqlErr::UniqueConstraintViolation(_)) => LedgerError::from(Refusal::AlreadyAllocated),
         _ => error.into(),
     })?;
+    merchant_transfer::Entity::show_allocated(txn, &row, merchant).await?;
+    merchant_transfer::Entity::hide_from_others(txn, row.id, merchant).await?;
     rederive(txn, occasion, &BTreeSet::from([order.id]), &BTreeSet::from([allocation.id])).await
 }
 

@@ -1,4 +1,4 @@
-//! Transfers that fit no order: announced to whoever holds the address, for a person to decide.
+//! Transfers that fit no order: shown and announced to whoever holds the address, for a person to decide.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use cryptopay_domain::amount::format_units;
 use cryptopay_domain::event::EventType;
 use cryptopay_domain::matching::Evidence;
 use cryptopay_domain::registry::Chain;
-use cryptopay_entity::{receiving_address, transfer};
+use cryptopay_entity::{merchant_transfer, receiving_address, transfer};
 use sea_orm::DatabaseTransaction;
 use serde_json::{Map, Value, json};
 
@@ -29,6 +29,7 @@ pub(crate) async fn announce(
         if holders.is_empty() {
             continue;
         }
+        merchant_transfer::Entity::show_waiting(txn, &row, holders.clone()).await?;
         let endpoints = Endpoints::of(txn, holders.iter().copied()).await?;
         let snapshot = snapshot(chain, &row, &evidence)?;
         for merchant in holders {

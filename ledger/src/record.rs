@@ -7,7 +7,7 @@ use cryptopay_domain::ids::{AllocationId, OrderId, TransferId};
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::transfer::{Block, ObservedTransfer, TransferState};
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{allocation, chain_block, chain_cursor, transfer};
+use cryptopay_entity::{allocation, chain_block, chain_cursor, merchant_transfer, transfer};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
@@ -100,6 +100,7 @@ async fn record_block(
         match &decision.order {
             Some(matched) => {
                 let allocation = allocate(txn, occasion, &row, matched, &decision).await?;
+                merchant_transfer::Entity::show_allocated(txn, &row, matched.merchant).await?;
                 fresh.insert(allocation);
                 touched.insert(matched.order);
             }

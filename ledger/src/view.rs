@@ -66,6 +66,7 @@ pub fn transfer_snapshot(
 ) -> TransferSnapshot {
     let confirmations = confirmations_of(transfer, height);
     TransferSnapshot {
+        id: transfer.id,
         transaction_hash: transfer.tx_hash,
         status: transfer.state.status(confirmations >= u64::from(required)),
         state: transfer.state,

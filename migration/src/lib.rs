@@ -2,6 +2,7 @@
 
 mod m20261122_000001_schema;
 mod m20261122_000002_audit;
+mod m20261122_000003_lists;
 
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
@@ -13,6 +14,10 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261122_000001_schema::Migration), Box::new(m20261122_000002_audit::Migration)]
+        vec![
+            Box::new(m20261122_000001_schema::Migration),
+            Box::new(m20261122_000002_audit::Migration),
+            Box::new(m20261122_000003_lists::Migration),
+        ]
     }
 }

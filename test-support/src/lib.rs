@@ -14,6 +14,7 @@ mod fault_proxy;
 mod parts;
 mod port;
 mod redis;
+mod script;
 mod webhook_receiver;
 
 pub use alloy::primitives::{Address, B256, Bytes, U256};

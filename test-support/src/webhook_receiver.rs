@@ -22,6 +22,8 @@ use tokio::{
 
 /// Most bytes of a request that are read; more is answered 413 and not recorded. Many times a webhook's limit.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// Requests that a failure lists: of thousands nobody reads more.
+const LAST: usize = 20;
 
 /// A real HTTP server on a port of 127.0.0.1. It ends when this value is dropped.
 ///
@@ -112,7 +114,7 @@ impl WebhookReceiver {
     ///
     /// # Panics
     ///
-    /// When it has not within `limit`; the message lists what arrived.
+    /// When it has not within `limit`; the message lists what arrived last.
     pub async fn wait_until(
         &self,
         limit: Duration,
@@ -122,7 +124,11 @@ impl WebhookReceiver {
         match timeout(limit, journal.wait_for(|journal| enough(journal))).await {
             Ok(Ok(journal)) => journal.clone(),
             Ok(Err(closed)) => panic!("the receiver has ended: {closed}"),
-            Err(_) => panic!("not what was waited for within {limit:?}: {:#?}", self.journal()),
+            Err(_) => {
+                let journal = self.journal();
+                let (arrived, last) = (journal.len(), &journal[journal.len().saturating_sub(LAST)..]);
+                panic!("not what was waited for within {limit:?}; {arrived} arrived, the last of them: {last:#?}")
+            }
         }
     }
 

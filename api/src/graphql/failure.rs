@@ -5,9 +5,6 @@ use sea_orm::DbErr;
 
 use crate::error::{ApiError, ErrorCode, Faults};
 
-/// Code of the one error that REST does not have: a subscription asks for events that are no longer kept.
-const SEQUENCE_GONE: &str = "SEQUENCE_GONE";
-
 /// Id of the HTTP request that carries an operation, for `extensions.requestId`. Whoever gives requests their ids puts it
 /// into the request's extensions.
 #[derive(Debug, Clone)]
@@ -43,14 +40,11 @@ impl Failure {
 
     /// Events right after the sequence that was asked for are no longer kept; `oldest` is the first that is.
     pub(super) fn sequence_gone(oldest: i64) -> Self {
-        Self {
-            code: SEQUENCE_GONE,
-            message: format!(
-                "Events after this sequence are no longer kept; the oldest is {oldest}. Query the order together with \
-                 eventCursor, and subscribe after that."
-            ),
-            details: Faults::new(),
-        }
+        let message = format!(
+            "Events after this sequence are no longer kept; the oldest is {oldest}. Query the order together with \
+             eventCursor, and subscribe after that."
+        );
+        ApiError::new(ErrorCode::SequenceGone, message).into()
     }
 }
 

@@ -15,7 +15,6 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
 
-use super::access::{bearer, valid_for};
 use super::connections::{Connections, MAX_PER_MERCHANT};
 use super::credentials::Credentials;
 use super::failure::{self, Failure, RequestId};
@@ -25,7 +24,7 @@ use super::{Schema, explorer, limits, sse};
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::http::json_body;
-use crate::principal::{Principal, authenticate};
+use crate::principal::{Principal, bearer_of, of_request};
 
 /// Methods of the route.
 const METHODS: &str = "GET, POST";
@@ -87,8 +86,8 @@ impl Http {
     }
 
     async fn principal(&self, request: &Request) -> Result<Option<Principal>, ApiError> {
-        match bearer(request)? {
-            Some(token) => authenticate(&self.app, token).await.map(Some),
+        match bearer_of(request)? {
+            Some(token) => of_request(&self.app, request, token).await.map(Some),
             None => Ok(None),
         }
     }
@@ -131,7 +130,7 @@ impl Http {
         let admission = match &principal {
             Some(principal) => Some(Admission {
                 hold: self.credentials.hold(&principal.credential),
-                valid_for: valid_for(&self.app, principal).await?,
+                valid_for: principal.valid_for(),
                 _permit: self.connections.enter(principal.merchant_id(), MAX_PER_MERCHANT).ok_or_else(too_many)?,
             }),
             None => None,
@@ -165,6 +164,12 @@ pub(super) fn refusal(error: ApiError, media: Media, id: Option<&RequestId>) -> 
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// The answer to a request that was refused before it got here, as far as its kind of answer can be told by its headers.
+pub(crate) fn refused(request: &Request, error: ApiError) -> Response {
+    let media = Media::of(request.header(header::ACCEPT), &[Media::GraphqlResponse, Media::Json]);
+    refusal(error, media, request_id(request).as_ref())
 }
 
 /// The id of a request: what was put into its extensions, else the caller's own, if it is sane.

@@ -36,6 +36,7 @@ use poem::{Route, get};
 use tokio_util::sync::CancellationToken;
 
 pub use failure::RequestId;
+pub(crate) use http::refused;
 
 use crate::app::App;
 use connections::Connections;

@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::time::timeout;
 
+use super::access::Meter;
 use super::failure::{self, Failure, RequestId};
 use super::limits;
 use super::snapshot::Snapshot;
@@ -83,6 +84,9 @@ impl Extension for Operation {
     ) -> ServerResult<Request> {
         if let Some(id) = request.data.get(&TypeId::of::<RequestId>()).and_then(|id| id.downcast_ref::<RequestId>()) {
             self.request_id.get_or_init(|| id.clone());
+        }
+        if let Some(meter) = ctx.data_opt::<Meter>() {
+            request.data.insert(meter.count().await.map_err(Failure::from)?);
         }
         limits::admit(&mut request)?;
         request.data.insert(Arc::clone(&self.snapshot));

@@ -2,9 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cryptopay_domain::ids::OrderId;
 use cryptopay_domain::time::Timestamp;
-use cryptopay_entity::payment_order::{Place, Seek};
+use cryptopay_entity::pages::Place;
+use cryptopay_entity::payment_order::Seek;
 
 use super::failure::Failure;
 use super::limits::{DEFAULT_PAGE, MAX_PAGE};
@@ -93,13 +93,13 @@ impl PageWindow {
 
 /// The cursor of a place. Opaque to clients.
 pub(super) fn cursor(place: Place) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}.{}", place.0.as_micros(), place.1))
+    URL_SAFE_NO_PAD.encode(format!("{}.{}", place.created_at.as_micros(), place.id))
 }
 
 fn parse_cursor(text: &str) -> Option<Place> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (micros, id) = std::str::from_utf8(&bytes).ok()?.split_once('.')?;
-    Some((Timestamp::from_micros(micros.parse().ok()?), OrderId(id.parse().ok()?)))
+    Some(Place { created_at: Timestamp::from_micros(micros.parse().ok()?), id: id.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_reads_back_and_nothing_else_makes_it_panic(micros in any::<i64>(), id in any::<i64>(), text in ".{0,40}") {
-            let place = (Timestamp::from_micros(micros), OrderId(id));
+            let place = Place { created_at: Timestamp::from_micros(micros), id };
             prop_assert_eq!(parse_cursor(&cursor(place)), Some(place));
             let _ = parse_cursor(&text);
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Schema;
-use super::access::valid_for;
+use super::access::Meter;
 use super::connections::{Connections, MAX_PER_MERCHANT};
 use super::credentials::Credentials;
 use super::http::{refusal, request_id, too_many};
@@ -76,13 +76,13 @@ async fn let_in(
     };
     let principal = authenticate(app, token).await.map_err(refused)?;
     let hold = credentials.hold(&principal.credential);
-    let valid_for = valid_for(app, &principal).await.map_err(refused)?;
     let permit = connections
         .enter(principal.merchant_id(), MAX_PER_MERCHANT)
         .ok_or_else(|| InitRefusal::Unavailable(too_many().message))?;
+    let valid_for = principal.valid_for();
     let revoked = Some(hold.revoked());
     let mut data = Data::default();
-    data.insert(principal);
+    data.insert(Meter::new(app.clone(), token));
     data.insert(permit);
     data.insert(hold);
     Ok(Session { data, valid_for, revoked })

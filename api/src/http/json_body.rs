@@ -14,6 +14,8 @@ pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
 const MAX_DRAINED_BYTES: u64 = 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a body that nobody wants may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads a body to its end.
 ///
@@ -38,6 +40,13 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
         Ok(Err(_)) => Err(ApiError::new(ErrorCode::MalformedJson, "The body broke off.")),
         Err(_) => Err(ApiError::new(ErrorCode::MalformedJson, "The body did not arrive within 30 seconds.")),
     }
+}
+
+/// Reads on what nobody wants, within bounds, so that the client hears the answer instead of a broken connection.
+pub(crate) async fn drain(body: Body) {
+    let mut reader = body.into_async_read().take(MAX_DRAINED_BYTES);
+    // Whatever goes wrong with it is the client's loss.
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut reader, &mut tokio::io::sink())).await;
 }
 
 /// Refuses a body that is not said to be JSON: browsers send other types across origins without asking first.

@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::caller;
 use crate::config::Role;
 use crate::error::{ApiError, ErrorCode};
+use crate::limits;
 use crate::metrics::{HttpMeter, State};
 use crate::readiness::Readiness;
 use crate::rest;
@@ -51,7 +52,12 @@ pub(crate) fn routes(
             surround(routes, errors::Methods::of_document(), app, readiness, recorder, shutdown)
         }
         Role::Worker => {
-            let routes = operator_routes().nest_no_strip("/", poem::endpoint::make(no_api));
+            let mut routes = operator_routes();
+            if app.is_sandbox() {
+                // For what it delivers itself, see `gateway::inbox`.
+                routes = rest::sandbox::inbox_route(routes);
+            }
+            let routes = routes.nest_no_strip("/", poem::endpoint::make(no_api));
             surround(routes, errors::Methods::none(), app, readiness, recorder, shutdown)
         }
     }
@@ -110,6 +116,7 @@ fn surround(
 ) -> BoxEndpoint<'static, Response> {
     let meter = HttpMeter::of(methods.patterns().chain(UNDOCUMENTED.map(str::to_owned)));
     let cors_origins = app.config.cors_origins.clone();
+    let (counting, ready) = (app.clone(), readiness.clone());
     routes
         .data(app)
         .data(readiness)
@@ -121,6 +128,15 @@ fn surround(
             async move { errors::answer(error, &methods) }
         })
         .with(CatchPanic::new().with_handler(errors::PanicAnswer))
+        .around(move |endpoint, request| {
+            let (app, readiness) = (counting.clone(), ready.clone());
+            async move {
+                match app.config.role {
+                    Role::All | Role::Api => Ok(limits::around(&*endpoint, request, &app, &readiness).await),
+                    Role::Worker => Ok(endpoint.get_response(request).await),
+                }
+            }
+        })
         .around(move |endpoint, request| {
             let origins = cors_origins.clone();
             async move { cors::around(&*endpoint, request, &origins).await }

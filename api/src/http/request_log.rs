@@ -13,6 +13,8 @@ tokio::task_local! {
     static PATH: String;
 }
 
+/// What a browser may do with an answer that is data.
+const DATA_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 /// Name of the header.
 const REQUEST_ID: &str = "x-request-id";
 
@@ -43,6 +45,10 @@ pub(super) async fn around<E: Endpoint>(endpoint: &E, mut request: Request, mete
     headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
+    if headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(is_data) {
+        // Data is no page: nothing in it may run, and nobody may frame it.
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(DATA_POLICY);
+    }
     Ok(response)
 }
 
@@ -57,6 +63,10 @@ fn caller_id(request: &Request) -> Option<String> {
     let sane = (1..=64).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
     sane.then(|| id.to_owned())
+}
+
+fn is_data(content_type: &str) -> bool {
+    matches!(content_type.split(';').next(), Some("application/json" | "application/graphql-response+json"))
 }
 
 /// A path as it may be logged: the inbox's token is a secret.

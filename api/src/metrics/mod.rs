@@ -22,6 +22,8 @@ use crate::config::{Mode, Role};
 
 const BUILD_INFO: &str = "cryptopay_build_info";
 const ORDERS_CREATED: &str = "cryptopay_orders_created_total";
+const RATE_LIMITED: &str = "cryptopay_rate_limited_total";
+const COUNTED_LOCALLY: &str = "cryptopay_rate_limit_local_total";
 const SOCKETS: &str = "cryptopay_graphql_sockets";
 
 /// Upper bounds of the buckets of every time, in seconds.
@@ -30,7 +32,11 @@ const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Names and meanings of what the API itself counts.
-const COUNTERS: [(&str, &str); 1] = [(ORDERS_CREATED, "Payment orders that were created.")];
+const COUNTERS: [(&str, &str); 3] = [
+    (ORDERS_CREATED, "Payment orders that were created."),
+    (RATE_LIMITED, "Requests that were refused because a limit was reached."),
+    (COUNTED_LOCALLY, "Counts of requests that this process kept by itself because Redis did not answer."),
+];
 const GAUGES: [(&str, &str); 2] = [
     (BUILD_INFO, "Always 1; version, role and mode of the process are its labels."),
     (SOCKETS, "GraphQL WebSocket connections that are open."),
@@ -95,6 +101,16 @@ pub(crate) async fn keep_up(recorder: PrometheusHandle, stop: CancellationToken)
 /// An order was created.
 pub(crate) fn order_created(chain: &str) {
     counter!(ORDERS_CREATED, "chain" => chain.to_owned()).increment(1);
+}
+
+/// A request was refused because a limit was reached.
+pub(crate) fn rate_limited() {
+    counter!(RATE_LIMITED).increment(1);
+}
+
+/// A count was kept in this process because Redis did not answer.
+pub(crate) fn counted_locally() {
+    counter!(COUNTED_LOCALLY).increment(1);
 }
 
 /// A GraphQL socket is open until this is dropped.

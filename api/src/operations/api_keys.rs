@@ -9,6 +9,7 @@ use sea_orm::DbErr;
 use serde_json::json;
 
 use super::once::{Once, Outcome};
+use super::pages::{Asked, ListPage};
 use super::payment_orders::audit;
 use super::stop::Stop;
 use crate::app::App;
@@ -23,19 +24,23 @@ const MAX_NAME_CHARS: usize = 100;
 /// What a key may do unless the request says otherwise. Source: the REST contract.
 const DEFAULT_SCOPES: [Scope; 2] = [Scope::Read, Scope::Write];
 
-/// A merchant's keys that were not taken back, newest first, and how many there are in all.
+/// A page of a merchant's keys that were not taken back.
 ///
 /// # Errors
-/// Only failures of the database.
-pub async fn list(
-    app: &App,
-    principal: &Principal,
-    offset: u64,
-    limit: u64,
-) -> Result<(u64, Vec<api_key::Model>), ApiError> {
-    let merchant = principal.merchant_id();
-    let count = api_key::Entity::count_owned(app.database(), merchant).await?;
-    Ok((count, api_key::Entity::list_owned(app.database(), merchant, offset, limit).await?))
+/// `NOT_FOUND` past the end; a fault of `after`.
+pub async fn list(app: &App, principal: &Principal, asked: &Asked) -> Result<ListPage<api_key::Model>, ApiError> {
+    let (database, merchant) = (app.database(), principal.merchant_id());
+    let place = match asked.after.as_deref().and_then(super::number) {
+        Some(id) => api_key::Entity::find_owned(database, merchant, ApiKeyId(id)).await?.map(|row| row.place()),
+        None => None,
+    };
+    let reading = asked.reading(api_key::Entity::count_owned(database, merchant).await?, place)?;
+    let rows = api_key::Entity::list_owned(database, merchant, reading.window()).await?;
+    let before = match reading.before() {
+        Some(before) => api_key::Entity::list_owned(database, merchant, before).await?.pop(),
+        None => None,
+    };
+    Ok(reading.page(rows, before, |key| key.id.to_string()))
 }
 
 /// A new key: its row, and the only copy of the key itself.
@@ -152,6 +157,7 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorCode;
+    use crate::operations::pages::first;
     use crate::principal::authenticate;
     use crate::rest::api_keys::CreateApiKey;
     use crate::testing::{app, fields, merchant, once};
@@ -178,7 +184,7 @@ mod tests {
         revoke(&app, &who, &key.id.to_string()).await.unwrap();
         assert_eq!(refused(authenticate(&app, secret.expose()).await), ErrorCode::TokenInvalid);
         assert_eq!(refused(revoke(&app, &who, &key.id.to_string()).await), ErrorCode::NotFound);
-        assert_eq!(list(&app, &who, 0, 10).await.unwrap(), (0, Vec::new()));
+        assert_eq!(list(&app, &who, &first(10)).await.unwrap().rows, []);
         let actions: Vec<_> = audit_log::Entity::find().all(app.database()).await.unwrap();
         let actions: Vec<_> = actions.iter().map(|line| line.action.as_str()).collect();
         assert_eq!(actions, ["merchant.create", "api_key.create", "api_key.revoke"]);
@@ -191,13 +197,13 @@ mod tests {
         for name in ["one", "two", "three"] {
             ids.push(made(&app, &who, json!({"name": name})).await.unwrap().0.id);
         }
-        let (count, keys) = list(&app, &who, 1, 1).await.unwrap();
-        assert_eq!((count, keys.iter().map(|key| key.id).collect::<Vec<_>>()), (3, vec![ids[1]]));
-        assert_eq!(list(&app, &other, 0, 10).await.unwrap().0, 0);
+        let page = list(&app, &who, &Asked { number: 2, ..first(1) }).await.unwrap();
+        assert_eq!((page.count, page.rows.iter().map(|key| key.id).collect::<Vec<_>>()), (3, vec![ids[1]]));
+        assert_eq!(list(&app, &other, &first(10)).await.unwrap().count, 0);
         for id in [ids[0].to_string(), "0".to_owned(), "x".to_owned(), "9".repeat(30)] {
             assert_eq!(refused(revoke(&app, &other, &id).await), ErrorCode::NotFound, "{id}");
         }
-        assert_eq!(list(&app, &who, 0, 10).await.unwrap().0, 3);
+        assert_eq!(list(&app, &who, &first(10)).await.unwrap().count, 3);
     });
 
     on_both_databases!(a_key_with_manage_needs_a_login_and_any_key_needs_manage, async |db: TestDatabase| {
@@ -262,6 +268,6 @@ mod tests {
         let change = api_key::Entity::update_many().col_expr(api_key::Column::ExpiresAt, Expr::value(past));
         change.exec(app.database()).await.unwrap();
         assert_eq!(refused(authenticate(&app, secret.expose()).await), ErrorCode::TokenInvalid);
-        assert_eq!(list(&app, &who, 0, 10).await.unwrap().0, 1);
+        assert_eq!(list(&app, &who, &first(10)).await.unwrap().count, 1);
     });
 }

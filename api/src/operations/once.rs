@@ -10,8 +10,7 @@ mod tests;
 use std::fmt;
 
 use cryptopay_domain::ids::MerchantId;
-use cryptopay_domain::time::Timestamp;
-use cryptopay_entity::{clock, idempotency_key};
+use cryptopay_entity::idempotency_key;
 use sea_orm::{DatabaseTransaction, DbErr};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -27,7 +26,7 @@ use crate::security::secret_box::{Context, Purpose};
 
 /// Longest key, in characters. Source: the REST contract.
 const MAX_KEY_CHARS: usize = 255;
-/// The status of every answer that is kept: each of these requests creates something.
+/// The status of an answer that is kept. Whoever answers knows it by the route; it stands beside the answer for people.
 const CREATED: u16 = 201;
 
 /// A success, as it is answered with and kept.
@@ -112,32 +111,32 @@ impl<T> Once<T> {
         Ok(Self { keyed: Some(keyed), words: Box::new(words) })
     }
 
-    /// The answer to the same request, if it was given before. Asked before anything is judged: what was true then need
-    /// not be true now.
+    /// The request's answer: the one that was given to the same request before, or what it comes to when it is done `anew`.
+    ///
+    /// A request that is fine asks for the earlier answer as its transaction begins; one that is refused asks here, since
+    /// what was true when the first one came need not be true now.
+    ///
+    /// # Errors
+    /// Those of the request; `IDEMPOTENCY_KEY_REUSED` where the key belongs to another one.
+    pub(super) async fn answered(
+        &self,
+        app: &App,
+        anew: impl Future<Output = Result<Outcome<T>, ApiError>> + Send,
+    ) -> Result<Outcome<T>, ApiError> {
+        match anew.await {
+            Err(error) if self.keyed.is_some() => self.given(app).await?.ok_or(error),
+            outcome => outcome,
+        }
+    }
+
+    /// The answer to the same request, if it was given before.
     ///
     /// # Errors
     /// `IDEMPOTENCY_KEY_REUSED` where the key belongs to another request.
     pub async fn given(&self, app: &App) -> Result<Option<Outcome<T>>, ApiError> {
         let Some(keyed) = &self.keyed else { return Ok(None) };
-        let now = clock::database_now(app.database()).await?;
-        let row = idempotency_key::Entity::kept(app.database(), keyed.merchant, &keyed.key, oldest(now)).await?;
+        let row = idempotency_key::Entity::kept(app.database(), keyed.merchant, &keyed.key).await?;
         row.map(|row| keyed.read(app, &row).map(Outcome::Again)).transpose()
-    }
-
-    /// What the request came to, unless it was refused because its twin had just had the effect: then the twin's answer.
-    /// For operations that judge before they begin.
-    ///
-    /// # Errors
-    /// Those of the request.
-    pub(super) async fn or_given(
-        &self,
-        app: &App,
-        outcome: Result<Outcome<T>, ApiError>,
-    ) -> Result<Outcome<T>, ApiError> {
-        match outcome {
-            Err(error) if self.keyed.is_some() => self.given(app).await?.ok_or(error),
-            outcome => outcome,
-        }
     }
 
     /// Begins the request: the first statement of its transaction. Waits while another one with the same key runs, and
@@ -147,13 +146,12 @@ impl<T> Once<T> {
     /// `IDEMPOTENCY_KEY_IN_USE` when the wait took too long; `IDEMPOTENCY_KEY_REUSED`.
     pub(super) async fn begin(&self, app: &App, txn: &DatabaseTransaction) -> Result<Option<Outcome<T>>, Stop> {
         let Some(keyed) = &self.keyed else { return Ok(None) };
-        let now = clock::database_now(txn).await?;
         let (merchant, key) = (keyed.merchant, keyed.key.as_str());
-        let begun = idempotency_key::Entity::begin(txn, merchant, key, &keyed.fingerprint, now, oldest(now)).await;
+        let begun = idempotency_key::Entity::begin(txn, merchant, key, &keyed.fingerprint).await;
         if begun.map_err(in_use)? {
             return Ok(None);
         }
-        let row = idempotency_key::Entity::kept(txn, merchant, key, oldest(now)).await?;
+        let row = idempotency_key::Entity::kept(txn, merchant, key).await?;
         let row = row.ok_or_else(|| DbErr::RecordNotFound("the row of an idempotency key".to_owned()))?;
         Ok(Some(Outcome::Again(keyed.read(app, &row)?)))
     }
@@ -183,10 +181,6 @@ impl Keyed {
         let text = app.keys.secret_box().open_text(context, sealed).map_err(ApiError::internal)?;
         serde_json::from_str(text.expose_secret()).map_err(ApiError::internal)
     }
-}
-
-fn oldest(now: Timestamp) -> Timestamp {
-    now.minus(idempotency_key::KEPT_FOR)
 }
 
 /// PostgreSQL's word for a lock that was not given within `lock_timeout`: the first request still runs.

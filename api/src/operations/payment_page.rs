@@ -213,6 +213,14 @@ impl Checkout {
     }
 }
 
+/// How far a chain is verified; 0 before its first block.
+///
+/// # Errors
+/// Only failures of the database.
+pub async fn verified_height(app: &App, chain: &str) -> Result<i64, ApiError> {
+    Ok(chain_cursor::Entity::of(app.database(), chain).await?.map_or(0, |cursor| cursor.height))
+}
+
 /// The order's published events after `sequence`, oldest first, each with its snapshot.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ use sea_orm::ConnectionTrait;
 use serde_json::json;
 
 use super::once::{Once, Outcome};
+use super::pages::{Asked, ListPage};
 use super::payment_orders::{audit, parse_chain};
 use super::stop::Stop;
 use crate::app::App;
@@ -38,11 +39,7 @@ pub async fn create(
     fields: Fields,
     once: Once<Changed>,
 ) -> Result<Outcome<Changed>, ApiError> {
-    if let Some(given) = once.given(app).await? {
-        return Ok(given);
-    }
-    let outcome = create_anew(app, principal, fields, &once).await;
-    once.or_given(app, outcome).await
+    once.answered(app, create_anew(app, principal, fields, &once)).await
 }
 
 async fn create_anew(
@@ -190,21 +187,28 @@ pub async fn find(app: &App, principal: &Principal, id: &str) -> Result<Model, A
     found.ok_or_else(not_found)
 }
 
-/// A page of wallets, newest first, and how many there are in all.
+/// A page of wallets.
 ///
 /// # Errors
-/// Only failures of the database.
+/// `NOT_FOUND` past the end; a fault of `after`.
 pub async fn list(
     app: &App,
     principal: &Principal,
     filter: &WalletFilter,
-    offset: u64,
-    limit: u64,
-) -> Result<(u64, Vec<Model>), ApiError> {
-    let merchant = principal.merchant_id();
-    let count = merchant_wallet::Entity::count_owned(app.database(), merchant, filter).await?;
-    let wallets = merchant_wallet::Entity::list_owned(app.database(), merchant, filter, offset, limit).await?;
-    Ok((count, wallets))
+    asked: &Asked,
+) -> Result<ListPage<Model>, ApiError> {
+    let (database, merchant) = (app.database(), principal.merchant_id());
+    let place = match asked.after.as_deref().and_then(super::number) {
+        Some(id) => merchant_wallet::Entity::find_owned(database, merchant, WalletId(id)).await?.map(|row| row.place()),
+        None => None,
+    };
+    let reading = asked.reading(merchant_wallet::Entity::count_owned(database, merchant, filter).await?, place)?;
+    let rows = merchant_wallet::Entity::list_owned(database, merchant, filter, reading.window()).await?;
+    let before = match reading.before() {
+        Some(before) => merchant_wallet::Entity::list_owned(database, merchant, filter, before).await?.pop(),
+        None => None,
+    };
+    Ok(reading.page(rows, before, |wallet| wallet.id.to_string()))
 }
 
 /// What decides whether a wallet can be active.

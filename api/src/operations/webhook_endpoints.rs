@@ -4,6 +4,7 @@
 //! `webhook_url` of orders. It is listed and can be switched off, but neither removed, tested nor given a url.
 
 mod deliveries;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 use cryptopay_domain::event::EventFilter;
 use cryptopay_domain::ids::{EndpointId, MerchantId};
 use cryptopay_domain::merchant::EndpointScope;
-use cryptopay_domain::webhook::secret_from_entropy;
 use cryptopay_entity::webhook_endpoint::{Model, NewEndpoint};
 use cryptopay_entity::{clock, merchant, transact, webhook_breaker, webhook_delivery, webhook_endpoint};
 use cryptopay_jobs::webhooks::client::check_url;
@@ -20,16 +20,17 @@ use cryptopay_jobs::webhooks::{TestDelivery, TestError, send_test};
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 
-pub use deliveries::{DeliveryDetail, DeliveryView, get_delivery, list_deliveries, redeliver};
+pub use deliveries::{DeliveryDetail, DeliveryView, Replayed, get_delivery, list_deliveries, redeliver, replay};
+pub use secrets::{ShownSecret, new_secret, rotate_secret, secret};
 
 use super::once::{Once, Outcome};
+use super::pages::{Asked, ListPage};
 use super::payment_orders::{audit, webhook_policy};
 use super::stop::Stop;
-use crate::app::{App, EndpointSecrets, is_implicit};
+use crate::app::{App, is_implicit};
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::principal::Principal;
-use crate::security::entropy;
 
 /// Most registered endpoints of a merchant; every one multiplies what each event costs.
 pub const MAX_ENDPOINTS: u64 = 20;
@@ -78,17 +79,6 @@ pub struct EndpointView {
     pub state: EndpointState,
 }
 
-/// A new signing secret of a merchant: in clear text, and as it is stored.
-///
-/// # Errors
-/// Only if it could not be encrypted.
-pub fn new_secret(app: &App, merchant: MerchantId) -> Result<(String, String), ApiError> {
-    let secret = secret_from_entropy(entropy::bytes());
-    let context = EndpointSecrets::seal_context(merchant);
-    let sealed = app.keys.secret_box().seal(context, secret.as_bytes()).map_err(ApiError::internal)?;
-    Ok((secret, sealed))
-}
-
 /// A new endpoint, its secret in clear text, and the message.
 pub type NewView = (EndpointView, String, String);
 
@@ -102,11 +92,7 @@ pub async fn create(
     fields: Fields,
     once: Once<NewView>,
 ) -> Result<Outcome<NewView>, ApiError> {
-    if let Some(given) = once.given(app).await? {
-        return Ok(given);
-    }
-    let outcome = create_anew(app, principal, fields, &once).await;
-    once.or_given(app, outcome).await
+    once.answered(app, create_anew(app, principal, fields, &once)).await
 }
 
 async fn create_anew(
@@ -243,33 +229,27 @@ pub async fn get(app: &App, principal: &Principal, id: &str) -> Result<EndpointV
     views.pop().ok_or_else(not_found)
 }
 
-/// A page of endpoints, newest first, and how many there are in all. The implicit one is among them.
+/// A page of endpoints. The implicit one is among them.
 ///
 /// # Errors
-/// Only failures of the database.
-pub async fn list(
-    app: &App,
-    principal: &Principal,
-    offset: u64,
-    limit: u64,
-) -> Result<(u64, Vec<EndpointView>), ApiError> {
-    let merchant = principal.merchant_id();
-    let count = webhook_endpoint::Entity::count_owned(app.database(), merchant).await?;
-    let endpoints = webhook_endpoint::Entity::list_owned(app.database(), merchant, offset, limit).await?;
-    Ok((count, views(app.database(), endpoints).await?))
-}
-
-/// An endpoint's current secret. Who looks is written to the audit log.
-///
-/// # Errors
-/// `NOT_FOUND`.
-pub async fn secret(app: &App, principal: &Principal, id: &str) -> Result<String, ApiError> {
-    let endpoint = find(app, principal, id).await?;
-    let secret = EndpointSecrets(app.keys.clone()).current(&endpoint).map_err(ApiError::internal)?;
-    let now = clock::business_now(app.database()).await?;
-    let subject = endpoint.id.to_string();
-    audit(app.database(), principal, "webhook_endpoint.show_secret", &subject, json!({}), now).await?;
-    Ok(secret)
+/// `NOT_FOUND` past the end; a fault of `after`.
+pub async fn list(app: &App, principal: &Principal, asked: &Asked) -> Result<ListPage<EndpointView>, ApiError> {
+    let (database, merchant) = (app.database(), principal.merchant_id());
+    let place = match asked.after.as_deref().and_then(super::number) {
+        Some(id) => {
+            webhook_endpoint::Entity::find_owned(database, merchant, EndpointId(id)).await?.map(|row| row.place())
+        }
+        None => None,
+    };
+    let reading = asked.reading(webhook_endpoint::Entity::count_owned(database, merchant).await?, place)?;
+    let rows = webhook_endpoint::Entity::list_owned(database, merchant, reading.window()).await?;
+    let before = match reading.before() {
+        Some(before) => webhook_endpoint::Entity::list_owned(database, merchant, before).await?.pop(),
+        None => None,
+    };
+    let mut page = reading.page(rows, before, |endpoint| endpoint.id.to_string());
+    let views = views(database, std::mem::take(&mut page.rows)).await?;
+    Ok(page.with(views))
 }
 
 /// Sends a signed `webhook.test` now; takes as long as the receiver does, at most about 25 s.

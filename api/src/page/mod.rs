@@ -5,7 +5,8 @@
 //! page keeps itself up to date by asking `<its own path>/status` every two seconds; without JavaScript it reloads. It is
 //! served with [`security_headers`] of the same nonce.
 //!
-//! It leaves out: taking claims, building transactions in a browser wallet, and paying on a simulated chain.
+//! With JavaScript, a customer who has paid can ask what is seen of the transaction. It leaves out: building transactions in
+//! a browser wallet, and paying on a simulated chain.
 //!
 //! `page.html`, `page.css` and `page.js` are the document, `scenes` its words per status, `template` fills it, `qr` draws.
 

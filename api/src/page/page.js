@@ -86,6 +86,9 @@
       const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/status",
         { cache: "no-store", credentials: "omit", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(8000) });
       if (answer.status === 429) wait = Math.min(60, Number(answer.headers.get("Retry-After")) || 10) * 1000;
+      // Requests are counted by the hour for all pages behind one address: share what is left of it.
+      const left = Number(answer.headers.get("X-RateLimit-Remaining")), end = Number(answer.headers.get("X-RateLimit-Reset"));
+      if (left && left < 300 && end) wait = Math.max(wait, Math.min(60000, (end * 1000 - Date.now() - skew) / left));
       if (!answer.ok) throw new Error(answer.status);
       const body = await answer.json();
       if (body.timestamp) skew = Date.parse(body.timestamp) - Date.now() || 0;
@@ -118,6 +121,26 @@
     setTimeout(() => { button.textContent = button.dataset.text; }, 2000);
   }
 
+  // A hint: the answer says what is seen of the transaction, and nothing is credited for it.
+  async function claim(event) {
+    event.preventDefault();
+    put("claim-answer", "Looking…");
+    try {
+      const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/claim", {
+        method: "POST", cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(8000),
+        headers: { Accept: "application/json", "Content-Type": "application/json" },
+        body: JSON.stringify({ transaction_hash: byId("claim-hash").value.trim() }),
+      });
+      const body = await answer.json();
+      put("claim-answer", answer.ok ? body.message : body.error.details?.transaction_hash?.[0] ?? body.error.message);
+      ask();
+    } catch {
+      put("claim-answer", "No connection to the shop's payment server. Please try again.");
+    }
+  }
+
+  show("claim", true);
+  byId("claim-form").addEventListener("submit", claim);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
   document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
   countdown();

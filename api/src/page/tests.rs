@@ -66,6 +66,16 @@ fn a_waiting_order_shows_what_to_send_and_where() {
 }
 
 #[test]
+fn only_a_script_offers_to_look_for_a_payment() {
+    for status in [OrderStatus::Pending, OrderStatus::Expired, OrderStatus::Confirmed] {
+        let page = page(&view(status));
+        assert!(tag(&page, "claim").contains("hidden"));
+        assert!(!tag(&page, "claim-form").contains("action"), "its own script sends it, and nothing else does");
+        assert!(page.contains("show(\"claim\", true)"));
+    }
+}
+
+#[test]
 fn a_price_that_is_sent_as_it_is_needs_no_explanation() {
     let same = PageView { due: Units::new(100_000_000), pay_amount: "100.00".to_owned(), ..view(OrderStatus::Pending) };
     assert!(!page(&same).contains("The price is"));

@@ -11,7 +11,7 @@ use super::Tag;
 use super::body::Body;
 use super::envelope::{Answer, Listed, Nothing, Success};
 use super::once::{CreatedOnce, answer};
-use super::pages::ListQuery;
+use super::pages::{ListQuery, is_number};
 use crate::app::App;
 use crate::operations::api_keys::{self, NewKey};
 use crate::operations::once::Once;
@@ -28,6 +28,7 @@ impl ApiKeys {
     ///
     /// Newest first, without the keys themselves. Deleted keys are not listed.
     #[oai(path = "/", method = "get", operation_id = "listApiKeys")]
+    #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
     async fn list(
         &self,
         app: Data<&App>,
@@ -37,12 +38,18 @@ impl ApiKeys {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: number of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at` or `-created_at`, which is the default
+        ordering: Query<Option<String>>,
     ) -> Answer<Listed<ApiKeyItem>> {
-        let _ = (page, page_size);
-        let query = ListQuery::of(request);
+        // Documented above; read below, where every fault is collected.
+        let _ = (page, page_size, after, ordering);
+        let mut query = ListQuery::of(request);
+        let asked = query.asked(is_number);
         query.finish()?;
-        let (count, keys) = api_keys::list(&app, &auth.0, query.offset(), query.limit()).await?;
-        Ok(Listed(query.page(count, keys.iter().map(ApiKeyItem::new).collect())?))
+        let keys = api_keys::list(&app, &auth.0, &asked).await?;
+        Ok(Listed(query.answer(keys.map(ApiKeyItem::new))))
     }
 
     /// Create an API key

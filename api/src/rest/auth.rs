@@ -9,6 +9,7 @@ use super::Tag;
 use super::body::Body;
 use super::envelope::{Answer, Json, Nothing, Success, now};
 use crate::app::App;
+use crate::limits::Visit;
 use crate::operations::accounts::{self, Session};
 use crate::principal::{Manager, Reader};
 
@@ -22,17 +23,19 @@ impl Auth {
     ///
     /// The answer logs in at once.
     #[oai(path = "/register", method = "post", operation_id = "register")]
-    async fn register(&self, app: Data<&App>, body: Body<Register>) -> Answer<Registered> {
+    async fn register(&self, app: Data<&App>, visit: Visit, body: Body<Register>) -> Answer<Registered> {
         let message = body.fields.message("Account created.");
-        let session = accounts::register(&app, body.fields).await?;
+        let session = visit.register(accounts::register(&app, body.fields)).await?;
         Ok(Registered::Created(Json(SessionEnvelope::new(&session, message))))
     }
 
     /// Log in
     #[oai(path = "/login", method = "post", operation_id = "login")]
-    async fn login(&self, app: Data<&App>, body: Body<Login>) -> Answer<LoggedIn> {
+    async fn login(&self, app: Data<&App>, visit: Visit, body: Body<Login>) -> Answer<LoggedIn> {
         let message = body.fields.message("Logged in.");
-        let session = accounts::login(&app, body.fields).await?;
+        body.fields.finish()?;
+        let name = body.fields.trimmed("username").unwrap_or_default().to_owned();
+        let session = visit.login(&name, accounts::login(&app, body.fields)).await?;
         Ok(LoggedIn::Ok(Json(SessionEnvelope::new(&session, message))))
     }
 

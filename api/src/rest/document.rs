@@ -14,6 +14,10 @@ pub fn openapi() -> Result<Value, serde_json::Error> {
         describe(root);
         if let Some(Value::Object(paths)) = root.get_mut("paths") {
             *paths = with_slashes(std::mem::take(paths));
+            paths.values_mut().filter_map(Value::as_object_mut).for_each(name_headers);
+        }
+        if let Some(Value::Object(components)) = root.get_mut("components") {
+            components.insert("headers".into(), headers());
         }
         root.remove("servers");
         root.insert("servers".into(), json!([{"url": "/", "description": "This gateway"}]));
@@ -56,6 +60,83 @@ fn with_slashes(paths: Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
+/// Headers that every answer has, whatever its status.
+const ALWAYS: [&str; 4] = ["X-Request-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+/// Statuses whose answers may say when to come again.
+const COME_AGAIN: [&str; 3] = ["409", "429", "503"];
+
+/// Headers that the gateway adds around its handlers.
+fn headers() -> Value {
+    json!({
+        "X-Request-Id": {
+            "description": "Names the request in the log: the caller's own, if it sent one, else a new one",
+            "required": true,
+            "schema": {"type": "string", "maxLength": 64},
+            "example": "5f0c2b7e9a114d23",
+        },
+        "X-RateLimit-Limit": {
+            "description": "Requests an hour that the merchant's plan allows to API keys, and as many to access tokens; \
+                            without a valid token, requests an hour from one address",
+            "required": true,
+            "schema": {"type": "integer", "format": "int64", "minimum": 0},
+            "example": 1000,
+        },
+        "X-RateLimit-Remaining": {
+            "description": "How many of them are left in this hour",
+            "required": true,
+            "schema": {"type": "integer", "format": "int64", "minimum": 0},
+            "example": 999,
+        },
+        "X-RateLimit-Reset": {
+            "description": "When the next hour begins: seconds since 1970, UTC",
+            "required": true,
+            "schema": {"type": "integer", "format": "int64", "minimum": 0},
+            "example": 1_767_225_600,
+        },
+        "Retry-After": {
+            "description": "When to come again: in so many seconds",
+            "schema": {"type": "integer", "format": "int64", "minimum": 1},
+            "example": 720,
+        },
+    })
+}
+
+/// Names those headers on every answer of every operation of a path, and shows what a refused one looks like.
+fn name_headers(item: &mut Map<String, Value>) {
+    let operations = item.values_mut().filter_map(|operation| operation.get_mut("responses")?.as_object_mut());
+    for responses in operations {
+        for (status, response) in responses {
+            let Some(response) = response.as_object_mut() else { continue };
+            let mut named: Vec<&str> = ALWAYS.to_vec();
+            if COME_AGAIN.contains(&status.as_str()) {
+                named.push("Retry-After");
+            }
+            let references = named.into_iter().map(|name| {
+                let reference = format!("#/components/headers/{name}");
+                (name.to_owned(), json!({"$ref": reference}))
+            });
+            if let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut() {
+                headers.extend(references);
+            }
+            if status == "429"
+                && let Some(content) =
+                    response.get_mut("content").and_then(|content| content.get_mut("application/json")?.as_object_mut())
+            {
+                let example = json!({
+                    "success": false,
+                    "error": {
+                        "code": "RATE_LIMITED",
+                        "message": "Your plan's 1000 requests for this hour are used up. Send it again in 12 minutes, \
+                                    or ask the operator for a larger plan.",
+                    },
+                    "timestamp": "2026-01-31T12:48:00Z",
+                });
+                content.insert("example".into(), example);
+            }
+        }
+    }
+}
+
 /// OpenAPI 3.0 keywords in their 3.1 form, and names that only the implementation needs taken out.
 fn modernise(value: &mut Value) {
     match value {
@@ -72,5 +153,36 @@ fn modernise(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(modernise),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_of_every_operation_names_the_headers_of_limits_and_every_operation_may_be_too_many() {
+        let document = openapi().unwrap();
+        let known = document["components"]["headers"].as_object().unwrap();
+        let mut operations = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let responses = operation["responses"].as_object().unwrap();
+                assert!(responses.contains_key("429"), "{method} {path}");
+                for (status, response) in responses {
+                    for name in ALWAYS {
+                        let reference = response["headers"][name]["$ref"].as_str().unwrap();
+                        assert_eq!(reference, format!("#/components/headers/{name}"), "{method} {path} {status}");
+                        assert!(known[name]["description"].is_string() && known[name]["required"] == true);
+                    }
+                    let come_again = !response["headers"]["Retry-After"].is_null();
+                    assert_eq!(come_again, COME_AGAIN.contains(&status.as_str()), "{method} {path} {status}");
+                }
+                let example = &responses["429"]["content"]["application/json"]["example"];
+                assert_eq!(example["error"]["code"], "RATE_LIMITED", "{method} {path}");
+                operations += 1;
+            }
+        }
+        assert!(operations > 40, "{operations}");
     }
 }

@@ -1,5 +1,4 @@
-//! Answers to requests that create something: 201 the first time, and the same answer again for the same
-//! `Idempotency-Key`.
+//! Answers to requests that create something, or change it for good: the same answer again for the same `Idempotency-Key`.
 
 use std::marker::PhantomData;
 
@@ -7,10 +6,10 @@ use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaResponses, Registry};
-use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
+use poem_openapi::types::{ToJSON, Type};
 use serde_json::json;
 
-use super::envelope::{Created, now};
+use super::envelope::{Created, Success, now};
 use crate::operations::once::{self, Outcome};
 
 /// Says that the answer was given before.
@@ -22,14 +21,34 @@ pub fn answer(made: &impl ToJSON, message: &str) -> once::Answer {
 }
 
 /// 201 with an envelope around a `T`.
-#[derive(Debug)]
-pub struct CreatedOnce<T> {
-    answer: once::Answer,
-    again: bool,
-    documented_by: PhantomData<fn() -> T>,
+pub type CreatedOnce<T> = Once<Created<T>>;
+
+/// 200 with an envelope around a `T`.
+pub type DoneOnce<T> = Once<Success<T>>;
+
+/// An answer that always has the same status.
+pub trait OneStatus {
+    /// That status.
+    const STATUS: StatusCode;
 }
 
-impl<T, V> From<Outcome<V>> for CreatedOnce<T> {
+impl<T> OneStatus for Created<T> {
+    const STATUS: StatusCode = StatusCode::CREATED;
+}
+
+impl<T> OneStatus for Success<T> {
+    const STATUS: StatusCode = StatusCode::OK;
+}
+
+/// An answer that is given once and then repeated, documented by `D`.
+#[derive(Debug)]
+pub struct Once<D> {
+    answer: once::Answer,
+    again: bool,
+    documented_by: PhantomData<fn() -> D>,
+}
+
+impl<D, V> From<Outcome<V>> for Once<D> {
     fn from(outcome: Outcome<V>) -> Self {
         let (answer, again) = match outcome {
             Outcome::First(_, answer) => (answer, false),
@@ -39,12 +58,12 @@ impl<T, V> From<Outcome<V>> for CreatedOnce<T> {
     }
 }
 
-impl<T> IntoResponse for CreatedOnce<T> {
+impl<D: OneStatus> IntoResponse for Once<D> {
     fn into_response(self) -> Response {
         let once::Answer { data, message, timestamp } = self.answer;
         let body = json!({"success": true, "data": data, "message": message, "timestamp": timestamp});
         let mut response = Response::builder()
-            .status(StatusCode::CREATED)
+            .status(D::STATUS)
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.again {
             response = response.header(REPLAYED, HeaderValue::from_static("true"));
@@ -53,9 +72,9 @@ impl<T> IntoResponse for CreatedOnce<T> {
     }
 }
 
-impl<T: Type + ParseFromJSON + ToJSON + Send + Sync> ApiResponse for CreatedOnce<T> {
+impl<D: ApiResponse> ApiResponse for Once<D> {
     fn meta() -> MetaResponses {
-        let mut meta = Created::<T>::meta();
+        let mut meta = D::meta();
         for response in &mut meta.responses {
             response.headers.push(MetaHeader {
                 name: REPLAYED.to_owned(),
@@ -71,6 +90,6 @@ impl<T: Type + ParseFromJSON + ToJSON + Send + Sync> ApiResponse for CreatedOnce
     }
 
     fn register(registry: &mut Registry) {
-        Created::<T>::register(registry);
+        D::register(registry);
     }
 }

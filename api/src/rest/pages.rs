@@ -1,4 +1,8 @@
-//! Pages of lists: `page`, `page_size`, and the addresses of the neighbours with every other parameter kept.
+//! Pages of lists: `page` or `after`, `page_size`, `ordering`, and the addresses of the neighbours with every other parameter
+//! kept.
+
+#[cfg(test)]
+mod tests;
 
 use poem::Request;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
@@ -6,6 +10,7 @@ use url::form_urlencoded;
 
 use super::envelope::Page;
 use crate::error::{ApiError, Faults};
+use crate::operations::pages::{Asked, ListPage, Neighbour};
 
 /// Items on a page unless the request says otherwise.
 const DEFAULT_PAGE_SIZE: u64 = 20;
@@ -73,8 +78,8 @@ impl ListQuery {
         }
     }
 
-    /// A comma-separated list of words.
-    pub fn words<T: std::str::FromStr>(&mut self, name: &str) -> Vec<T>
+    /// A comma-separated list of words, each once.
+    pub fn words<T: std::str::FromStr + PartialEq>(&mut self, name: &str) -> Vec<T>
     where
         T::Err: std::fmt::Display,
     {
@@ -82,6 +87,7 @@ impl ListQuery {
         let mut words = Vec::new();
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word.to_lowercase().parse() {
+                Ok(value) if words.contains(&value) => {}
                 Ok(value) => words.push(value),
                 Err(problem) => self.fault(name, format!("Unknown value \"{}\": {problem}.", shortened(word))),
             }
@@ -112,7 +118,53 @@ impl ListQuery {
         self.page_size
     }
 
-    /// The page with its neighbours.
+    /// Which page is asked for of a list that is newest first unless `ordering` says otherwise. `is_id` says whether a text
+    /// can be the id of one of its items.
+    pub fn asked(&mut self, is_id: impl Fn(&str) -> bool) -> Asked {
+        let oldest_first = self.ordering().unwrap_or(false);
+        self.asked_in(oldest_first, is_id)
+    }
+
+    /// The same of a list that is oldest first.
+    pub fn asked_of_history(&mut self, is_id: impl Fn(&str) -> bool) -> Asked {
+        let oldest_first = self.ordering().unwrap_or(true);
+        self.asked_in(oldest_first, is_id)
+    }
+
+    fn asked_in(&mut self, oldest_first: bool, is_id: impl Fn(&str) -> bool) -> Asked {
+        let after = self.get("after").map(str::to_owned);
+        if after.as_deref().is_some_and(|id| !is_id(id)) {
+            self.fault("after", "Must be the id of an item of this list.");
+        } else if after.is_some() && self.page > 1 {
+            self.fault("after", "Send either page or after.");
+        }
+        Asked { number: self.page, after, oldest_first, size: self.page_size }
+    }
+
+    /// Whether the oldest come first, if that is said.
+    fn ordering(&mut self) -> Option<bool> {
+        match self.get("ordering") {
+            None => None,
+            Some("created_at") => Some(true),
+            Some("-created_at") => Some(false),
+            Some(_) => {
+                self.fault("ordering", "Must be one of: created_at, -created_at.");
+                None
+            }
+        }
+    }
+
+    /// The answer with a page that was asked for.
+    pub fn answer<T>(&self, page: ListPage<T>) -> Page<T>
+    where
+        T: Type + ParseFromJSON + ToJSON + Send + Sync,
+    {
+        let ListPage { count, rows, next, previous } = page;
+        let address = |neighbour| self.address(&neighbour);
+        Page { count, next: next.map(address), previous: previous.map(address), results: rows }
+    }
+
+    /// A page of a short list that is read whole, in which only numbers lead to pages.
     ///
     /// # Errors
     /// `NOT_FOUND` past the end; page 1 of nothing is fine.
@@ -124,15 +176,19 @@ impl ListQuery {
             return Err(ApiError::not_found("page"));
         }
         let has_next = self.offset().saturating_add(self.page_size) < count;
-        let next = has_next.then(|| self.address(self.page.saturating_add(1)));
-        let previous = (self.page > 1).then(|| self.address(self.page.saturating_sub(1)));
+        let address = |page| self.address(&Neighbour::Number(page));
+        let next = has_next.then(|| address(self.page.saturating_add(1)));
+        let previous = (self.page > 1).then(|| address(self.page.saturating_sub(1)));
         Ok(Page { count, next, previous, results })
     }
 
-    fn address(&self, page: u64) -> String {
+    fn address(&self, neighbour: &Neighbour) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("page", &page.to_string());
-        for (name, value) in self.parameters.iter().filter(|(name, _)| name != "page") {
+        match neighbour {
+            Neighbour::Number(page) => query.append_pair("page", &page.to_string()),
+            Neighbour::After(id) => query.append_pair("after", id),
+        };
+        for (name, value) in self.parameters.iter().filter(|(name, _)| name != "page" && name != "after") {
             query.append_pair(name, value);
         }
         format!("{}?{}", self.path, query.finish())
@@ -149,6 +205,11 @@ impl ListQuery {
             }
         }
     }
+}
+
+/// Whether a text can be the id of an item that has a number.
+pub fn is_number(text: &str) -> bool {
+    crate::operations::number(text).is_some_and(|number| number > 0)
 }
 
 fn shortened(text: &str) -> String {

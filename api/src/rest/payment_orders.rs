@@ -1,5 +1,6 @@
 //! `/api/payment-orders/`.
 
+use cryptopay_domain::ids::EventRef;
 use cryptopay_entity::payment_order::OrderFilter;
 use poem::Request;
 use poem::web::Data;
@@ -52,6 +53,10 @@ impl PaymentOrders {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: number or `ORD-…` of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at` or `-created_at`, which is the default
+        ordering: Query<Option<String>>,
         /// Statuses, comma-separated
         status: Query<Option<String>>,
         /// Slug of a chain
@@ -66,22 +71,19 @@ impl PaymentOrders {
         created_after: Query<Option<String>>,
         /// RFC 3339: created before this time
         created_before: Query<Option<String>>,
-        /// Public id, nonce, transaction hash, or a part of order_info
+        /// Public id, nonce, transaction hash, or a part of order_info, in any case. Parts of order_info are looked for in
+        /// the newest 10,000 orders that the other filters let through
         search: Query<Option<String>>,
-        /// `created_at` or `-created_at`
-        ordering: Query<Option<String>>,
     ) -> Answer<Listed<PaymentOrder>> {
         // Documented above; read below, where every fault is collected.
-        let _ = (page, page_size, status, blockchain, currency, nonce);
-        let _ = (order_id, created_after, created_before, search, ordering);
+        let _ = (page, page_size, after, ordering, status, blockchain, currency, nonce);
+        let _ = (order_id, created_after, created_before, search);
         let mut query = ListQuery::of(request);
         let filter = filter(&app, &mut query);
-        let oldest_first = oldest_first(&mut query);
+        let asked = query.asked(payment_orders::is_id);
         query.finish()?;
-        let (count, orders) =
-            payment_orders::list(&app, &auth.0, &filter, oldest_first, query.offset(), query.limit()).await?;
-        let results = orders.iter().map(|order| PaymentOrder::new(order, &app.public_url)).collect();
-        Ok(Listed(query.page(count, results)?))
+        let orders = payment_orders::list(&app, &auth.0, &filter, &asked).await?;
+        Ok(Listed(query.answer(orders.map(|order| PaymentOrder::new(order, &app.public_url)))))
     }
 
     /// Get a payment order
@@ -153,6 +155,7 @@ impl PaymentOrders {
     ///
     /// Oldest first.
     #[oai(path = "/:id/events/", method = "get", operation_id = "listPaymentOrderEvents")]
+    #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
     async fn events(
         &self,
         app: Data<&App>,
@@ -164,16 +167,18 @@ impl PaymentOrders {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: id, `evt_…`, of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at`, which is the default, or `-created_at`
+        ordering: Query<Option<String>>,
     ) -> Answer<Listed<EventItem>> {
-        let _ = (page, page_size);
-        let query = ListQuery::of(request);
+        // Documented above; read below, where every fault is collected.
+        let _ = (page, page_size, after, ordering);
+        let mut query = ListQuery::of(request);
+        let asked = query.asked_of_history(|text| text.parse::<EventRef>().is_ok());
         query.finish()?;
-        let events = payment_orders::history(&app, &auth.0, &id).await?;
-        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
-        let skip = usize::try_from(query.offset()).unwrap_or(usize::MAX);
-        let take = usize::try_from(query.limit()).unwrap_or(usize::MAX);
-        let results = events.iter().skip(skip).take(take).map(EventItem::new).collect();
-        Ok(Listed(query.page(count, results)?))
+        let events = payment_orders::history(&app, &auth.0, &id, &asked).await?;
+        Ok(Listed(query.answer(events.map(EventItem::new))))
     }
 }
 
@@ -188,7 +193,7 @@ fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
     OrderFilter {
         statuses: query.words("status"),
         chain,
-        currency: query.text("currency"),
+        currency: query.text("currency").map(|symbol| symbol_of(app, symbol)),
         nonce: query.get("nonce").map(str::to_owned).and_then(|text| match text.parse() {
             Ok(nonce) => Some(nonce),
             Err(_) => {
@@ -209,13 +214,8 @@ fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
     }
 }
 
-fn oldest_first(query: &mut ListQuery) -> bool {
-    match query.get("ordering") {
-        None | Some("-created_at") => false,
-        Some("created_at") => true,
-        Some(_) => {
-            query.fault("ordering", "Must be one of: created_at, -created_at.");
-            false
-        }
-    }
+/// A symbol by which orders are stored, if the text is another name of one.
+fn symbol_of(app: &App, symbol: String) -> String {
+    let token = app.context.registry.chains().iter().find_map(|chain| chain.token(&symbol));
+    token.map_or(symbol, |token| token.symbol.clone())
 }

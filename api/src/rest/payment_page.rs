@@ -12,10 +12,12 @@ use poem_openapi::{Object, OpenApi};
 use tokio_util::sync::CancellationToken;
 
 use super::Tag;
+use super::body::Body;
 use super::envelope::{Answer, Success};
 use super::pages::ListQuery;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
+use crate::operations::claims::{self, Claim, Pays};
 use crate::operations::payment_page::{self, PaymentStatus};
 use crate::page::{self, qr};
 use crate::security::entropy;
@@ -101,6 +103,61 @@ impl PaymentPageStatus {
     }
 }
 
+/// A transaction that is said to pay an order.
+#[derive(Debug, Object)]
+pub struct ClaimPayment {
+    /// Hash of the transaction: `0x` and 64 hexadecimal digits.
+    pub transaction_hash: String,
+}
+
+/// What is seen of a transaction that is said to pay an order.
+#[derive(Debug, Clone, Object)]
+pub struct PaymentClaim {
+    /// Hash of the transaction.
+    pub transaction_hash: String,
+    /// Slug of the order's chain, on which it is looked for.
+    pub blockchain: String,
+    /// Whether a payment to the order's address is known in this transaction.
+    pub known: bool,
+    /// `this_order`, `another_order`, or `nobody`: the shop has to look at it. Null while it is not known.
+    pub pays: Option<String>,
+    /// `pending`, `confirmed` or `failed`; null while it is not known.
+    pub status: Option<String>,
+    /// `included`, `final`, `missing`, `orphaned` or `reverted`; null while it is not known.
+    pub state: Option<String>,
+    /// How much came to the order's address; null unless it pays this order or nobody.
+    pub amount: Option<String>,
+    /// Symbol; null unless it pays this order or nobody.
+    pub currency: Option<String>,
+    /// Confirmations: 1 in the newest block, 0 while it is not known.
+    pub confirmations: u64,
+    /// Confirmations at which it counts as paid.
+    pub required_confirmations: u32,
+    /// Whether the newest blocks of the chain are not read yet, so that a payment may be there that is not known.
+    pub chain_behind: bool,
+}
+
+impl PaymentClaim {
+    /// From what is seen.
+    pub fn new(claim: &Claim) -> Self {
+        let seen = claim.seen.as_ref();
+        let ours = seen.filter(|(_, pays)| *pays != Pays::AnotherOrder);
+        Self {
+            transaction_hash: claim.transaction_hash.to_string(),
+            blockchain: claim.blockchain.clone(),
+            known: seen.is_some(),
+            pays: seen.map(|(_, pays)| pays.as_str().to_owned()),
+            status: seen.map(|(transfer, _)| transfer.status.to_string()),
+            state: seen.map(|(transfer, _)| transfer.state.to_string()),
+            amount: ours.map(|(transfer, _)| transfer.amount.clone()),
+            currency: ours.map(|(transfer, _)| transfer.currency.clone()),
+            confirmations: seen.map_or(0, |(transfer, _)| transfer.confirmations),
+            required_confirmations: claim.required_confirmations,
+            chain_behind: claim.chain_behind,
+        }
+    }
+}
+
 #[OpenApi(prefix_path = "/order", tag = "Tag::PaymentPage")]
 impl PaymentPage {
     /// Get the public status of a payment order
@@ -116,6 +173,23 @@ impl PaymentPage {
     ) -> Answer<Success<PaymentPageStatus>> {
         let status = payment_page::status(&app, &order_id).await?;
         Ok(Success(PaymentPageStatus::new(&status), "Success".to_owned()))
+    }
+
+    /// Say by which transaction a payment order was paid
+    ///
+    /// A hint: the answer says what is seen of the transaction. It credits nothing and changes nothing. Claims that are signed
+    /// by the sender are not available yet and are refused.
+    #[oai(path = "/:order_id/claim", method = "post", operation_id = "claimPayment")]
+    async fn claim(
+        &self,
+        app: Data<&App>,
+        /// Public id, `ORD-…`
+        order_id: poem_openapi::param::Path<String>,
+        body: Body<ClaimPayment>,
+    ) -> Answer<Success<PaymentClaim>> {
+        let ignored = body.fields.clone();
+        let claim = claims::look(&app, &order_id, body.fields).await?;
+        Ok(Success(PaymentClaim::new(&claim), ignored.message(claim.words())))
     }
 }
 

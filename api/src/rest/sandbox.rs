@@ -287,7 +287,7 @@ impl InboxMessage {
 
 /// Adds the address that webhooks arrive at: `POST /sandbox/inbox/{token}`.
 pub fn inbox_route(route: Route) -> Route {
-    route.at("/sandbox/inbox/:token", post(receive))
+    route.at(format!("{}:token", inbox::PLACE), post(receive))
 }
 
 #[handler]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Tag;
 use super::envelope::{Answer, Listed, Success};
-use super::pages::ListQuery;
+use super::pages::{ListQuery, is_number};
 use super::types::TransactionSummary;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
@@ -131,6 +131,10 @@ impl Transactions {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: number of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at` or `-created_at`, which is the default
+        ordering: Query<Option<String>>,
         /// Slug of a chain
         blockchain: Query<Option<String>>,
         /// `pending`, `confirmed`, `failed`; several comma-separated
@@ -141,14 +145,15 @@ impl Transactions {
         matched: Query<Option<String>>,
     ) -> Answer<Listed<TransactionSummary>> {
         // Documented above; read below, where every fault is collected.
-        let _ = (page, page_size, blockchain, status, order_id, matched);
+        let _ = (page, page_size, after, ordering, blockchain, status, order_id, matched);
         let mut query = ListQuery::of(request);
-        let filter = filter(&app, &auth.0, &mut query).await?;
-        let (count, transfers) = match filter {
-            Some(filter) => transactions::list(&app, &auth.0, &filter, query.offset(), query.limit()).await?,
-            None => (0, Vec::new()),
+        let asked = query.asked(is_number);
+        let transfers = match filter(&app, &auth.0, &mut query).await? {
+            Some(filter) => transactions::list(&app, &auth.0, &filter, &asked).await?,
+            // An order that is nobody's, or somebody else's, has nothing to show.
+            None => asked.reading(0, None)?.page(Vec::new(), None, |_| String::new()),
         };
-        Ok(Listed(query.page(count, transfers.iter().map(summary).collect())?))
+        Ok(Listed(query.answer(transfers.map(summary))))
     }
 
     /// Get a transaction
@@ -187,12 +192,11 @@ async fn filter(app: &App, principal: &Principal, query: &mut ListQuery) -> Answ
                 None
             }
         },
+        created_after: None,
+        created_before: None,
     };
     let order = query.get("order_id").map(str::to_owned);
-    if let Some(id) = &order
-        && crate::operations::number(id).is_none()
-        && id.parse::<cryptopay_domain::ids::OrderRef>().is_err()
-    {
+    if order.as_deref().is_some_and(|id| !payment_orders::is_id(id)) {
         query.fault("order_id", "Must be an order's number, or its public id: ORD- and twelve characters.");
     }
     query.finish()?;

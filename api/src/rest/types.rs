@@ -102,6 +102,8 @@ pub struct AllocateTransfer {
 /// A transaction as lists show it.
 #[derive(Debug, Clone, Object)]
 pub struct TransactionSummary {
+    /// Number of the transfer, for `after`. Several transfers may share one transaction.
+    pub id: i64,
     /// Hash of the transaction.
     pub transaction_hash: String,
     /// Slug of the chain.
@@ -124,6 +126,7 @@ impl TransactionSummary {
     /// From a snapshot.
     pub fn new(transfer: &TransferSnapshot, blockchain: &str, order_id: Option<String>) -> Self {
         Self {
+            id: transfer.id.0,
             transaction_hash: transfer.transaction_hash.to_string(),
             blockchain: blockchain.to_owned(),
             status: transfer.status.to_string(),

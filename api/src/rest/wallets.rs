@@ -10,7 +10,7 @@ use super::Tag;
 use super::body::Body;
 use super::envelope::{Answer, Listed, Nothing, Success};
 use super::once::{CreatedOnce, answer};
-use super::pages::ListQuery;
+use super::pages::{ListQuery, is_number};
 use crate::app::App;
 use crate::operations::once::Once;
 use crate::operations::wallets::{self, Changed};
@@ -135,18 +135,23 @@ impl MerchantWallets {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: number of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at` or `-created_at`, which is the default
+        ordering: Query<Option<String>>,
         /// Slug of a chain
         blockchain: Query<Option<String>>,
         /// `true` or `false`: whether new orders use it
         is_active: Query<Option<String>>,
     ) -> Answer<Listed<Wallet>> {
         // Documented above; read below, where every fault is collected.
-        let _ = (page, page_size, blockchain, is_active);
+        let _ = (page, page_size, after, ordering, blockchain, is_active);
         let mut query = ListQuery::of(request);
         let filter = filter(&app, &mut query);
+        let asked = query.asked(is_number);
         query.finish()?;
-        let (count, wallets) = wallets::list(&app, &auth.0, &filter, query.offset(), query.limit()).await?;
-        Ok(Listed(query.page(count, wallets.iter().map(Wallet::new).collect())?))
+        let wallets = wallets::list(&app, &auth.0, &filter, &asked).await?;
+        Ok(Listed(query.answer(wallets.map(Wallet::new))))
     }
 
     /// Get a wallet

@@ -1,5 +1,6 @@
 //! `/api/webhook-endpoints/` and `/api/webhook-deliveries/`.
 
+use cryptopay_domain::ids::DeliveryRef;
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_entity::webhook_attempt;
 use cryptopay_entity::webhook_delivery::DeliveryFilter;
@@ -12,11 +13,12 @@ use poem_openapi::{Object, OpenApi};
 use super::Tag;
 use super::body::Body;
 use super::envelope::{Answer, Listed, Nothing, Success};
-use super::once::{CreatedOnce, answer};
-use super::pages::ListQuery;
+use super::once::{CreatedOnce, DoneOnce, answer};
+use super::pages::{ListQuery, is_number};
 use crate::app::App;
+use crate::fields::Fields;
 use crate::operations::once::Once;
-use crate::operations::webhook_endpoints::{self, DeliveryDetail, DeliveryView, EndpointView, NewView};
+use crate::operations::webhook_endpoints::{self, DeliveryDetail, DeliveryView, EndpointView, NewView, ShownSecret};
 use crate::principal::{Manager, Reader, Writer};
 
 /// An endpoint to register.
@@ -110,6 +112,36 @@ impl WebhookEndpoint {
 pub struct WebhookSecret {
     /// Key of the signatures, `whsec_…`.
     pub secret: String,
+    /// Until when the secret before signs as well, after a rotation: RFC 3339, UTC; null if it does not.
+    pub previous_signs_until: Option<String>,
+}
+
+impl WebhookSecret {
+    fn new(shown: &ShownSecret) -> Self {
+        Self { secret: shown.secret.clone(), previous_signs_until: shown.previous_until.map(|until| until.to_string()) }
+    }
+}
+
+/// Which deliveries to send once more.
+#[derive(Debug, Object)]
+pub struct ReplayWebhookDeliveries {
+    /// Made at this time or later: RFC 3339; from the beginning if not said.
+    pub since: Option<String>,
+    /// Made before this time: RFC 3339; to the end if not said.
+    pub until: Option<String>,
+    /// `dead`, `delivered`, or both, comma-separated; `dead` if not said. What is pending is on its way anyway.
+    pub status: Option<String>,
+    /// Go on behind this delivery: `next_after` of the answer before.
+    pub after: Option<String>,
+}
+
+/// What was queued again.
+#[derive(Debug, Clone, Object)]
+pub struct WebhookReplay {
+    /// How many deliveries.
+    pub queued: u64,
+    /// Public id of the last one where there may be more: send it as `after`, with the rest as it was. Null at the end.
+    pub next_after: Option<String>,
 }
 
 /// What came of a test delivery.
@@ -268,6 +300,7 @@ impl WebhookEndpoints {
     /// Newest first. The one of scope `order` is always there: its secret signs deliveries to your orders' own
     /// `webhook_url`.
     #[oai(path = "/", method = "get", operation_id = "listWebhookEndpoints")]
+    #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
     async fn list(
         &self,
         app: Data<&App>,
@@ -277,12 +310,18 @@ impl WebhookEndpoints {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: number of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at` or `-created_at`, which is the default
+        ordering: Query<Option<String>>,
     ) -> Answer<Listed<WebhookEndpoint>> {
-        let _ = (page, page_size);
-        let query = ListQuery::of(request);
+        // Documented above; read below, where every fault is collected.
+        let _ = (page, page_size, after, ordering);
+        let mut query = ListQuery::of(request);
+        let asked = query.asked(is_number);
         query.finish()?;
-        let (count, views) = webhook_endpoints::list(&app, &auth.0, query.offset(), query.limit()).await?;
-        Ok(Listed(query.page(count, views.iter().map(|view| WebhookEndpoint::new(view, None)).collect())?))
+        let endpoints = webhook_endpoints::list(&app, &auth.0, &asked).await?;
+        Ok(Listed(query.answer(endpoints.map(|view| WebhookEndpoint::new(view, None)))))
     }
 
     /// Get a webhook endpoint
@@ -347,7 +386,7 @@ impl WebhookEndpoints {
 
     /// Show the secret of a webhook endpoint
     ///
-    /// Audited.
+    /// Who looks is written to the audit log.
     #[oai(path = "/:id/secret/", method = "get", operation_id = "getWebhookEndpointSecret")]
     async fn secret(
         &self,
@@ -356,8 +395,51 @@ impl WebhookEndpoints {
         /// Number of the endpoint
         id: Path<String>,
     ) -> Answer<Success<WebhookSecret>> {
-        let secret = webhook_endpoints::secret(&app, &auth.0, &id).await?;
-        Ok(Success(WebhookSecret { secret }, "Success".to_owned()))
+        let shown = webhook_endpoints::secret(&app, &auth.0, &id).await?;
+        Ok(Success(WebhookSecret::new(&shown), shown.message))
+    }
+
+    /// Rotate the secret of a webhook endpoint
+    ///
+    /// Makes a new secret, which signs from now on. For 24 hours the one before signs as well: `X-Webhook-Signature-Previous`,
+    /// and a second value in `webhook-signature`. Rotating again within that time leaves the two newest; the oldest stops at
+    /// once, so that rotating twice retires a secret that has leaked. Written to the audit log.
+    #[oai(path = "/:id/rotate-secret/", method = "post", operation_id = "rotateWebhookEndpointSecret")]
+    async fn rotate_secret(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the endpoint
+        id: Path<String>,
+        /// Makes a repeated request safe: 1 to 255 visible ASCII characters, kept for 24 hours
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Answer<DoneOnce<WebhookSecret>> {
+        let words = |shown: &ShownSecret| answer(&WebhookSecret::new(shown), &shown.message);
+        let operation = format!("rotateWebhookEndpointSecret {}", id.as_str());
+        let once = Once::new(&auth.0, key.as_deref(), &operation, &Fields::default(), words)?;
+        Ok(webhook_endpoints::rotate_secret(&app, &auth.0, &id, once).await?.into())
+    }
+
+    /// Replay deliveries of a webhook endpoint
+    ///
+    /// Queues what was made for the endpoint in a span of time once more, oldest first, with the same ids and bodies, and
+    /// the whole schedule of retries. At most 1,000 at a time: `next_after` says how to go on. Written to the audit log.
+    #[oai(path = "/:id/replay/", method = "post", operation_id = "replayWebhookDeliveries")]
+    async fn replay(
+        &self,
+        app: Data<&App>,
+        auth: Writer,
+        /// Number of the endpoint
+        id: Path<String>,
+        body: Body<ReplayWebhookDeliveries>,
+    ) -> Answer<Success<WebhookReplay>> {
+        let fields = body.fields;
+        let ignored = fields.clone();
+        let replayed = webhook_endpoints::replay(&app, &auth.0, &id, fields).await?;
+        let message = ignored.message(&format!("{} deliveries queued again.", replayed.queued));
+        let next_after = replayed.last.map(|last| last.to_string());
+        Ok(Success(WebhookReplay { queued: replayed.queued, next_after }, message))
     }
 
     /// Test a webhook endpoint
@@ -392,18 +474,24 @@ impl WebhookEndpoints {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: id, `wh_…`, of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at` or `-created_at`, which is the default
+        ordering: Query<Option<String>>,
         /// `pending`, `delivered` or `dead`, comma-separated
         status: Query<Option<String>>,
         /// Names of events, comma-separated
         event: Query<Option<String>>,
     ) -> Answer<Listed<WebhookDelivery>> {
-        let _ = (page, page_size, status, event);
+        // Documented above; read below, where every fault is collected.
+        let _ = (page, page_size, after, ordering, status, event);
         let mut query = ListQuery::of(request);
-        let filter = DeliveryFilter { states: query.words("status"), events: query.words("event") };
+        let (states, events) = (query.words("status"), query.words("event"));
+        let filter = DeliveryFilter { states, events, ..DeliveryFilter::default() };
+        let asked = query.asked(|text| text.parse::<DeliveryRef>().is_ok());
         query.finish()?;
-        let (count, views) =
-            webhook_endpoints::list_deliveries(&app, &auth.0, &id, &filter, query.offset(), query.limit()).await?;
-        Ok(Listed(query.page(count, views.iter().map(WebhookDelivery::new).collect())?))
+        let deliveries = webhook_endpoints::list_deliveries(&app, &auth.0, &id, &filter, &asked).await?;
+        Ok(Listed(query.answer(deliveries.map(WebhookDelivery::new))))
     }
 }
 

@@ -4,12 +4,12 @@
 //! process is killed again and again and started anew on the same database. In the end the receiver's journal is
 //! compared with the orders, and the rows with the rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cryptopay_test_support::{ReceivedRequest, TestDatabase, WebhookReceiver, long_tests_wanted, on_both_databases};
+use cryptopay_test_support::{TestDatabase, WebhookReceiver, long_tests_wanted, on_both_databases};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::harness::{Answer, Installation, Shop, is_signed, text, told, within};
+use crate::harness::{
+    Answer, Installation, Shop, assert_no_gaps, assert_repeats_are_the_same, id_of, is_signed, once_all_told, text,
+    told, within,
+};
 
 /// Says at which moments the process is killed, as far as chance is ours.
 const SEED: u64 = 20_261_122;
@@ -63,9 +66,7 @@ on_both_databases!(a_process_that_is_killed_at_any_moment_loses_and_repeats_noth
         }
         missing.extend(shop.events(&sold.order).await.iter().map(|event| text(&event["id"]).to_owned()));
     }
-    receiver.wait_until(SETTLE, |journal| event_ids(journal).is_superset(&missing)).await;
-
-    let journal = receiver.journal();
+    let journal = receiver.wait_until(SETTLE, once_all_told(missing)).await;
     assert!(journal.iter().all(|webhook| is_signed(webhook, &secret)));
     assert_repeats_are_the_same(&journal);
     for sold in &orders {
@@ -73,9 +74,7 @@ on_both_databases!(a_process_that_is_killed_at_any_moment_loses_and_repeats_noth
         assert_eq!(ids.len(), usize::from(sold.paid), "{}: {ids:?}", sold.order);
         let order = shop.look(&sold.order).await;
         assert_eq!(order["fulfillable"], sold.paid, "{order}");
-        let versions: Vec<i64> =
-            shop.events(&sold.order).await.iter().map(|event| event["order_version"].as_i64().unwrap()).collect();
-        assert_eq!(versions, (1..=order["version"].as_i64().unwrap()).collect::<Vec<_>>(), "{order}");
+        assert_no_gaps(&order, &shop.events(&sold.order).await);
     }
     assert_eq!(skipped_payments(&db).await, 0, "the cursor has skipped a block");
     let discrepancies = cryptopay_ledger::audit::check(db.connection()).await.unwrap();
@@ -150,27 +149,6 @@ impl Seller {
                 Err(_) => drop(within(SETTLE, "the next process", self.places.wait_for(|now| now.0 > number)).await),
             }
         }
-    }
-}
-
-fn id_of(webhook: &ReceivedRequest) -> String {
-    text(&webhook.json()["webhook_id"]).to_owned()
-}
-
-fn event_ids(journal: &[ReceivedRequest]) -> BTreeSet<String> {
-    journal.iter().map(|webhook| text(&webhook.json()["data"]["event_id"]).to_owned()).collect()
-}
-
-/// A repeat has the same id and bytes; an event has one id only.
-fn assert_repeats_are_the_same(journal: &[ReceivedRequest]) {
-    let mut bodies: BTreeMap<String, &[u8]> = BTreeMap::new();
-    let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    for webhook in journal {
-        let id = id_of(webhook);
-        assert_eq!(webhook.header("X-Webhook-Id"), Some(id.as_str()));
-        assert_eq!(*bodies.entry(id.clone()).or_insert(&webhook.body), webhook.body, "{id} has two bodies");
-        let event = text(&webhook.json()["data"]["event_id"]).to_owned();
-        assert_eq!(*ids.entry(event.clone()).or_insert_with(|| id.clone()), id, "{event} was told under two ids");
     }
 }
 

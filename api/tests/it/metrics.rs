@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cryptopay_test_support::{TestDatabase, TestRedis, WebhookReceiver, block_on, on_both_databases};
+use cryptopay_test_support::{PostgresServer, TestDatabase, TestRedis, WebhookReceiver, block_on, on_both_databases};
 use serde_json::json;
 
 use crate::harness::{Client, Installation, LIMIT, Shop, Subscription, eventually, raw, text, told};
@@ -128,6 +128,29 @@ fn a_worker_tells_its_own_part() {
             (scans > 0.0 && is_whole).then_some(())
         })
         .await;
+    });
+}
+
+#[test]
+fn timers_that_fail_are_counted() {
+    block_on(async {
+        let mut server = PostgresServer::start();
+        let db = TestDatabase::postgres_in(&server).await;
+        let process = Installation::on(&db).with("CRYPTOPAY_LOG", "info").start().await;
+        let failures = async || {
+            let samples = scrape(&process.client()).await;
+            ["sweep", "expire_orders", "publish_events"].map(|timer| {
+                let name = format!("cryptopay_timer_failures_total{{timer=\"{timer}\"}}");
+                samples.get(&name).copied().unwrap_or_default()
+            })
+        };
+        assert_eq!(failures().await, [0.0; 3]);
+        server.crash();
+        eventually("timers that fail", async || failures().await.iter().all(|failed| *failed > 0.0).then_some(()))
+            .await;
+        assert!(process.log().contains("a timer failed; it runs again"), "{process:?}");
+        server.start_again();
+        eventually("timers that work", async || process.log().contains("the timer works again").then_some(())).await;
     });
 }
 

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use cryptopay_test_support::{RedisServer, TestDatabase, TestRedis, WebhookReceiver, block_on};
+use cryptopay_test_support::{RedisServer, TestDatabase, TestRedis, WebhookReceiver, block_on, free_port};
 use reqwest::Method;
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use serde_json::{Value, json};
 
-use crate::harness::{Installation, LIMIT, Process, Shop, Subscription, eventually, is_signed, text, told};
+use crate::harness::{Client, Installation, LIMIT, Process, Shop, Subscription, eventually, is_signed, text, told};
 
 /// Service is back this soon after its parts are.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -141,6 +141,65 @@ fn redis_may_be_away_at_start_and_later_and_nothing_is_lost() {
         for process in [worker, api] {
             assert_eq!(process.terminate().await.code(), 0);
         }
+    });
+}
+
+/// A process that does everything does its jobs through Redis too, where that is set: other processes may share it.
+#[test]
+fn a_process_that_does_everything_is_not_ready_without_its_redis_and_still_answers() {
+    block_on(async {
+        let (db, mut redis) = (TestDatabase::postgres().await, RedisServer::start());
+        let all = on_redis(&db, redis.url(), "ours:").start().await;
+        let receiver = WebhookReceiver::start().await;
+        let shop = Shop::open(&all.client()).await;
+        shop.listen(&receiver).await;
+        redis.stop();
+        let reasons = eventually("not ready", async || {
+            let (status, body) = readiness(&all).await;
+            (status == 503).then_some(body)
+        })
+        .await;
+        assert!(text(&reasons["reasons"][0]).contains("no jobs can be taken"), "{reasons}");
+        // Whoever asks it all the same is served, and what they commit is done when Redis is back.
+        let order = shop.order(json!({})).await;
+        shop.pay(&order, json!({})).await;
+        shop.mine(13).await;
+        assert_eq!(receiver.journal().len(), 0);
+        redis.restart();
+        receiver.wait_until(LIMIT, |journal| told(journal, "payment.confirmed", &order).len() == 1).await;
+        eventually("ready again", async || (readiness(&all).await.0 == 200).then_some(())).await;
+    });
+}
+
+/// As in containers: each process on an address of its own, and a public one that leads nowhere from there.
+#[test]
+fn the_webhook_inbox_is_reached_also_where_the_public_address_is_not() {
+    block_on(async {
+        let (db, redis) = (TestDatabase::postgres().await, TestRedis::new());
+        let at = |address: &str| {
+            on_redis(&db, redis.url(), redis.prefix())
+                .with("CRYPTOPAY_BIND", address)
+                // Of no network at all (RFC 5737).
+                .with("CRYPTOPAY_PUBLIC_URL", "http://192.0.2.1:8080")
+                .with("CRYPTOPAY_WEBHOOK_ALLOW", "10.0.0.0/8")
+                .with("CRYPTOPAY_SECRET", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+        };
+        let address = format!("127.0.0.2:{}", free_port());
+        let [api, worker] = [at(&address), at("127.0.0.3:0")];
+        let (_api, _worker) = (api.launch(["serve", "--role", "api"]), worker.launch(["serve", "--role", "worker"]));
+        let client = Client::new(&format!("http://{address}"));
+        eventually("an API", async || {
+            let asked = client.try_send(Method::GET, "/readyz", Vec::new(), "").await;
+            asked.is_ok_and(|answer| answer.status == 200).then_some(())
+        })
+        .await;
+        let shop = Shop::open(&client).await;
+        let order = shop.order(json!({})).await;
+        shop.pay(&order, json!({})).await;
+        shop.mine(13).await;
+        let told = shop.client.get("/api/sandbox/webhook-inbox/?event=payment.confirmed&wait=30").await.data(200);
+        assert_eq!(told["count"], 1, "{told}");
+        assert_eq!(told["results"][0]["signature_valid"], true, "{told}");
     });
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each is scored by health, latency, lag and lies. Whoever reads the chain binds one step to one endpoint; when that
 //! fails, the next one takes over. An endpoint that lied or is of another chain is in quarantine for a time that grows. It
-//! is never chosen before that is over, unless there is no other endpoint at all: a sole endpoint is left alone only for
-//! as long as it asks for itself, because every answer is checked anyhow.
+//! is never chosen before that is over. A sole endpoint rests too, so that no nudge hammers one that asks for fewer
+//! requests, but for seconds only, unless it asks for more itself: nobody else can answer, every answer is checked
+//! anyhow, and a node that is back has to be found soon.
 
 mod span;
 mod standing;
@@ -63,9 +64,16 @@ pub struct Endpoints {
 impl Endpoints {
     /// Endpoints of the chain with this id, by the names that logs call them.
     pub fn new(chain_id: u64, endpoints: impl IntoIterator<Item = (String, Arc<dyn ChainClient>)>) -> Self {
+        let endpoints: Vec<_> = endpoints.into_iter().collect();
+        let standing = if endpoints.len() > 1 { Standing::default() } else { Standing::of_sole() };
         let list = endpoints
             .into_iter()
-            .map(|(name, client)| Endpoint { name, client, standing: Mutex::default(), span: Span::default() })
+            .map(|(name, client)| Endpoint {
+                name,
+                client,
+                standing: Mutex::new(standing.clone()),
+                span: Span::default(),
+            })
             .collect();
         Self { chain_id, list, current: AtomicUsize::new(0) }
     }
@@ -112,6 +120,11 @@ impl Endpoints {
     pub fn wait(&self, now: Instant) -> Duration {
         let soonest = self.list.iter().filter_map(|endpoint| endpoint.standing().usable_at()).min();
         soonest.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
+
+    /// Does as if this much time had passed for every endpoint: for tests, which do not wait until one has rested.
+    pub fn pass(&self, time: Duration) {
+        self.list.iter().for_each(|endpoint| endpoint.standing().pass(time));
     }
 
     /// What can be told about each.
@@ -178,11 +191,8 @@ impl Endpoints {
 
     fn best<'a>(&'a self, now: Instant, current: Option<&'a Endpoint>, tried: &[String]) -> Option<&'a Endpoint> {
         let freshest = self.list.iter().filter_map(|endpoint| endpoint.standing().head()).max().unwrap_or(0);
-        let sole = !self.are_several();
-        let usable = self.list.iter().filter(|endpoint| {
-            let standing = endpoint.standing();
-            !tried.contains(&endpoint.name) && (standing.is_usable(now) || (sole && !standing.asked_to_wait(now)))
-        });
+        let usable =
+            self.list.iter().filter(|endpoint| !tried.contains(&endpoint.name) && endpoint.standing().is_usable(now));
         usable.min_by_key(|endpoint| {
             let cost = endpoint.standing().cost(freshest);
             let in_use = current.is_some_and(|current| std::ptr::eq(current, *endpoint));

@@ -13,6 +13,9 @@ const MAX_REST: Duration = Duration::from_secs(4);
 /// First rest of an endpoint that asks for fewer requests and does not say for how long.
 const FIRST_RATE_REST: Duration = Duration::from_secs(1);
 const MAX_RATE_REST: Duration = Duration::from_secs(60);
+/// Longest rest of a sole endpoint that does not ask for a longer one, a quarter less or more: with what a look takes, a
+/// node that is back is found within 5 s whatever was wrong with it.
+const MAX_SOLE_REST: Duration = Duration::from_secs(3);
 /// First quarantine for a lie; four times as long for each further one.
 const FIRST_QUARANTINE: Duration = Duration::from_secs(5);
 const MAX_QUARANTINE: Duration = Duration::from_secs(3_600);
@@ -37,6 +40,8 @@ pub(crate) enum Rest {
 /// Memory of one endpoint.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Standing {
+    /// Whether nobody else could answer.
+    is_sole: bool,
     /// Moving average.
     latency: Option<Duration>,
     /// Failures in a row.
@@ -44,8 +49,6 @@ pub(crate) struct Standing {
     lies: u32,
     last_lie: Option<Instant>,
     rest: Option<(Instant, Rest)>,
-    /// Until when it has asked to be left alone.
-    asked_wait: Option<Instant>,
     /// What was wrong the last time, in words without secrets.
     problem: Option<String>,
     /// Newest block that it has shown.
@@ -55,6 +58,19 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    /// Of an endpoint beside which there is no other.
+    pub(crate) fn of_sole() -> Self {
+        Self { is_sole: true, ..Self::default() }
+    }
+
+    /// Does as if this much time had passed.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let earlier = |at: Instant| at.checked_sub(time);
+        self.rest = self.rest.and_then(|(until, rest)| Some((earlier(until)?, rest)));
+        self.last_lie = self.last_lie.and_then(earlier);
+        self.asked = self.asked.and_then(earlier);
+    }
+
     /// Whether it may be asked at all.
     pub(crate) fn is_usable(&self, now: Instant) -> bool {
         self.rest.is_none_or(|(until, _)| until <= now)
@@ -68,11 +84,6 @@ impl Standing {
     /// Why it is left alone now, if it is.
     pub(crate) fn resting(&self, now: Instant) -> Option<Rest> {
         self.rest.filter(|(until, _)| *until > now).map(|(_, rest)| rest)
-    }
-
-    /// Whether it has asked to be left alone until later.
-    pub(crate) fn asked_to_wait(&self, now: Instant) -> bool {
-        self.asked_wait.is_some_and(|until| until > now)
     }
 
     pub(crate) fn problem(&self) -> Option<&str> {
@@ -147,9 +158,7 @@ impl Standing {
             }
             // What is asked of us is kept to the second.
             error if error.retry_after().is_some() => {
-                let wait = error.retry_after().unwrap_or_default();
-                self.asked_wait = self.asked_wait.max(now.checked_add(wait));
-                self.rest_until(now, wait, Rest::Asked);
+                self.rest_until(now, error.retry_after().unwrap_or_default(), Rest::Asked);
                 self.problem = Some(error.to_string());
                 return;
             }
@@ -158,6 +167,7 @@ impl Standing {
             }
             _ => (Rest::BackOff, FIRST_REST.saturating_mul(1 << doublings).min(MAX_REST)),
         };
+        let wait = if self.is_sole { wait.min(MAX_SOLE_REST) } else { wait };
         // Between three quarters and five quarters of it.
         let spread = wait.saturating_mul(u32::from(chance)) / 510;
         self.rest_until(now, wait.saturating_mul(3) / 4 + spread, rest);
@@ -199,6 +209,33 @@ mod tests {
         }
         standing.answered(now + Duration::from_secs(5), Duration::from_millis(80));
         assert!(standing.is_usable(now + Duration::from_secs(5)) && standing.problem().is_none());
+    }
+
+    #[test]
+    fn a_sole_endpoint_rests_longer_each_time_but_is_found_within_five_seconds_whatever_was_wrong_with_it() {
+        let now = Instant::now();
+        let errors: [fn() -> ChainError; 4] = [
+            away,
+            lie,
+            || ChainError::RateLimited { retry_after: None },
+            || ChainError::WrongChain { expected: 1, found: 2 },
+        ];
+        for error in errors {
+            let mut standing = Standing::of_sole();
+            let mut rests = Vec::new();
+            for _ in 0..20 {
+                standing.rest = None;
+                standing.failed(now, &error(), 128);
+                rests.push(standing.usable_at().unwrap() - now);
+            }
+            assert!(rests.is_sorted() && rests[0] > Duration::ZERO && rests[19] < Duration::from_secs(4), "{rests:?}");
+            standing.failed(now, &error(), 255);
+            assert!(standing.is_usable(now + Duration::from_secs(4)));
+            standing.failed(now, &ChainError::RateLimited { retry_after: Some(Duration::from_secs(60)) }, 255);
+            assert!(!standing.is_usable(now + Duration::from_secs(59)), "it asked for that");
+            standing.pass(Duration::from_secs(60));
+            assert!(standing.is_usable(now));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::address::{AccountAddress, Hash};
-use crate::ids::{OrderId, OrderRef};
+use crate::ids::{OrderId, OrderRef, TransferId};
 use crate::order::{FailureReason, LateStanding, OrderFlag, OrderStatus};
 use crate::time::Timestamp;
 use crate::transfer::{TransactionStatus, TransferState};
@@ -70,6 +70,8 @@ pub struct OrderSnapshot {
 /// A transfer at that version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferSnapshot {
+    /// Number of the transfer.
+    pub id: TransferId,
     /// Hash of the transaction.
     pub transaction_hash: Hash,
     /// Documented status.

@@ -54,9 +54,11 @@ impl Queue {
             self.unpublished.notify_one();
         }
         for chain in nudges.chains {
+            tracing::debug!(job = "scan_chain", key = chain, "committed");
             self.scans.push(chain);
         }
         for key in nudges.deliveries {
+            tracing::debug!(job = "deliver_webhooks", key = key.to_text(), "committed");
             self.deliveries.push(key);
         }
     }

@@ -64,6 +64,7 @@ impl<R> Runner<R> {
     {
         let meter = JobMeter(self.name);
         let _timed = meter.begin();
+        tracing::debug!(job = self.name, key = key.to_text(), "a job begins");
         if let Err(error) = self.running.spawn(self.run.call(key)).await {
             meter.panicked();
             tracing::error!(job = self.name, %error, "a job broke off; the sweep finds what it left");
@@ -78,10 +79,21 @@ impl<K: JobKey, R: JobRun<K>> Job<K, R> {
 
     /// Runs workers until `stop`, and then the jobs that still run to their end.
     pub(crate) async fn supervise(self, owner: String, redis: Option<Redis>, stop: CancellationToken) {
+        let job = self.name;
+        // Never the name of another worker, dead or alive, on any host.
+        self.supervise_as(move || format!("{job}-{owner}-{:08x}", random::<u32>()), redis, stop).await;
+    }
+
+    /// The same with other names of the workers. One whose name another has is refused, and the next one is started.
+    pub(super) async fn supervise_as(
+        self,
+        mut names: impl FnMut() -> String + Send,
+        redis: Option<Redis>,
+        stop: CancellationToken,
+    ) {
         let mut failures: u32 = 0;
         while !stop.is_cancelled() {
-            // Never the name of another worker, dead or alive, on any host.
-            let name = format!("{}-{owner}-{:08x}", self.name, random::<u32>());
+            let name = names();
             let started = Instant::now();
             let ended = match &redis {
                 None => embedded::work(&self, &name, stop.clone()).await.map_err(|error| error.to_string()),

@@ -90,25 +90,30 @@ async fn search(source: Source<'_>, from: u64, to: u64) -> Result<Range, ChainEr
     if found.left_out > 0 && access.endpoints.are_several() {
         endpoint.contradicted(format!("it left out {} logs that its headers speak of", found.left_out));
     }
-    if !found.unproven.is_empty() {
-        ask_another(source, &query, &found.unproven, &mut found.transfers).await;
+    if !found.unproven.is_empty() && !ask_another(source, &query, &found.unproven, &mut found.transfers).await {
+        access.state.note_unchecked(endpoint.name());
     }
     Ok(Range { blocks, transfers: found.transfers })
 }
 
 /// Asks another endpoint about the blocks in which there may be more, where one may be asked: all of them in one question.
-/// What it finds beyond the first answer is as proven as that, and counts.
-async fn ask_another(source: Source<'_>, query: &TransferQuery, doubtful: &[u64], found: &mut Vec<ObservedTransfer>) {
+/// What it finds beyond the first answer is as proven as that, and counts. `false` if nobody could say more.
+async fn ask_another(
+    source: Source<'_>,
+    query: &TransferQuery,
+    doubtful: &[u64],
+    found: &mut Vec<ObservedTransfer>,
+) -> bool {
     let Source { access, endpoint, .. } = source;
-    let (Some(first), Some(last)) = (doubtful.iter().min(), doubtful.iter().max()) else { return };
-    let Some(second) = access.endpoints.second(Instant::now(), endpoint) else { return };
+    let (Some(first), Some(last)) = (doubtful.iter().min(), doubtful.iter().max()) else { return true };
+    let Some(second) = access.endpoints.second(Instant::now(), endpoint) else { return false };
     let blocks = query.blocks.iter().filter(|block| (first..=last).contains(&&block.number)).cloned().collect();
     let question = TransferQuery { blocks, native: false, ..query.clone() };
     let answer = match second.ask(second.client().search(&question)).await {
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(chain = access.chain.slug, endpoint = second.name(), %error, "no second opinion");
-            return;
+            return false;
         }
     };
     let known: BTreeSet<_> = found.iter().map(|transfer| (transfer.tx_hash, transfer.position)).collect();
@@ -118,9 +123,10 @@ async fn ask_another(source: Source<'_>, query: &TransferQuery, doubtful: &[u64]
         .filter(|transfer| !known.contains(&(transfer.tx_hash, transfer.position)))
         .collect();
     if more.is_empty() {
-        return;
+        return true;
     }
     endpoint.contradicted(format!("it left out {} transfers that {} holds", more.len(), second.name()));
     found.extend(more);
     found.sort_by_key(|transfer| (transfer.block.number, transfer.log_index.unwrap_or(u64::MAX)));
+    true
 }

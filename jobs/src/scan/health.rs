@@ -16,6 +16,10 @@ const BEARABLE_BLOCKS: u64 = 20;
 const BEARABLE_LAG: Duration = Duration::from_secs(5);
 /// How long no block may come on a chain, at least, before it is said to stand still.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// How long it is said that blocks went unchecked. Longer than between two of them on any chain where this happens.
+const UNCHECKED_FOR: Duration = Duration::from_secs(600);
+/// What mends most of what a chain's only endpoint does.
+const ADD_ANOTHER: &str = "add the URL of another provider to this chain's CRYPTOPAY_RPC_ variable";
 /// How often words that change while the state does not are written.
 const WORDS_EVERY: Duration = Duration::from_secs(10);
 
@@ -56,7 +60,14 @@ pub(super) async fn note(
         let words = format!("block {} is the newest, and no other came since its time", head.number);
         ("stalled", Some(words))
     } else {
-        ("ok", [access.state.dispute(), access.endpoints.faults(Instant::now())].into_iter().flatten().next())
+        let unchecked = access.state.unchecked(UNCHECKED_FOR).map(|endpoint| {
+            format!(
+                "the word of {endpoint} alone counts for blocks whose headers prove nothing, such as very full ones: what \
+                 it leaves out of them is not found; {ADD_ANOTHER}"
+            )
+        });
+        let problems = [access.state.dispute(), access.endpoints.faults(Instant::now()), unchecked];
+        ("ok", problems.into_iter().flatten().next())
     };
     write(context, access, seen, (health, problem), Some(head.number)).await
 }
@@ -87,10 +98,16 @@ pub(super) async fn note_failure(context: &Context, access: &ChainAccess, error:
         ScanError::TooDeep { .. } => "frozen",
         _ => return,
     };
+    let problem = match error {
+        ScanError::Chain(_) if !access.endpoints.are_several() => {
+            format!("{error}; the chain waits for this endpoint, its only one: {ADD_ANOTHER}")
+        }
+        _ => error.to_string(),
+    };
     let slug = access.chain.slug.as_str();
     let noted = async {
         let Some(cursor) = chain_cursor::Entity::of(&context.database, slug).await? else { return Ok(()) };
-        write(context, access, &Seen::new(cursor), (health, Some(error.to_string())), None).await
+        write(context, access, &Seen::new(cursor), (health, Some(problem)), None).await
     };
     if let Err(error) = noted.await {
         tracing::warn!(chain = slug, %error, "the chain's problem could not be noted");

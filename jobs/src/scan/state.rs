@@ -28,6 +28,8 @@ struct Memory {
     depth: Option<(i64, Hash, u32)>,
     /// What endpoints contradict each other about.
     dispute: Option<String>,
+    /// Whose word was taken last for what a block holds, since its header proves nothing and nobody else could be asked.
+    unchecked: Option<(Instant, String)>,
     /// Contracts whose decimals have been compared.
     compared: BTreeSet<AccountAddress>,
     compared_at: Option<Instant>,
@@ -92,6 +94,15 @@ impl ScanState {
         self.memory().dispute.clone()
     }
 
+    pub(super) fn note_unchecked(&self, endpoint: &str) {
+        self.memory().unchecked = Some((Instant::now(), endpoint.to_owned()));
+    }
+
+    /// Whose word alone counted for some block of late.
+    pub(super) fn unchecked(&self, of_late: Duration) -> Option<String> {
+        self.memory().unchecked.as_ref().filter(|(at, _)| at.elapsed() < of_late).map(|(_, endpoint)| endpoint.clone())
+    }
+
     pub(super) fn is_compared(&self, contract: AccountAddress) -> bool {
         self.memory().compared.contains(&contract)
     }
@@ -112,5 +123,27 @@ impl ScanState {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lag_counts_once_it_has_lasted_and_what_went_unchecked_is_forgotten_in_time() {
+        let state = ScanState::default();
+        let bearable = Duration::from_secs(5);
+        assert!(!state.is_behind(true, bearable));
+        tokio::time::advance(bearable).await;
+        assert!(!state.is_behind(true, bearable), "not longer than that");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(state.is_behind(true, bearable));
+        assert!(!state.is_behind(false, bearable) && !state.is_behind(true, bearable), "it begins anew");
+
+        state.note_unchecked("https://one.example");
+        assert_eq!(state.unchecked(bearable).as_deref(), Some("https://one.example"));
+        tokio::time::advance(bearable).await;
+        assert_eq!(state.unchecked(bearable), None);
     }
 }

@@ -1,9 +1,7 @@
 //! `deliver_webhooks`: one endpoint's due deliveries, claimed together and posted side by side.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cryptopay_domain::ids::DeliveryId;
 use cryptopay_domain::merchant::{DeliveryState, EndpointScope};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::transact;
@@ -17,17 +15,14 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter}
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use url::Url;
 
+use super::claims::{CLAIM, JobClaims, token};
 use super::outcome::{Fate, Verdict, judge, note};
 use super::request;
 use crate::context::Context;
 
 /// Requests in flight to one endpoint.
 const IN_FLIGHT: u64 = 8;
-/// How long a claim lasts that nobody renews: what a process that died had claimed is due again after this time.
-const CLAIM: Duration = Duration::from_secs(5);
-/// How old claims are when they are renewed. Most attempts end before.
-const RENEW_AFTER: Duration = Duration::from_secs(2);
-/// The same for a claim that is not renewed: twice the longest attempt.
+/// How long a claim lasts that is never renewed: twice the longest attempt.
 pub(super) const LONG_CLAIM: Duration = Duration::from_secs(30);
 /// Results are recorded at least this often, not when the slowest request is done.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
@@ -58,8 +53,8 @@ pub(crate) async fn run(context: &Context, key: &DeliveryKey) {
 
 async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration>, DbErr> {
     let queue = Queue { endpoint: key.endpoint, origin: &key.origin };
-    let token = format!("{}-{:016x}", context.owner, rand::random::<u64>());
-    let (mut claimed, mut renewed_at) = (BTreeSet::new(), Instant::now());
+    let token = token(context);
+    let mut claims = context.claims.of_job();
     let mut running = FuturesUnordered::new();
     let mut finished: Vec<Finished> = Vec::new();
     let mut flush = interval(FLUSH_EVERY);
@@ -73,9 +68,9 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
             match claim(context, queue, room, &token).await {
                 Ok(Some(Claimed { endpoint, deliveries, clocks })) => {
                     drained = u64::try_from(deliveries.len()).unwrap_or(0) < room;
-                    let secrets = context.secrets.open(&endpoint, clocks.database);
+                    let secrets = context.secrets.open(&endpoint, clocks.business);
                     for delivery in deliveries {
-                        claimed.insert(delivery.id);
+                        claims.hold(delivery.id);
                         let url = endpoint.url.clone().unwrap_or_else(|| delivery.url.clone());
                         running.push(attempt(context, url, delivery, secrets.clone(), clocks));
                     }
@@ -89,22 +84,17 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
         }
         tokio::select! {
             Some(done) = running.next() => {
-                claimed.remove(&done.delivery.id);
                 finished.push(done);
                 // A single result is recorded at once: somebody may be waiting for it.
                 if running.is_empty() {
-                    record(context, queue, std::mem::take(&mut finished)).await?;
+                    record(context, queue, std::mem::take(&mut finished), &mut claims).await?;
                     drained = false;
                 }
             }
             _ = flush.tick() => {
                 if !finished.is_empty() {
-                    record(context, queue, std::mem::take(&mut finished)).await?;
+                    record(context, queue, std::mem::take(&mut finished), &mut claims).await?;
                     drained = false;
-                }
-                if renewed_at.elapsed() >= RENEW_AFTER {
-                    renewed_at = Instant::now();
-                    renew(context, claimed.clone(), &token).await;
                 }
                 // What was committed meanwhile does not wait for a slow answer while there is room.
                 if context.queue.deliveries.take_back(key) {
@@ -128,11 +118,12 @@ pub(super) async fn send_one(
     let database = &context.database;
     let clocks =
         Clocks { business: clock::business_now(database).await?, database: clock::database_now(database).await? };
-    let secrets = context.secrets.open(endpoint, clocks.database);
+    let secrets = context.secrets.open(endpoint, clocks.business);
     let origin = delivery.origin.clone();
     let url = delivery.url.clone();
     let finished = attempt(context, url, delivery, secrets, clocks).await;
-    record(context, Queue { endpoint: endpoint.id, origin: &origin }, vec![finished]).await
+    record(context, Queue { endpoint: endpoint.id, origin: &origin }, vec![finished], &mut context.claims.of_job())
+        .await
 }
 
 /// Deliveries that are ours to send, in the order in which they are sent.
@@ -142,20 +133,9 @@ struct Claimed {
     clocks: Clocks,
 }
 
-/// Keeps the claims of what is on its way. Should it fail, somebody else may send the same again: the results of both count
-/// as one, by the claim's token.
-async fn renew(context: &Context, claimed: BTreeSet<DeliveryId>, token: &str) {
-    let renewed = async {
-        let now = clock::database_now(&context.database).await?;
-        webhook_delivery::Entity::renew(&context.database, claimed, token, now.plus(CLAIM)).await
-    };
-    if let Err(error) = renewed.await {
-        tracing::warn!(%error, "the claims of deliveries on their way could not be renewed");
-    }
-}
-
 /// Claims what is due. `None` when the endpoint is gone.
 async fn claim(context: &Context, queue: Queue<'_>, room: u64, token: &str) -> Result<Option<Claimed>, DbErr> {
+    let _turn = context.claims.turn().await;
     transact!(&context.database, |txn| {
         let Some(endpoint) = webhook_endpoint::Entity::find_by_id(queue.endpoint).one(txn).await? else {
             return Ok(None);
@@ -209,8 +189,14 @@ async fn attempt(
     Finished { delivery, started_at: clocks.business, verdict }
 }
 
-/// Records attempts. A database that is away is waited for: what was sent and is not recorded would be sent again.
-async fn record(context: &Context, queue: Queue<'_>, finished: Vec<Finished>) -> Result<(), DbErr> {
+/// Records attempts, and lets their claims go. A database that is away is waited for: what was sent and is not recorded
+/// would be sent again.
+async fn record(
+    context: &Context,
+    queue: Queue<'_>,
+    finished: Vec<Finished>,
+    claims: &mut JobClaims<'_>,
+) -> Result<(), DbErr> {
     let begun = Instant::now();
     loop {
         match record_once(context, queue, &finished).await {
@@ -218,13 +204,19 @@ async fn record(context: &Context, queue: Queue<'_>, finished: Vec<Finished>) ->
                 tracing::warn!(endpoint = queue.endpoint.0, %error, "what was sent is recorded as soon as the database allows");
                 sleep(RECORD_AGAIN).await;
             }
-            outcome => return outcome,
+            outcome => {
+                for done in &finished {
+                    claims.let_go(done.delivery.id);
+                }
+                return outcome;
+            }
         }
     }
 }
 
 /// Records attempts, the endpoint's breaker and what follows from both, in one transaction.
 async fn record_once(context: &Context, queue: Queue<'_>, finished: &[Finished]) -> Result<(), DbErr> {
+    let _turn = context.claims.turn_to_record().await;
     transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
         let mut breaker = webhook_breaker::Entity::of(txn, queue.endpoint, queue.origin).await?;
@@ -350,6 +342,7 @@ async fn switch_off(txn: &DatabaseTransaction, queue: Queue<'_>, reason: &str, n
 
 /// How long until the next delivery of this queue is due, or its breaker lets one through.
 async fn next_delay(context: &Context, queue: Queue<'_>) -> Result<Option<Duration>, DbErr> {
+    let _turn = context.claims.turn_to_record().await;
     let Some(due) = webhook_delivery::Entity::next_due(&context.database, queue).await? else { return Ok(None) };
     let breaker = webhook_breaker::Entity::of(&context.database, queue.endpoint, queue.origin).await?;
     let now = clock::business_now(&context.database).await?;

@@ -81,7 +81,9 @@ on_both_databases!(
         let (world, shop) = told_of_an_order(db, []).await;
         // The first one was taken; it is as if it had not been.
         let revived = world.delivery(shop.endpoint.id).await;
-        webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, revived.id, world.now().await).await.unwrap();
+        webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, vec![revived.id], world.now().await)
+            .await
+            .unwrap();
         world.receiver.answer_always(Answer::status(500));
         world.drain().await;
         for (made, seconds) in SCHEDULE.into_iter().enumerate() {
@@ -101,7 +103,7 @@ on_both_databases!(
         assert!(journal.iter().all(|request| request.body == journal[0].body));
 
         world.receiver.answer_always(Answer::status(204));
-        webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, dead.id, world.now().await).await.unwrap();
+        webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, vec![dead.id], world.now().await).await.unwrap();
         world.drain().await;
         let delivery = world.delivery(shop.endpoint.id).await;
         assert_eq!((delivery.state, delivery.delivery_id), (DeliveryState::Delivered, dead.delivery_id));

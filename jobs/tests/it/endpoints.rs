@@ -1,19 +1,21 @@
 //! Several endpoints of one chain: one takes over from another, and two are needed where two are healthy.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, EvmClient, Limits};
 use cryptopay_domain::order::OrderStatus;
+use cryptopay_jobs::Workers;
 use cryptopay_sandbox::SimulatedChain;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 
 use crate::tampered::Call;
-use crate::world::{Ask, REQUIRED, World};
+use crate::world::{Ask, REQUIRED, SLUG, World};
 
 /// What an endpoint can do wrong in one answer.
 const FAILURES: [fn() -> ChainError; 5] = [
     || ChainError::Unreachable("connection reset".into()),
-    || ChainError::RateLimited { retry_after: Some(std::time::Duration::from_secs(3_600)) },
+    || ChainError::RateLimited { retry_after: Some(Duration::from_secs(3_600)) },
     || ChainError::Unavailable { status: 503, retry_after: None },
     || ChainError::Malformed { method: "a request", reason: "half an answer".into() },
     || ChainError::Untrue { method: "a request", what: "a log of another block".into() },
@@ -44,6 +46,45 @@ on_both_databases!(the_next_endpoint_takes_over_in_the_same_look, async |db: Tes
     }
     world.audit().await;
 });
+
+on_both_databases!(
+    a_sole_endpoint_that_asks_for_fewer_requests_is_not_asked_at_every_nudge,
+    async |db: TestDatabase| {
+        let (world, shop) = World::with_shop(db, "*").await;
+        let access = &world.context.chains[SLUG];
+        let order = world.order(&shop.merchant, Ask::default()).await;
+        world.pay(&order).await;
+        world.mine(1).await;
+        for failure in [|| ChainError::RateLimited { retry_after: None }, || ChainError::Unreachable("reset".into())] {
+            world.client.fail(Call::Head, failure);
+            world.client.take_journal();
+            for _nudge in 0..20 {
+                Workers::drain(&world.context).await;
+            }
+            let asked = world.client.take_journal().count(Call::Head);
+            assert_eq!(asked, 1, "{}", failure());
+            assert_eq!(world.cursor().await.health, "unreachable");
+            // It is asked again, less and less often, and as soon as the issue of a node that is back demands.
+            let rests = async || {
+                let rest = access.endpoints.wait(Instant::now());
+                access.endpoints.pass(rest);
+                Workers::drain(&world.context).await;
+                rest
+            };
+            let mut waited = Vec::new();
+            for _ in 0..8 {
+                waited.push(rests().await);
+            }
+            assert_eq!(world.client.take_journal().count(Call::Head), waited.len());
+            assert!(waited[0] < waited[7] && waited[7] < Duration::from_secs(4), "{waited:?}");
+            world.client.behave();
+            rests().await;
+            assert_eq!(world.cursor().await.health, "ok");
+        }
+        assert_eq!(world.status(&order).await, OrderStatus::Confirming);
+        world.audit().await;
+    }
+);
 
 on_both_databases!(an_endpoint_of_another_chain_is_named_while_the_others_serve, async |db: TestDatabase| {
     let (mut world, shop) = World::with_shop(db, "*").await;
@@ -158,7 +199,7 @@ on_both_databases!(when_none_answers_the_chain_is_unreachable_and_another_proces
     world.drain().await;
     assert_eq!(world.cursor().await.health, "unreachable");
     let (second, _) = world.another("second");
-    cryptopay_jobs::Workers::drain(&second).await;
+    Workers::drain(&second).await;
     assert_eq!(world.status(&order).await, OrderStatus::Confirming, "the lease was given back");
     assert_eq!(world.cursor().await.health, "ok");
     world.audit().await;

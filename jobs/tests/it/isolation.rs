@@ -112,7 +112,7 @@ on_both_databases!(an_orders_own_url_is_served_by_its_origin, async |db: TestDat
         signed::check(&request, &shop.merchant.own_secret);
         assert!(request.path.starts_with("/orders/"));
     }
-    let implicit = webhook_endpoint::Entity::list_owned(&world.db, shop.merchant.id, 0, 10).await.unwrap();
+    let implicit = webhook_endpoint::Entity::receiving(&world.db, [shop.merchant.id]).await.unwrap();
     let implicit = implicit.iter().find(|endpoint| endpoint.url.is_none()).unwrap();
     let breaker = async |receiver: &WebhookReceiver| {
         let origin = format!("http://{}", receiver.address());

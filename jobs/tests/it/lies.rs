@@ -41,6 +41,27 @@ on_both_databases!(a_head_far_older_than_the_window_is_a_lag_and_not_a_reorganis
     assert_eq!((cursor.height, cursor.hash, cursor.health.as_str()), (before.height, before.hash, "ok"));
 });
 
+/// On a runtime of one thread, whose clock can be moved.
+#[tokio::test]
+async fn a_lag_that_lasts_is_named_until_it_is_over() {
+    let (world, _) = World::with_shop(TestDatabase::sqlite().await, "*").await;
+    let height = world.height().await;
+    world.client.lag_behind(height - 2);
+    world.drain().await;
+    assert_eq!(world.cursor().await.health, "ok", "endpoints behind one address are not always alike");
+    tokio::time::pause();
+    tokio::time::advance(world.chain.block_time * 4).await;
+    tokio::time::resume();
+    world.drain().await;
+    let cursor = world.cursor().await;
+    assert_eq!(cursor.health, "lagging");
+    assert!(cursor.problem.unwrap().contains("check that they are in sync"));
+    world.client.behave();
+    world.drain().await;
+    let cursor = world.cursor().await;
+    assert_eq!((cursor.health.as_str(), cursor.problem), ("ok", None));
+}
+
 /// Every way in which a single answer fails.
 const FAILURES: [fn() -> ChainError; 6] = [
     || ChainError::Unreachable("connection reset".into()),

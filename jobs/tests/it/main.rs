@@ -1,4 +1,4 @@
-//! The jobs against a simulated chain, a real receiver and both databases.
+//! The jobs against a simulated chain, now and then a real node, a real receiver and both databases.
 //!
 //! Jobs are drained explicitly and time is moved by hand, so that a test decides what happens when. What is asked of the
 //! chain goes through a client that can be told to lag, fail or lie.
@@ -17,6 +17,7 @@ mod histories;
 mod isolation;
 mod leases;
 mod lies;
+mod node;
 mod numbering;
 mod payments;
 mod reorganisations;
@@ -24,5 +25,6 @@ mod signed;
 mod starting;
 mod sweeping;
 mod tampered;
+mod thrift;
 mod workers;
 mod world;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cryptopay_chain::{ChainClient, EvmClient, Limits};
+use cryptopay_chain::{ChainClient, EvmClient, Heads, Limits};
 use cryptopay_domain::address::AccountAddress;
 use cryptopay_domain::amount::Amount;
 use cryptopay_domain::event::EventFilter;
@@ -23,6 +23,7 @@ use cryptopay_entity::{
     chain_block, chain_cursor, clock, merchant, merchant_wallet, payment_order, receiving_address, sandbox_block,
     timer_lease, transact, transfer, webhook_attempt, webhook_delivery, webhook_endpoint,
 };
+use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{ChainAccess, Context, Events, Queue, Redis, SigningSecrets, Workers};
 use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Scanned};
@@ -164,22 +165,19 @@ impl World {
     /// A chain that nobody has looked at.
     pub(crate) async fn unseen(parts: impl Into<Parts>, block_time: Duration) -> Self {
         let parts: Parts = parts.into();
-        let registry = Arc::new(registry());
-        let mut chain = registry.chain(SLUG).unwrap().clone();
-        chain.block_time = block_time;
-        let town = Town {
-            db: parts.database.connection().clone(),
-            redis: parts.redis.as_ref().map(|redis| (redis.url().to_owned(), redis.prefix().to_owned())),
-            registry,
-            chain: Arc::new(chain),
-            made: Arc::new(AtomicU64::new(0)),
-        };
+        let mut town = Town::new(&parts, registry());
+        Arc::make_mut(&mut town.chain).block_time = block_time;
         let client = Arc::new(Tampered::over(town.node()));
         let context = town.process("first", client.clone());
         Self { town, receiver: WebhookReceiver::start().await, client, context, _parts: parts }
     }
 
+    /// Long enough after the last time for a sole endpoint to have rested.
     pub(crate) async fn drain(&self) {
+        let endpoints = &self.context.chains[SLUG].endpoints;
+        if !endpoints.are_several() {
+            endpoints.pass(Duration::from_secs(4));
+        }
         Workers::drain(&self.context).await;
     }
 
@@ -233,6 +231,18 @@ pub(crate) struct Shop {
 }
 
 impl Town {
+    /// On the chain of this registry.
+    pub(crate) fn new(parts: &Parts, registry: Registry) -> Self {
+        let chain = Arc::new(registry.chain(SLUG).unwrap().clone());
+        Self {
+            db: parts.database.connection().clone(),
+            redis: parts.redis.as_ref().map(|redis| (redis.url().to_owned(), redis.prefix().to_owned())),
+            registry: Arc::new(registry),
+            chain,
+            made: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
     /// The simulated chain's own node.
     pub(crate) fn node(&self) -> Arc<dyn ChainClient> {
         let simulated = SimulatedChain::new(self.db.clone(), self.chain.clone());
@@ -247,7 +257,17 @@ impl Town {
         let named = |(number, client): (usize, &Arc<Tampered>)| {
             (format!("endpoint {}", number + 1), client.clone() as Arc<dyn ChainClient>)
         };
-        let access = ChainAccess::over((*self.chain).clone(), clients.iter().enumerate().map(named), Vec::new());
+        self.process_with(owner, clients.iter().enumerate().map(named), Vec::new())
+    }
+
+    /// A process that reads the chain through these endpoints.
+    pub(crate) fn process_with(
+        &self,
+        owner: &str,
+        endpoints: impl IntoIterator<Item = (String, Arc<dyn ChainClient>)>,
+        heads: Vec<Heads>,
+    ) -> Arc<Context> {
+        let access = ChainAccess::over((*self.chain).clone(), endpoints, heads);
         let policy = ClientPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
         Arc::new(Context {
             database: self.db.clone(),
@@ -255,6 +275,7 @@ impl Town {
             chains: BTreeMap::from([(SLUG.to_owned(), access)]),
             queue: self.queue(),
             events: Events::embedded(),
+            claims: Claims::default(),
             webhooks: WebhookClient::new(policy).unwrap(),
             secrets: Arc::new(PlainSecrets),
             owner: owner.to_owned(),

@@ -5,13 +5,15 @@ use cryptopay_test_support::{TestDatabase, block_on, on_both_databases};
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use std::collections::BTreeSet;
 
-const SCHEMA: &str = include_str!("../../src/schema.sql");
+/// Every file of SQL that a migration runs.
+const SCHEMA: &[&str] = &[include_str!("../../src/schema.sql"), include_str!("../../src/lists.sql")];
 /// Where SeaORM notes which migrations ran. It stays when they are taken back.
 const HISTORY: &str = "seaql_migrations";
 
 on_both_databases!(a_migrated_database_has_the_tables_of_schema_sql, async |db: TestDatabase| {
     let declared: BTreeSet<String> = SCHEMA
-        .lines()
+        .iter()
+        .flat_map(|sql| sql.lines())
         .filter_map(|line| line.trim().strip_prefix("CREATE TABLE "))
         .map(|rest| rest.trim_end_matches([' ', '(']).to_owned())
         .collect();

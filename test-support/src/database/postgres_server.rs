@@ -1,16 +1,15 @@
 //! The throwaway PostgreSQL server of a test process that was not given one, and one that a test may stop.
 
-use crate::config;
+use crate::{config, script::launch};
 use std::{
     fmt,
-    io::{BufRead, BufReader, Read, Write},
-    os::unix::process::CommandExt,
-    process::{Child, ChildStdout, Command, Stdio},
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdout},
     sync::OnceLock,
 };
 
 /// Starts a server and stops it once its standard input is closed. Compiled in: a test may run anywhere.
-const SCRIPT: &str = include_str!("postgres-server.sh");
+const SCRIPT: (&str, &str) = ("postgres-server.sh", include_str!("postgres-server.sh"));
 
 static SERVER: OnceLock<Server> = OnceLock::new();
 
@@ -47,7 +46,7 @@ impl PostgresServer {
     /// When it cannot be started; the message says what is missing.
     #[must_use]
     pub fn start() -> Self {
-        let (script, answers, admin_url) = launch(&["obedient"]);
+        let (script, answers, admin_url) = launch(SCRIPT, "PostgreSQL", &["obedient"]);
         Self { admin_url, script, answers }
     }
 
@@ -97,28 +96,6 @@ impl Drop for PostgresServer {
 }
 
 fn start() -> Server {
-    let (script, _, admin_url) = launch(&[]);
+    let (script, _, admin_url) = launch(SCRIPT, "PostgreSQL", &[]);
     Server::Own { admin_url, _script: script }
-}
-
-fn launch(arguments: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
-    let mut script = Command::new("sh")
-        .args(["-c", SCRIPT, "postgres-server.sh"])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Test runners end a slow test by killing its whole process group; the script has to survive that.
-        .process_group(0)
-        .spawn()
-        .expect("tests need a POSIX shell");
-    let mut admin_url = String::new();
-    let mut output = BufReader::new(script.stdout.take().expect("standard output is piped"));
-    output.read_line(&mut admin_url).expect("the script's output should be text");
-    if admin_url.is_empty() {
-        let mut complaint = String::new();
-        script.stderr.take().expect("standard error is piped").read_to_string(&mut complaint).unwrap_or_default();
-        panic!("cannot start a throwaway PostgreSQL server: {}", complaint.trim());
-    }
-    (script, output, admin_url.trim().to_owned())
 }

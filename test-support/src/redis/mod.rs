@@ -2,9 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,9 +10,10 @@ use redis::{Client, Commands, Connection};
 use url::Url;
 
 use crate::config;
+use crate::script::launch;
 
 /// Starts a server and stops it once its standard input is closed. Compiled in: a test may run anywhere.
-const SCRIPT: &str = include_str!("redis-server.sh");
+const SCRIPT: (&str, &str) = ("redis-server.sh", include_str!("redis-server.sh"));
 
 /// How long a connection may take: far longer than on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -108,7 +107,7 @@ impl RedisServer {
     /// When it cannot be started; the message says what is missing.
     #[must_use]
     pub fn start() -> Self {
-        let (script, url) = launch(&[]);
+        let (script, _, url) = launch(SCRIPT, "Redis", &[]);
         Self { url, script: Some(script) }
     }
 
@@ -135,7 +134,7 @@ impl RedisServer {
         assert!(self.script.is_none(), "the server runs");
         let url = Url::parse(&self.url).expect("the script prints a URL");
         let port = url.port().expect("the script prints a port").to_string();
-        let (script, url) = launch(&[&port, url.password().unwrap_or_default()]);
+        let (script, _, url) = launch(SCRIPT, "Redis", &[&port, url.password().unwrap_or_default()]);
         assert_eq!(url, self.url);
         self.script = Some(script);
     }
@@ -176,29 +175,6 @@ impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisServer").field("runs", &self.script.is_some()).finish_non_exhaustive()
     }
-}
-
-/// Blocks its thread for some tens of milliseconds: the test has nothing better to do.
-fn launch(arguments: &[&str]) -> (Child, String) {
-    let mut script = Command::new("sh")
-        .args(["-c", SCRIPT, "redis-server.sh"])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Test runners end a slow test by killing its whole process group; the script has to survive that.
-        .process_group(0)
-        .spawn()
-        .expect("tests need a POSIX shell");
-    let mut url = String::new();
-    let output = script.stdout.take().expect("standard output is piped");
-    BufReader::new(output).read_line(&mut url).expect("the script's output should be text");
-    if url.is_empty() {
-        let mut complaint = String::new();
-        script.stderr.take().expect("standard error is piped").read_to_string(&mut complaint).unwrap_or_default();
-        panic!("cannot start a throwaway Redis server: {}", complaint.trim());
-    }
-    (script, url.trim().to_owned())
 }
 
 /// A connection for a few commands. Blocks its thread, for a moment.

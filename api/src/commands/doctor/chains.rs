@@ -199,7 +199,7 @@ impl Asked<'_> {
         } else if known.now.since(cursor.lease_until) > UNSCANNED {
             let mend = "start `cryptopay serve`, with the role worker or all";
             checks.warn("scanner", format!("{found}; nobody scans"), mend);
-        } else if cursor.health == "ok" {
+        } else if cursor.health == "ok" && cursor.problem.is_none() {
             checks.good("scanner", found);
         } else {
             let problem = cursor.problem.as_deref().unwrap_or("no reason noted");

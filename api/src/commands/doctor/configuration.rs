@@ -1,5 +1,7 @@
 //! What the variables say, beyond what start-up refuses.
 
+use ipnet::IpNet;
+
 use super::report::{Check, Checks};
 use crate::config::{Config, CorsOrigins, DatabaseUrl, Mode, Registration};
 
@@ -23,7 +25,22 @@ pub(super) fn examine(config: &Config) -> Vec<Check> {
     if config.mode == Mode::Live {
         live(config, &mut checks);
     }
+    for network in config.trusted_proxies.iter().filter(|network| network.prefix_len() < widest(network)) {
+        checks.warn(
+            "proxies",
+            format!("CRYPTOPAY_TRUSTED_PROXIES has {network}: whoever is in it can pass for any client"),
+            "name the proxies' own addresses only, such as 10.0.0.5/32",
+        );
+    }
     checks.done()
+}
+
+/// The shortest prefix of a network that may be all proxies.
+fn widest(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 7,
+    }
 }
 
 fn live(config: &Config, checks: &mut Checks) {
@@ -52,8 +69,9 @@ fn live(config: &Config, checks: &mut Checks) {
     if has_proxy && config.trusted_proxies.is_empty() {
         checks.warn(
             "proxies",
-            "a proxy speaks TLS for this gateway, but CRYPTOPAY_TRUSTED_PROXIES names none: all clients count as one",
-            "set it to the proxy's address, such as 127.0.0.1/32",
+            "a proxy speaks TLS for this gateway, but CRYPTOPAY_TRUSTED_PROXIES names none: all customers and all logins \
+             count as one client's, and are refused together",
+            "set it to the proxy's address, such as 127.0.0.1/32, and let the proxy write X-Forwarded-For itself",
         );
     }
 }

@@ -1,25 +1,16 @@
 //! What can be asked.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::ApiKeyId;
 use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::merchant::Scope;
-use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
-use cryptopay_jobs::{Context, Events, Queue};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::sea_query::Expr;
 
 use super::*;
-use crate::app::{EndpointSecrets, Parts};
-use crate::config::{Config, Environment, Role};
-use crate::live::Live;
 use crate::principal::Credential;
-use crate::security::Keys;
-use crate::security::passwords::Passwords;
 
 on_both_databases!(an_order_reads_the_same_by_its_number_and_by_its_public_id, async |db: TestDatabase| {
     let shop = Shop::open(&testing::app(&db).await, "alice").await;
@@ -164,41 +155,8 @@ on_both_databases!(a_list_is_walked_both_ways_without_loss_or_repeat_even_where_
     }
 });
 
-/// The same gateway on a connection that counts its statements.
-fn counting(db: &TestDatabase) -> (App, Arc<AtomicU64>) {
-    let count = Arc::new(AtomicU64::new(0));
-    let mut database = db.connection().clone();
-    let counter = Arc::clone(&count);
-    database.set_metric_callback(move |_| {
-        counter.fetch_add(1, Ordering::SeqCst);
-    });
-    let secret = [("CRYPTOPAY_SECRET", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")];
-    let environment: Environment = secret.iter().copied().collect();
-    let config = Config::from_env(Role::All, &environment).unwrap();
-    let keys = Keys::new(config.secret.as_ref().unwrap(), None).unwrap();
-    let context = Context {
-        database,
-        registry: Arc::new(config.chains.registry().clone()),
-        chains: BTreeMap::new(),
-        queue: Queue::embedded(),
-        events: Events::embedded(),
-        webhooks: WebhookClient::new(ClientPolicy { allow: Vec::new(), https_only: true }).unwrap(),
-        secrets: Arc::new(EndpointSecrets(keys.clone())),
-        owner: "test".to_owned(),
-    };
-    let app = App::new(Parts {
-        config,
-        public_url: testing::PUBLIC_URL.to_owned(),
-        context: Arc::new(context),
-        keys,
-        passwords: Passwords::new(),
-        live: Live::default(),
-    });
-    (app, count)
-}
-
 on_both_databases!(a_page_costs_the_same_statements_however_many_orders_it_has, async |db: TestDatabase| {
-    let (app, count) = counting(&db);
+    let (app, count) = testing::counting(&db);
     let shop = Shop::open(&app, "alice").await;
     let query =
         "{ eventCursor me { id } paymentOrders(first: 100) { totalCount nodes { orderId transaction { amount } } } }";

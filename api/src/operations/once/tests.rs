@@ -131,16 +131,7 @@ on_both_databases!(whoever_comes_while_the_first_still_runs_waits_and_is_told, a
         return;
     }
     let running = cryptopay_entity::txn::begin(app.database()).await.unwrap();
-    let now = clock::database_now(&running).await.unwrap();
-    let begun = idempotency_key::Entity::begin(
-        &running,
-        who.merchant_id(),
-        "k-1",
-        "of the first",
-        now,
-        now.minus(idempotency_key::KEPT_FOR),
-    )
-    .await;
+    let begun = idempotency_key::Entity::begin(&running, who.merchant_id(), "k-1", "of the first").await;
     assert!(begun.unwrap());
     let told: Result<(), Stop> = transact!(app.database(), |txn| {
         sea_orm::ConnectionTrait::execute_unprepared(txn, "SET LOCAL lock_timeout = '50ms'").await?;

@@ -17,6 +17,8 @@ use crate::app::{App, EndpointSecrets};
 use crate::error::{ApiError, ErrorCode};
 use crate::principal::Principal;
 
+/// Where messages arrive, without the inbox's token at the end.
+pub const PLACE: &str = "/sandbox/inbox/";
 /// Longest that a request waits for a message.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 /// How often a waiting request looks by itself: messages may arrive at another process.

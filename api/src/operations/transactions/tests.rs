@@ -5,13 +5,14 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::*;
 use crate::error::ErrorCode;
+use crate::operations::pages::first;
 use crate::operations::shop::{Incoming, Shop};
 use crate::rest::transactions::Transaction;
 
 async fn listed(shop: &Shop, principal: &Principal, filter: TransferFilter) -> Vec<Hash> {
-    let (count, page) = list(&shop.app, principal, &filter, 0, 100).await.unwrap();
-    assert_eq!(count, u64::try_from(page.len()).unwrap());
-    page.into_iter().map(|view| view.transfer.tx_hash).collect()
+    let page = list(&shop.app, principal, &filter, &first(100)).await.unwrap();
+    assert_eq!(page.count, u64::try_from(page.rows.len()).unwrap());
+    page.rows.into_iter().map(|view| view.transfer.tx_hash).collect()
 }
 
 fn matched(matched: bool) -> TransferFilter {
@@ -54,8 +55,10 @@ on_both_databases!(a_page_is_a_window_on_the_whole_list, async |db: TestDatabase
     let (anna, hers) = shop.merchant("anna").await;
     let strays: Vec<Incoming> = (1..=5).map(|units| shop.transfer(hers, Units::new(units))).collect();
     shop.receive("base", &strays).await;
-    let (count, page) = list(&shop.app, &anna, &TransferFilter::default(), 2, 2).await.unwrap();
-    let shown: Vec<Hash> = page.iter().map(|view| view.transfer.tx_hash).collect();
+    let asked = Asked { number: 2, ..first(2) };
+    let page = list(&shop.app, &anna, &TransferFilter::default(), &asked).await.unwrap();
+    let (count, shown) = (page.count, page.rows);
+    let shown: Vec<Hash> = shown.iter().map(|view| view.transfer.tx_hash).collect();
     assert_eq!((count, shown), (5, vec![strays[2].tx_hash, strays[1].tx_hash]));
 });
 
@@ -82,10 +85,10 @@ on_both_databases!(the_status_that_is_asked_for_is_the_status_that_is_shown, asy
         let mut seen = 0;
         for status in TransactionStatus::ALL {
             let filter = TransferFilter { statuses: vec![*status], ..TransferFilter::default() };
-            let (count, page) = list(&shop.app, &anna, &filter, 0, 10).await.unwrap();
-            assert_eq!(count, u64::try_from(page.len()).unwrap());
-            seen += page.len();
-            for view in page {
+            let page = list(&shop.app, &anna, &filter, &first(10)).await.unwrap();
+            assert_eq!(page.count, u64::try_from(page.rows.len()).unwrap());
+            seen += page.rows.len();
+            for view in page.rows {
                 assert_eq!((view.shown.status, view.shown.confirmations > 0), (*status, view.transfer.id != lost));
                 if *status == TransactionStatus::Confirmed {
                     confirmed_at.entry(view.transfer.tx_hash).or_insert(depth);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::error::ErrorCode;
+use crate::operations::pages::first as first_page;
 use crate::principal::Credential;
 use crate::rest::wallets::{ChangeWallet, CreateWallet};
 use crate::testing::{app, app_with, once};
@@ -110,10 +111,9 @@ on_both_databases!(the_first_wallet_is_active_and_a_second_only_on_request, asyn
     let body = json!({"blockchain": "base", "address": format!("0x{}", "33".repeat(20)), "is_active": true});
     let (third, _) = add(&app, &merchant, body).await.unwrap();
     let active = WalletFilter { chain: Some("base".to_owned()), is_active: Some(true) };
-    let (count, active) = list(&app, &merchant, &active, 0, 20).await.unwrap();
-    assert_eq!((count, active[0].id), (1, third.id));
-    let (count, _) = list(&app, &merchant, &WalletFilter::default(), 0, 1).await.unwrap();
-    assert_eq!(count, 3);
+    let active = list(&app, &merchant, &active, &first_page(20)).await.unwrap();
+    assert_eq!((active.count, active.rows[0].id), (1, third.id));
+    assert_eq!(list(&app, &merchant, &WalletFilter::default(), &first_page(1)).await.unwrap().count, 3);
 });
 
 on_both_databases!(racing_wallets_leave_one_active, async |db: TestDatabase| {
@@ -125,7 +125,7 @@ on_both_databases!(racing_wallets_leave_one_active, async |db: TestDatabase| {
     let added = futures_util::future::join_all(adding).await;
     assert!(added.iter().all(Result::is_ok), "{added:?}");
     let active = WalletFilter { chain: None, is_active: Some(true) };
-    assert_eq!(list(&app, &merchant, &active, 0, 20).await.unwrap().0, 1);
+    assert_eq!(list(&app, &merchant, &active, &first_page(20)).await.unwrap().count, 1);
 });
 
 on_both_databases!(an_address_is_one_wallet_until_that_is_removed, async |db: TestDatabase| {
@@ -215,5 +215,5 @@ on_both_databases!(somebody_elses_wallet_does_not_exist, async |db: TestDatabase
         let fields = Fields::judged_by::<ChangeWallet>(serde_json::Map::new());
         assert_eq!(update(&app, &other, &id, fields).await.unwrap_err().code, ErrorCode::NotFound);
     }
-    assert_eq!(list(&app, &other, &WalletFilter::default(), 0, 20).await.unwrap().0, 0);
+    assert_eq!(list(&app, &other, &WalletFilter::default(), &first_page(20)).await.unwrap().count, 0);
 });

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::*;
 use crate::error::ErrorCode;
+use crate::operations::pages::first;
 use crate::principal::Credential;
 use crate::rest::webhook_endpoints::{ChangeWebhookEndpoint, CreateWebhookEndpoint};
 use crate::testing::{app, once};
@@ -94,7 +95,7 @@ on_both_databases!(a_secret_is_shown_and_rests_encrypted, async |db: TestDatabas
     assert!(shown.starts_with("whsec_"));
     assert!(!view.endpoint.secret.contains(&shown) && view.endpoint.secret.starts_with("v1."));
     assert_eq!(view.endpoint.filter(), EventFilter::default());
-    assert_eq!(secret(&app, &merchant, &view.endpoint.id.to_string()).await.unwrap(), shown);
+    assert_eq!(secret(&app, &merchant, &view.endpoint.id.to_string()).await.unwrap().secret, shown);
     let lines = audit_log::Entity::find().all(app.database()).await.unwrap();
     let actions: Vec<&str> = lines.iter().map(|line| line.action.as_str()).collect();
     assert_eq!(actions, ["webhook_endpoint.create", "webhook_endpoint.show_secret"]);
@@ -111,8 +112,9 @@ on_both_databases!(there_are_twenty_at_most_however_they_race, async |db: TestDa
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
         assert_eq!(faulty(error), ["url"]);
     }
-    let (count, views) = list(&app, &merchant, 0, 100).await.unwrap();
-    assert_eq!((count, views.len()), (21, 21));
+    let page = list(&app, &merchant, &first(100)).await.unwrap();
+    let views = page.rows;
+    assert_eq!((page.count, views.len()), (21, 21));
     assert_eq!(views.iter().filter(|view| is_implicit(&view.endpoint)).count(), 1);
     remove(&app, &merchant, &views[0].endpoint.id.to_string()).await.unwrap();
     assert!(add(&app, &merchant, json!({"url": URL})).await.is_ok());
@@ -138,7 +140,7 @@ on_both_databases!(the_implicit_endpoint_has_no_url_and_cannot_be_removed, async
     assert_eq!(faulty(&change(&app, &merchant, &id, json!({"url": URL})).await.unwrap_err()), ["url"]);
     assert_eq!(remove(&app, &merchant, &id).await.unwrap_err().code, ErrorCode::InvalidState);
     assert_eq!(test(&app, &merchant, &id).await.unwrap_err().code, ErrorCode::InvalidState);
-    assert!(secret(&app, &merchant, &id).await.unwrap().starts_with("whsec_"));
+    assert!(secret(&app, &merchant, &id).await.unwrap().secret.starts_with("whsec_"));
     assert_eq!(change(&app, &merchant, &id, json!({"events": ["*"]})).await.unwrap().endpoint.events, "*");
 });
 
@@ -199,11 +201,15 @@ on_both_databases!(a_delivery_can_be_looked_at_and_sent_once_more, async |db: Te
 
     let now = clock::business_now(app.database()).await.unwrap();
     webhook_delivery::Entity::bury(app.database(), sent.endpoint_id, "given up", now).await.unwrap();
-    let dead = DeliveryFilter { states: vec![DeliveryState::Dead], events: vec![EventType::WebhookTest] };
-    let (count, views) = list_deliveries(&app, &merchant, &endpoint, &dead, 0, 20).await.unwrap();
-    assert_eq!((count, views[0].delivery.dead_reason.as_deref()), (1, Some("given up")));
-    let others = DeliveryFilter { states: Vec::new(), events: vec![EventType::OrderCreated] };
-    assert_eq!(list_deliveries(&app, &merchant, &endpoint, &others, 0, 20).await.unwrap().0, 0);
+    let dead = DeliveryFilter {
+        states: vec![DeliveryState::Dead],
+        events: vec![EventType::WebhookTest],
+        ..DeliveryFilter::default()
+    };
+    let page = list_deliveries(&app, &merchant, &endpoint, &dead, &first(20)).await.unwrap();
+    assert_eq!((page.count, page.rows[0].delivery.dead_reason.as_deref()), (1, Some("given up")));
+    let others = DeliveryFilter { events: vec![EventType::OrderCreated], ..DeliveryFilter::default() };
+    assert_eq!(list_deliveries(&app, &merchant, &endpoint, &others, &first(20)).await.unwrap().count, 0);
 
     let again = redeliver(&app, &merchant, &id).await.unwrap().view.delivery;
     assert_eq!((again.state, again.attempts, again.dead_reason), (DeliveryState::Pending, 0, None));
@@ -234,7 +240,7 @@ on_both_databases!(somebody_elses_endpoint_does_not_exist, async |db: TestDataba
             remove(&app, &other, &id).await.err(),
             secret(&app, &other, &id).await.err(),
             test(&app, &other, &id).await.err(),
-            list_deliveries(&app, &other, &id, &DeliveryFilter::default(), 0, 20).await.err(),
+            list_deliveries(&app, &other, &id, &DeliveryFilter::default(), &first(20)).await.err(),
         ];
         assert!(errors.iter().flatten().all(|error| error.code == ErrorCode::NotFound));
         assert_eq!(errors.iter().flatten().count(), errors.len());

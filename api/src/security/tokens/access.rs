@@ -120,6 +120,15 @@ impl AccessTokens {
     /// # Errors
     /// [`TokenError::Expired`] only for a token whose signature and claims are otherwise right.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, TokenError> {
+        self.read(token)?.at(now)
+    }
+
+    /// What a token says, if it is ours, before its times are looked at: for those who learn the time together with
+    /// whatever else they ask the database about the token.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`].
+    pub fn read(&self, token: &str) -> Result<Untimed, TokenError> {
         if token.len() > MAX_TOKEN_CHARS {
             return Err(TokenError::Invalid);
         }
@@ -132,13 +141,41 @@ impl AccessTokens {
         let claims =
             jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_| TokenError::Invalid)?.claims;
         let merchant = claims.sub.parse().map(MerchantId).map_err(|_| TokenError::Invalid)?;
-        if claims.nbf > now.plus(NOT_BEFORE_LEEWAY).as_secs() {
+        Ok(Untimed { not_before: claims.nbf, expires: claims.exp, claims: claims.checked(merchant) })
+    }
+}
+
+/// A token of ours that may be over, or not good yet.
+#[derive(Debug)]
+pub struct Untimed {
+    claims: AccessClaims,
+    not_before: i64,
+    expires: i64,
+}
+
+impl Untimed {
+    /// Who it claims to be of.
+    pub fn merchant(&self) -> MerchantId {
+        self.claims.merchant
+    }
+
+    /// By which login.
+    pub fn family(&self) -> &FamilyId {
+        &self.claims.family
+    }
+
+    /// What it says, if it is good at `now` (database clock).
+    ///
+    /// # Errors
+    /// [`TokenError::Expired`], or [`TokenError::Invalid`] before its time.
+    pub fn at(self, now: Timestamp) -> Result<AccessClaims, TokenError> {
+        if self.not_before > now.plus(NOT_BEFORE_LEEWAY).as_secs() {
             return Err(TokenError::Invalid);
         }
-        if claims.exp <= now.as_secs() {
+        if self.expires <= now.as_secs() {
             return Err(TokenError::Expired);
         }
-        Ok(claims.checked(merchant))
+        Ok(self.claims)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-pub use access::{AccessClaims, AccessTokens, SignError, TokenError};
+pub use access::{AccessClaims, AccessTokens, SignError, TokenError, Untimed};
 pub use refresh::{InvalidRefreshToken, RefreshToken};
 
 use crate::security::entropy;

@@ -178,6 +178,11 @@ impl World {
                 "webhook_url": "http://127.0.0.1:9/hook", "redirect_url": "https://shop.example/",
                 "expires_at": null,
             }),
+            "replayWebhookDeliveries" => json!({
+                "since": "2026-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z", "status": "dead,delivered",
+                "after": self.objects["/api/webhook-deliveries/"][0],
+            }),
+            "claimPayment" => json!({"transaction_hash": format!("0x{}", "ab".repeat(32))}),
             "resolvePaymentOrder" => json!({"decision": "accept", "note": "fine"}),
             "allocateTransfer" => json!({
                 "transaction_hash": format!("0x{}", "ab".repeat(32)), "position": "0", "amount": "1", "note": "fine",

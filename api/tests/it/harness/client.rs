@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +20,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    database: String,
 }
 
 /// An answer, whatever its status.
@@ -37,7 +39,27 @@ impl Client {
         // Refused only when there is one already, which is as good.
         _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().unwrap();
-        Self { http, base: base.to_owned(), token: None }
+        Self { http, base: base.to_owned(), token: None, database: String::new() }
+    }
+
+    /// The same of a gateway on this database.
+    pub(crate) fn on_database(self, url: &str) -> Self {
+        Self { database: url.to_owned(), ..self }
+    }
+
+    /// Lets a merchant send as much as a test likes, as an operator would, if it is known where.
+    pub(crate) async fn lift_limit(&self, username: &str) {
+        if self.database.is_empty() {
+            return;
+        }
+        let mut options = ConnectOptions::new(&self.database);
+        options.max_connections(1);
+        let database = Database::connect(options).await.unwrap();
+        let (backend, values) = (database.get_database_backend(), [username.into()]);
+        let lift = "UPDATE merchant SET limit_override = 1000000000 WHERE username = $1";
+        let lifted = database.execute_raw(Statement::from_sql_and_values(backend, lift, values)).await.unwrap();
+        assert_eq!(lifted.rows_affected(), 1, "{username}");
+        database.close().await.unwrap();
     }
 
     /// The same with a token.

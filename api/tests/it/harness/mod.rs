@@ -1,6 +1,7 @@
 //! What the tests meet the binary with: a process to start and end, an HTTP client, a subscription, a shop.
 
 mod client;
+mod journal;
 mod process;
 mod shop;
 mod subscription;
@@ -10,8 +11,11 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use client::{Answer, Client, is_stamp, raw};
+pub(crate) use journal::{
+    assert_no_gaps, assert_repeats_are_the_same, id_of, is_signed, once_all_told, once_told, told,
+};
 pub(crate) use process::{Ended, Installation, Process};
-pub(crate) use shop::{Shop, WALLET, is_signed, text, told};
+pub(crate) use shop::{Shop, WALLET, text};
 pub(crate) use subscription::Subscription;
 
 /// How long anything may take before a test says that it does not happen: far longer than a loaded machine takes.

@@ -107,6 +107,7 @@ pub(crate) struct Process {
     printed: Printed,
     complaints: Printed,
     base: String,
+    database: String,
 }
 
 /// How a process ended and what it said.
@@ -129,7 +130,13 @@ impl Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let printed = Printed::of(child.stdout.take().unwrap());
         let complaints = Printed::of(child.stderr.take().unwrap());
-        Self { child, printed, complaints, base: String::new() }
+        let variable = |name: &str| {
+            let found = command.get_envs().find(|(known, _)| *known == OsStr::new(name))?;
+            found.1?.to_str().map(str::to_owned)
+        };
+        let default = variable("CRYPTOPAY_DATA_DIR").map(|folder| format!("sqlite://{folder}/cryptopay.db"));
+        let database = variable("DATABASE_URL").or(default).unwrap_or_default();
+        Self { child, printed, complaints, base: String::new(), database }
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -147,7 +154,7 @@ impl Process {
 
     /// A client without a token.
     pub(crate) fn client(&self) -> Client {
-        Client::new(&self.base)
+        Client::new(&self.base).on_database(&self.database)
     }
 
     /// What it printed on standard output so far.

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cryptopay_domain::webhook::signature;
-use cryptopay_test_support::{ReceivedRequest, WebhookReceiver};
+use cryptopay_test_support::WebhookReceiver;
 use serde_json::{Value, json};
 
 use super::{Client, eventually};
@@ -21,8 +20,15 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Registers a shop with a name of its own.
+    /// Registers a shop with a name of its own, that may send as much as a test likes.
     pub(crate) async fn register(client: &Client) -> Self {
+        let (shop, name) = Self::limited(client).await;
+        shop.client.lift_limit(&name).await;
+        shop
+    }
+
+    /// Registers a shop on the plan that every shop begins with; and its name.
+    pub(crate) async fn limited(client: &Client) -> (Self, String) {
         let number = SHOPS.fetch_add(1, Ordering::Relaxed);
         let password = format!("correct-horse-{number}-battery");
         let body = json!({
@@ -33,7 +39,7 @@ impl Shop {
         });
         let session = client.post("/api/auth/register", body).await.data(201);
         let client = client.with_token(session["access"].as_str().unwrap());
-        Self { client, password, nonces: AtomicU64::new(1) }
+        (Self { client, password, nonces: AtomicU64::new(1) }, format!("shop-{number}"))
     }
 
     /// A shop that has an account with this password, and a key to it.
@@ -136,18 +142,4 @@ impl Shop {
 #[track_caller]
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
-}
-
-/// The webhooks of one event about one order.
-pub(crate) fn told<'a>(journal: &'a [ReceivedRequest], event: &str, order: &Value) -> Vec<&'a ReceivedRequest> {
-    let about = |request: &&ReceivedRequest| {
-        let body = request.json();
-        body["event"] == event && body["data"]["order_id"] == order["order_id"]
-    };
-    journal.iter().filter(about).collect()
-}
-
-/// Whether a webhook is signed with this secret as the contract says.
-pub(crate) fn is_signed(request: &ReceivedRequest, secret: &str) -> bool {
-    request.header("X-Webhook-Signature") == Some(signature(secret, &request.body).as_str())
 }

@@ -1,6 +1,6 @@
 //! Whether the chain, the gateway's rows, what its API says and what the merchant was told are one and the same story.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cryptopay_domain::address::Asset;
@@ -12,7 +12,9 @@ use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 
 use super::{CONFIRMATIONS, World, wallet};
-use crate::harness::{Shop, eventually_within, is_signed, text, told};
+use crate::harness::{
+    Shop, assert_no_gaps, assert_repeats_are_the_same, eventually_within, id_of, is_signed, once_all_told, text, told,
+};
 
 /// What is expected of an order when everything has come to rest.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl World {
             histories.push(shop.events(order).await);
         }
         let wanted: BTreeSet<String> = histories.iter().flatten().map(|event| text(&event["id"]).to_owned()).collect();
-        let journal = self.receiver.wait_until(limit, |journal| event_ids(journal).is_superset(&wanted)).await;
+        let journal = self.receiver.wait_until(limit, once_all_told(wanted)).await;
 
         assert_signed(&journal, secret);
         assert_repeats_are_the_same(&journal);
@@ -134,8 +136,7 @@ pub(super) fn assert_signed(journal: &[ReceivedRequest], secret: &str) {
 /// The history of an order has no gaps, and the merchant was told each of its confirmations and reorganisations once.
 async fn assert_history(shop: &Shop, order: &Value, status: &str, history: &[Value], journal: &[ReceivedRequest]) {
     let order = shop.look(order).await;
-    let versions: Vec<i64> = history.iter().map(|event| event["order_version"].as_i64().unwrap()).collect();
-    assert_eq!(versions, (1..=order["version"].as_i64().unwrap()).collect::<Vec<_>>(), "{order}");
+    assert_no_gaps(&order, history);
     let happened = |name: &str| history.iter().filter(|event| event["event"] == name).count();
     for name in ["payment.confirmed", "payment.reorged"] {
         let ids: BTreeSet<String> = told(journal, name, &order).into_iter().map(id_of).collect();
@@ -145,24 +146,4 @@ async fn assert_history(shop: &Shop, order: &Value, status: &str, history: &[Val
     let (confirmed, reorged) = (happened("payment.confirmed"), happened("payment.reorged"));
     let standing = usize::from(status == "confirmed");
     assert_eq!(confirmed, reorged + standing, "{history:#?}");
-}
-
-pub(super) fn id_of(webhook: &ReceivedRequest) -> String {
-    text(&webhook.json()["webhook_id"]).to_owned()
-}
-
-fn event_ids(journal: &[ReceivedRequest]) -> BTreeSet<String> {
-    journal.iter().map(|webhook| text(&webhook.json()["data"]["event_id"]).to_owned()).collect()
-}
-
-/// A repeat has the same id and bytes; an event has one id only.
-fn assert_repeats_are_the_same(journal: &[ReceivedRequest]) {
-    let mut bodies: BTreeMap<String, &[u8]> = BTreeMap::new();
-    let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    for webhook in journal {
-        let id = id_of(webhook);
-        assert_eq!(*bodies.entry(id.clone()).or_insert(&webhook.body), webhook.body, "{id} has two bodies");
-        let event = text(&webhook.json()["data"]["event_id"]).to_owned();
-        assert_eq!(*ids.entry(event.clone()).or_insert_with(|| id.clone()), id, "{event} was told under two ids");
-    }
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use cryptopay_test_support::long_tests_wanted;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
@@ -10,16 +11,22 @@ use tokio::time::{Instant, sleep};
 
 use super::agreement::Expected;
 use super::{World, costs};
-use crate::harness::{Answer, Client, Process, Shop, eventually_within};
+use crate::harness::{Answer, Client, Process, Shop, eventually_within, once_told};
 
 /// How long a fault may hold up a request of the shop, or everything afterwards: a claim of a delivery that died with its
 /// process is taken over after 30 s; that twice, and time to work.
 pub(super) const SETTLE: Duration = Duration::from_secs(90);
-/// What no loaded machine should need after the end of a fault, until an order is made and its payment told. The contract
-/// says 5 s on a machine that does nothing else.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
-/// The pace of the shop.
+/// How soon service is back after its parts are, by the contract.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// How often an order is made and paid without a fault, before and after, so that it is known how long that takes here and
+/// now; and how many times the longest of them the return may take on top of the contract's bound: a process that catches
+/// up does several things at once, and a machine that others use does each of them late.
+const CALM: usize = 3;
+const SLOWER: u32 = 4;
+/// The pace of the shop, and that of long tests: what counts is how long the faults last and not how much is sold
+/// meanwhile, of which all has to be told in the end.
 const PACE: Duration = Duration::from_millis(100);
+const PACE_IF_LONG: Duration = Duration::from_millis(500);
 
 /// The processes of a gateway, which share PostgreSQL and Redis.
 pub(super) struct Town {
@@ -79,15 +86,19 @@ pub(super) async fn sell_under(world: World, apis: usize, workers: usize, faults
     let (open, bases, enough) = (RwLock::new(()), RefCell::new(town.bases()), Cell::new(false));
     let seller = Seller { world: &world, shop: &shop, open: &open, bases: &bases };
     let mut scene = Scene { world: &world, town, open: &open, bases: &bases };
-    let (mut sold, back) = tokio::join!(seller.sell_until(&enough), async {
+    let (mut sold, (told, back, calm)) = tokio::join!(seller.sell_until(&enough), async {
+        let mut told = seller.until_told(CALM).await;
         faults(&mut scene).await;
-        let back = seller.until_told(costs("USDC", "1000.00")).await;
+        let (back, after) = (seller.until_told(1).await, seller.until_told(CALM).await);
         enough.set(true);
-        back
+        let back_after = back[0].1;
+        let calm = told.iter().chain(&after).map(|(_, took)| *took).max().unwrap();
+        told.extend(back.into_iter().chain(after));
+        (told, back_after, calm)
     });
-    eprintln!("{} orders; back {:?} after the faults", sold.len() + 1, back.1);
-    assert!(back.1 < BACK_WITHIN, "{:?}", back.1);
-    sold.push(Expected::new(&back.0, "confirmed"));
+    sold.extend(told.iter().map(|(order, _)| Expected::new(order, "confirmed")));
+    eprintln!("{} orders; back {back:?} after the faults; without a fault at most {calm:?}", sold.len());
+    assert!(back < BACK_WITHIN + SLOWER * calm, "{back:?}, while it takes {calm:?} without a fault");
     let kinds: Vec<bool> = sold.iter().map(|sold| sold.status == "confirmed").collect();
     assert!(kinds.contains(&true) && kinds.contains(&false), "{kinds:?}");
     let shop = shop.at_too(scene.town.apis[0].base());
@@ -105,6 +116,7 @@ struct Seller<'a> {
 impl Seller<'_> {
     /// Sells in all currencies; every fourth order is not paid.
     async fn sell_until(&self, enough: &Cell<bool>) -> Vec<Expected> {
+        let pace = if long_tests_wanted() { PACE_IF_LONG } else { PACE };
         let mut sold = Vec::new();
         while !enough.get() || sold.len() < 4 {
             let started = Instant::now();
@@ -121,22 +133,24 @@ impl Seller<'_> {
             }
             self.world.node.mine(1).await;
             sold.push(Expected::new(&order, if paid { "confirmed" } else { "pending" }));
-            sleep(PACE.saturating_sub(started.elapsed())).await;
+            sleep(pace.saturating_sub(started.elapsed())).await;
         }
         sold
     }
 
-    /// Creates an order and pays it; gives it and how long it took until the merchant was told of the payment.
-    async fn until_told(&self, asked: Value) -> (Value, Duration) {
-        let started = Instant::now();
-        let order = self.create(asked).await;
-        let _open = self.open.read().await;
-        self.world.pay(&order).await;
-        let told = |journal: &[cryptopay_test_support::ReceivedRequest]| {
-            !crate::harness::told(journal, "payment.pending", &order).is_empty()
-        };
-        self.world.receiver.wait_until(SETTLE, told).await;
-        (order, started.elapsed())
+    /// Creates orders and pays them, one after the other; gives each, and how long it took until the merchant was told of
+    /// the payment.
+    async fn until_told(&self, orders: usize) -> Vec<(Value, Duration)> {
+        let mut sold = Vec::new();
+        for _ in 0..orders {
+            let started = Instant::now();
+            let order = self.create(costs("USDC", "1000.00")).await;
+            let _open = self.open.read().await;
+            self.world.pay(&order).await;
+            self.world.receiver.wait_until(SETTLE, once_told("payment.pending", &order)).await;
+            sold.push((order, started.elapsed()));
+        }
+        sold
     }
 
     /// Creates an order. When nobody knows whether it was created, its nonce says so.

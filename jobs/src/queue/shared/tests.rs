@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::super::worker::JobRun;
 use super::super::{Job, KeyedQueue};
 use super::*;
 
@@ -30,6 +31,19 @@ async fn ask<T: redis::FromRedisValue>(redis: &Redis, command: &str) -> T {
     asked.query_async(&mut redis.link()).await.unwrap()
 }
 
+/// A job that only says that it ran.
+#[derive(Clone)]
+struct AnyRun(Arc<dyn Fn(String) + Send + Sync>);
+
+type AnyJob = Job<String, AnyRun>;
+
+impl JobRun<String> for AnyRun {
+    fn call(&self, key: String) -> impl Future<Output = ()> + Send + 'static {
+        (self.0)(key);
+        async {}
+    }
+}
+
 /// A process with one worker.
 struct Process {
     queue: KeyedQueue<String>,
@@ -40,17 +54,30 @@ struct Process {
 
 impl Process {
     fn start(redis: &Redis, owner: &str) -> Self {
+        Self::start_as(redis, |job, stop| job.supervise(owner.to_owned(), Some(redis.clone()), stop))
+    }
+
+    /// The workers of this process bear these names, and at last numbers.
+    fn named(redis: &Redis, mut names: std::vec::IntoIter<&'static str>) -> Self {
+        let mut made = 0;
+        let name = move || {
+            made += 1;
+            names.next().map_or_else(|| format!("number {made}"), str::to_owned)
+        };
+        Self::start_as(redis, |job, stop| job.supervise_as(name, Some(redis.clone()), stop))
+    }
+
+    fn start_as<F>(redis: &Redis, supervise: impl FnOnce(AnyJob, CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (queue, stop, running) = (KeyedQueue::new(), CancellationToken::new(), TaskTracker::new());
         let (sender, ran) = watch::channel(BTreeMap::new());
-        let run = move |key: String| {
-            sender.send_modify(|ran| *ran.entry(key).or_default() += 1);
-            async {}
-        };
+        let sender = Arc::new(sender);
+        let run = AnyRun(Arc::new(move |key: String| sender.send_modify(|ran| *ran.entry(key).or_default() += 1)));
         let job = Job { name: JOB, queue: queue.clone(), concurrency: 64, run, running };
-        let running = vec![
-            tokio::spawn(job.supervise(owner.to_owned(), Some(redis.clone()), stop.clone())),
-            tokio::spawn(forward(redis.clone(), JOB, queue.clone())),
-        ];
+        let running =
+            vec![tokio::spawn(supervise(job, stop.clone())), tokio::spawn(forward(redis.clone(), JOB, queue.clone()))];
         Self { queue, stop, running, ran }
     }
 
@@ -76,6 +103,15 @@ impl Process {
             }
         }
         started.elapsed()
+    }
+
+    fn has_already_run(&self, key: &str) -> bool {
+        self.ran.borrow().contains_key(key)
+    }
+
+    /// Ends everything at once, as SIGKILL does.
+    fn kill(&self) {
+        self.running.iter().for_each(JoinHandle::abort);
     }
 
     /// Stops the worker, as SIGTERM does.
@@ -129,31 +165,77 @@ async fn nobody_queues_beyond_the_limit_and_what_was_refused_may_come_again_at_o
     process.stop().await;
 }
 
-#[tokio::test]
-async fn ten_thousand_due_at_once_are_worked_off_by_two_processes() {
-    const KEYS: usize = 10_000;
-    let test = TestRedis::new();
-    let redis = redis_of(&test);
-    let mut processes = [Process::start(&redis, "one"), Process::start(&redis_of(&test), "two")];
-    let keys = names(0..KEYS);
-    let all_ran = |processes: &[Process; 2]| {
-        let [one, two] = processes.each_ref().map(|process| process.ran.borrow().clone());
-        keys.iter().all(|key| one.contains_key(key) || two.contains_key(key))
-    };
+/// Asks the first process for what nobody has run, as the sweep does, until everything has run.
+async fn work_off(processes: &[Process; 2], keys: &[String]) {
     let started = Instant::now();
-    // All of them at once, more than the local queue or Redis holds; and again what had no room, as the sweep does.
-    while !all_ran(&processes) {
-        assert!(started.elapsed() < 2 * PATIENCE, "they are not worked off");
-        let left = |key: &&String| !processes.iter().any(|process| process.ran.borrow().contains_key(*key));
-        let left: Vec<String> = keys.iter().filter(left).cloned().collect();
+    let has_run = |key: &&String| processes.iter().any(|process| process.has_already_run(key));
+    loop {
+        let left: Vec<String> = keys.iter().filter(|key| !has_run(key)).cloned().collect();
+        if left.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < 2 * PATIENCE, "{} are not worked off", left.len());
         left.into_iter().for_each(|key| processes[0].queue.push(key));
-        let _ = timeout(Duration::from_secs(1), processes[1].ran.changed()).await;
+        let _ = timeout(Duration::from_millis(200), processes[1].ran.clone().changed()).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+#[tokio::test]
+async fn ten_thousand_due_at_once_are_worked_off_by_two_processes() {
+    let test = TestRedis::new();
+    let redis = redis_of(&test);
+    let processes = [Process::start(&redis, "one"), Process::start(&redis_of(&test), "two")];
+    // All of them at once, more than the local queue or Redis holds; and again what had no room.
+    work_off(&processes, &names(0..10_000)).await;
     let [one, two] = processes;
     assert!(!one.ran.borrow().is_empty() && !two.ran.borrow().is_empty(), "both had their share");
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test]
+async fn two_workers_of_the_same_name_lose_nothing_also_when_one_of_them_is_killed() {
+    let test = TestRedis::new();
+    let redis = redis_of(&test);
+    // As happens to none: the real names hold 96 random bits.
+    let first = Process::named(&redis, vec!["twin"].into_iter());
+    let registered = async |count: usize| {
+        let config = redis.config(JOB);
+        let names = async || ask::<Vec<String>>(&redis, &format!("ZRANGE {} 0 -1", config.workers_set())).await;
+        let started = Instant::now();
+        while names().await.len() < count {
+            assert!(started.elapsed() < PATIENCE, "{:?}", names().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut names = names().await;
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(registered(1).await, ["twin"]);
+    // The second is refused, leaves the first one alone, and comes again under another name.
+    let twins = [first, Process::named(&redis_of(&test), vec!["twin"; 3].into_iter())];
+    assert_eq!(registered(2).await, ["number 4", "twin"]);
+    let started = Instant::now();
+    let mut made = 0;
+    while twins.iter().any(|twin| twin.ran.borrow().is_empty()) {
+        assert!(started.elapsed() < 2 * PATIENCE, "one of them gets nothing to do");
+        let more: Vec<String> = (made..made + 50).map(|number| format!("early-{number}")).collect();
+        work_off(&twins, &more).await;
+        made += 50;
+    }
+
+    // Killed in the midst of it: what it has fetched is lost in Redis, and found by the sweep.
+    let later = names(0..1_000);
+    later.iter().for_each(|key| twins[1].queue.push(key.clone()));
+    timeout(PATIENCE, twins[0].ran.clone().changed()).await.expect("it should work").unwrap();
+    twins[0].kill();
+    let [dead, alive] = twins;
+    let mut twins = [alive, dead];
+    work_off(&twins, &later).await;
+    assert!(twins[0].run_by_the_sweep("the last").await < Duration::from_secs(5));
+    let [alive, _] = twins;
+    alive.stop().await;
 }
 
 #[tokio::test]

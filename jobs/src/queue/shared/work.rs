@@ -57,6 +57,10 @@ pub(in super::super) async fn work<K: JobKey, R: JobRun<K>>(
         leave(redis, job.name, name, "back").await;
         return Ok(());
     };
+    if redis_error(&error).is_some_and(is_name_taken) {
+        // What is there under this name is somebody else's, who goes on. The next one has another name.
+        return Err("another worker has its name".to_owned());
+    }
     leave(redis, job.name, name, "forget").await;
     let problem = redis_error(&error).map(RedisProblem::of);
     let wedged = redis_error(&error).is_some_and(is_wedged);
@@ -196,6 +200,11 @@ fn redis_error(error: &WorkerError) -> Option<&RedisError> {
 fn is_wedged(error: &RedisError) -> bool {
     let text = error.to_string();
     is_invalid_data(error) || text.contains("too many results to unpack") || text.contains("WRONGTYPE")
+}
+
+/// Whether a live worker of this name was there before.
+fn is_name_taken(error: &RedisError) -> bool {
+    error.to_string().contains("worker is still active")
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,0 +1,142 @@
+//! Creating an order: judged as far as it goes without a transaction, then once more and for good inside it.
+
+use cryptopay_domain::address::Asset;
+use cryptopay_entity::merchant_wallet::PayingPlace;
+use cryptopay_entity::{clock, merchant_wallet, transact};
+use cryptopay_ledger::{LedgerError, Nudges, Refusal, Scanned};
+
+use super::OrderView;
+use super::request::{CreateRequest, judge_expiry, judge_wallet};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::fields::Fields;
+use crate::operations::once::{Once, Outcome};
+use crate::operations::stop::Stop;
+use crate::principal::Principal;
+
+/// Creates an order.
+///
+/// # Errors
+/// Every faulty field at once; `SERVICE_UNAVAILABLE` while the chain has no verified height, or the token's contract
+/// contradicts the registry.
+pub async fn create(
+    app: &App,
+    principal: &Principal,
+    fields: Fields,
+    once: Once<OrderView>,
+) -> Result<Outcome<OrderView>, ApiError> {
+    once.answered(app, create_anew(app, principal, fields, &once)).await
+}
+
+async fn create_anew(
+    app: &App,
+    principal: &Principal,
+    fields: Fields,
+    once: &Once<OrderView>,
+) -> Result<Outcome<OrderView>, ApiError> {
+    let merchant = principal.merchant_id();
+    let mut fields = fields;
+    let request = CreateRequest::parse(app, &mut fields);
+    let Some(request) = request else {
+        // What needs the database to be judged is judged too, so that every fault is named at once.
+        let place = match fields.text("blockchain").and_then(|slug| app.chain(slug)) {
+            Some(chain) => merchant_wallet::Entity::paying_place(app.database(), merchant, &chain.slug, None).await?,
+            None => PayingPlace {
+                now: clock::business_now(app.database()).await?,
+                wallet_id: None,
+                address: None,
+                height: None,
+                block_time: None,
+                contract_decimals: None,
+            },
+        };
+        judge_expiry(&mut fields, place.now);
+        if !fields.is_faulty("blockchain") && fields.value("blockchain").is_some() {
+            judge_wallet(&mut fields, &place);
+        }
+        return Err(fields.faulty());
+    };
+    let created = transact!(app.database(), |txn| {
+        if let Some(given) = once.begin(app, txn).await? {
+            return Ok((given, Nudges::default()));
+        }
+        let contract = match request.token.asset {
+            Asset::Token(contract) => Some(contract),
+            Asset::Native => None,
+        };
+        let place = merchant_wallet::Entity::paying_place(txn, merchant, &request.chain.slug, contract).await?;
+        let mut judged = fields.clone();
+        let expires_at = judge_expiry(&mut judged, place.now);
+        let paid_to = judge_wallet(&mut judged, &place);
+        let (Some(expires_at), Some((wallet, address))) = (expires_at, paid_to) else {
+            return Err(CreateError::Faulty(judged.faulty()));
+        };
+        let (Some(height), Some(block_time)) = (place.height, place.block_time) else {
+            return Err(LedgerError::from(Refusal::ChainNotReady).into());
+        };
+        if let Some(said) = place.contract_decimals.filter(|said| *said != i64::from(request.token.decimals)) {
+            return Err(LedgerError::from(Refusal::token_disabled(request.chain, request.token, said)).into());
+        }
+        let new = request.order(merchant, wallet, address, expires_at);
+        let scanned = Scanned { height, block_time };
+        let (order, nudges) = cryptopay_ledger::create_order(txn, new, scanned, place.now).await?;
+        let view = cryptopay_ledger::snapshot(&order, None, height);
+        Ok((once.keep(app, txn, view).await?, nudges))
+    });
+    match created {
+        Ok((outcome, nudges)) => {
+            app.context.queue.nudge(nudges);
+            if let Outcome::First(order, _) = &outcome {
+                crate::metrics::order_created(&order.blockchain);
+            }
+            Ok(outcome)
+        }
+        Err(CreateError::Ledger(LedgerError::Refused(Refusal::NonceUsed { .. }))) => {
+            Err(cryptopay_ledger::nonce_owner(app.database(), merchant, request.nonce).await?.into())
+        }
+        Err(error) => Err(error.into_answer()),
+    }
+}
+
+/// Why an order was not created, or nothing assigned to it.
+#[derive(Debug)]
+pub(super) enum CreateError {
+    Ledger(LedgerError),
+    Faulty(ApiError),
+}
+
+impl CreateError {
+    pub(super) fn into_answer(self) -> ApiError {
+        match self {
+            Self::Ledger(error) => error.into(),
+            Self::Faulty(error) => error,
+        }
+    }
+}
+
+impl From<Stop> for CreateError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Database(error) => error.into(),
+            Stop::Answer(error) => Self::Faulty(*error),
+        }
+    }
+}
+
+impl From<LedgerError> for CreateError {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl From<sea_orm::DbErr> for CreateError {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Ledger(error.into())
+    }
+}
+
+impl cryptopay_entity::txn::Restart for CreateError {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Ledger(error) if error.is_conflict())
+    }
+}

@@ -1,0 +1,127 @@
+//! Payment orders: create, look, cancel, decide, assign.
+
+mod create;
+mod decide;
+mod request;
+mod views;
+
+use cryptopay_domain::ids::{OrderId, OrderRef};
+use cryptopay_domain::order::OrderSnapshot;
+use cryptopay_entity::payment_order::OrderFilter;
+use cryptopay_entity::{event, payment_order};
+
+pub use super::audit::by_principal as audit;
+pub use create::create;
+pub use decide::{assign, cancel, resolve};
+pub use request::{DEFAULT_EXPIRY, MAX_ORDER_INFO_BYTES, MAX_URL_CHARS, parse_chain, webhook_policy};
+pub use views::{one_view, views};
+
+use super::counts::Span;
+use super::pages::{Asked, ListPage};
+use crate::app::App;
+use crate::error::ApiError;
+use crate::principal::Principal;
+
+/// An order as it is answered with: its snapshot now.
+pub type OrderView = OrderSnapshot;
+
+/// A merchant's order by its number or its `ORD-…`.
+///
+/// # Errors
+/// `NOT_FOUND`, also for an id that is none.
+pub async fn find(app: &App, principal: &Principal, id: &str) -> Result<payment_order::Model, ApiError> {
+    found(app, principal, id).await?.ok_or_else(|| ApiError::not_found("payment order"))
+}
+
+async fn found(app: &App, principal: &Principal, id: &str) -> Result<Option<payment_order::Model>, ApiError> {
+    let merchant = principal.merchant_id();
+    Ok(if let Ok(order_id) = id.parse::<OrderRef>() {
+        payment_order::Entity::find_owned_by_ref(app.database(), merchant, &order_id).await?
+    } else if let Some(number) = super::number(id) {
+        payment_order::Entity::find_owned(app.database(), merchant, OrderId(number)).await?
+    } else {
+        None
+    })
+}
+
+/// Whether a text can be the id of an order: its number or its `ORD-…`.
+pub fn is_id(text: &str) -> bool {
+    super::number(text).is_some_and(|number| number > 0) || text.parse::<OrderRef>().is_ok()
+}
+
+/// One order.
+///
+/// # Errors
+/// `NOT_FOUND`.
+pub async fn get(app: &App, principal: &Principal, id: &str) -> Result<OrderView, ApiError> {
+    let order = find(app, principal, id).await?;
+    one_view(app.database(), order).await
+}
+
+/// A page of orders.
+///
+/// # Errors
+/// `NOT_FOUND` past the end; a fault of `after`.
+pub async fn list(
+    app: &App,
+    principal: &Principal,
+    filter: &OrderFilter,
+    asked: &Asked,
+) -> Result<ListPage<OrderView>, ApiError> {
+    let (database, merchant) = (app.database(), principal.merchant_id());
+    let place = match &asked.after {
+        Some(id) => found(app, principal, id).await?.map(|order| order.place()),
+        None => None,
+    };
+    let reading = asked.reading(count(app, principal, filter).await?, place)?;
+    let rows = payment_order::Entity::list_owned(database, merchant, filter, reading.window()).await?;
+    let before = match reading.before() {
+        Some(before) => payment_order::Entity::list_owned(database, merchant, filter, before).await?.pop(),
+        None => None,
+    };
+    let mut page = reading.page(rows, before, |order| order.id.to_string());
+    let views = views(database, std::mem::take(&mut page.rows)).await?;
+    Ok(page.with(views))
+}
+
+async fn count(app: &App, principal: &Principal, filter: &OrderFilter) -> Result<u64, ApiError> {
+    let (database, merchant) = (app.database(), principal.merchant_id());
+    if !filter.is_lasting() {
+        return Ok(payment_order::Entity::count_owned(database, merchant, filter).await?);
+    }
+    let list = format!("orders {merchant} {filter:?}");
+    let counted = app.counts.of(database, list, |span: Span| {
+        let part = OrderFilter {
+            created_after: span.after(filter.created_after),
+            created_before: span.before(filter.created_before),
+            ..filter.clone()
+        };
+        async move { payment_order::Entity::count_owned(database, merchant, &part).await }
+    });
+    Ok(counted.await?)
+}
+
+/// A page of the history of an order.
+///
+/// # Errors
+/// `NOT_FOUND`, also past the end; a fault of `after`.
+pub async fn history(
+    app: &App,
+    principal: &Principal,
+    id: &str,
+    asked: &Asked,
+) -> Result<ListPage<event::Model>, ApiError> {
+    let order = find(app, principal, id).await?.id;
+    let (database, merchant) = (app.database(), principal.merchant_id());
+    let place = match asked.after.as_ref().and_then(|id| id.parse().ok()) {
+        Some(id) => event::Entity::find_of_order(database, merchant, order, &id).await?.and_then(|event| event.place()),
+        None => None,
+    };
+    let reading = asked.reading(event::Entity::count_of_order(database, merchant, order).await?, place)?;
+    let rows = event::Entity::window_of_order(database, merchant, order, reading.window()).await?;
+    let before = match reading.before() {
+        Some(before) => event::Entity::window_of_order(database, merchant, order, before).await?.pop(),
+        None => None,
+    };
+    Ok(reading.page(rows, before, |event| event.event_id.to_string()))
+}

@@ -1,0 +1,86 @@
+//! Which merchant sees which transfer: the one whose order it pays, or whoever held the address that it came to when it was
+//! recorded. What is written here follows from the transfer and its allocations; lists are read by it.
+
+use cryptopay_domain::ids::{MerchantId, TransferId};
+use cryptopay_domain::time::Timestamp;
+use sea_orm::ActiveValue::Set;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+
+use super::transfer;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "merchant_transfer")]
+pub struct Model {
+    /// Which transfer.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub transfer_id: TransferId,
+    /// Who sees it.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub merchant_id: MerchantId,
+    /// Slug.
+    pub chain: String,
+    /// No order has a share of it.
+    pub waiting: bool,
+    /// When the transfer was first seen.
+    pub created_at: Timestamp,
+}
+
+/// This table's rows are joined by hand where that is wanted.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// Shows a transfer that fits no order to these merchants.
+    pub async fn show_waiting(
+        txn: &impl ConnectionTrait,
+        transfer: &transfer::Model,
+        merchants: impl IntoIterator<Item = MerchantId>,
+    ) -> Result<(), DbErr> {
+        let rows: Vec<_> = merchants.into_iter().map(|merchant| row(transfer, merchant, true)).collect();
+        if !rows.is_empty() {
+            Self::insert_many(rows).exec_without_returning(txn).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows a transfer to the merchant whose order has a share of it now.
+    pub async fn show_allocated(
+        txn: &impl ConnectionTrait,
+        transfer: &transfer::Model,
+        merchant: MerchantId,
+    ) -> Result<(), DbErr> {
+        let mut conflict = OnConflict::columns([Column::TransferId, Column::MerchantId]);
+        conflict.update_column(Column::Waiting);
+        Self::insert(row(transfer, merchant, false)).on_conflict(conflict).exec_without_returning(txn).await?;
+        Ok(())
+    }
+
+    /// Hides a transfer that an order of this merchant's has a share of from everybody who only waited for it.
+    pub async fn hide_from_others(
+        txn: &impl ConnectionTrait,
+        transfer: TransferId,
+        merchant: MerchantId,
+    ) -> Result<(), DbErr> {
+        Self::delete_many()
+            .filter(Column::TransferId.eq(transfer))
+            .filter(Column::MerchantId.ne(merchant))
+            .filter(Column::Waiting.eq(true))
+            .exec(txn)
+            .await?;
+        Ok(())
+    }
+}
+
+fn row(transfer: &transfer::Model, merchant: MerchantId, waiting: bool) -> ActiveModel {
+    ActiveModel {
+        transfer_id: Set(transfer.id),
+        merchant_id: Set(merchant),
+        chain: Set(transfer.chain.clone()),
+        waiting: Set(waiting),
+        created_at: Set(transfer.created_at),
+    }
+}
