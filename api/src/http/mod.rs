@@ -128,6 +128,9 @@ fn surround(
             async move { errors::answer(error, &methods) }
         })
         .with(CatchPanic::new().with_handler(errors::PanicAnswer))
+        // What follows is a type of its own: all of it in one is deeper than the compiler looks.
+        .map_to_response()
+        .boxed()
         .around(move |endpoint, request| {
             let (app, readiness) = (counting.clone(), ready.clone());
             async move {
