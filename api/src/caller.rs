@@ -2,15 +2,8 @@
 
 use std::net::IpAddr;
 
-use poem::Request;
-
 tokio::task_local! {
     static ADDRESS: Option<IpAddr>;
-}
-
-/// The address that a request came from; none if it came over no network.
-pub(crate) fn address_of(request: &Request) -> Option<IpAddr> {
-    request.remote_addr().as_socket_addr().map(|address| address.ip().to_canonical())
 }
 
 /// Runs `work` on behalf of whoever is at this address.

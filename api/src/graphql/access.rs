@@ -1,14 +1,17 @@
 //! Who asks: by the `Authorization` header, or by the payload of `connection_init`.
 
+use std::time::Duration;
+
 use async_graphql::Context;
 use cryptopay_domain::merchant::Scope;
+use cryptopay_entity::{api_key, clock};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::failure::Failure;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::limits::{Bucket, used_up};
-use crate::principal::{Principal, authenticate};
+use crate::principal::{Credential, Principal, authenticate};
 
 /// The merchant of an operation, who may read. Every field but introspection asks for it.
 ///
@@ -18,6 +21,17 @@ pub(super) fn reader<'a>(ctx: &Context<'a>) -> Result<&'a Principal, Failure> {
     let principal = ctx.data_opt::<Principal>().ok_or_else(Failure::unauthenticated)?;
     principal.require(Scope::Read)?;
     Ok(principal)
+}
+
+/// How long a stream may last that this principal opens; `None` where the credential does not end by itself.
+///
+/// # Errors
+/// Only failures of the database.
+pub(super) async fn valid_for(app: &App, principal: &Principal) -> Result<Option<Duration>, ApiError> {
+    let Credential::Key { id, .. } = &principal.credential else { return Ok(principal.valid_for()) };
+    let key = api_key::Entity::find_owned(app.database(), principal.merchant_id(), *id).await?;
+    let Some(expires_at) = key.and_then(|key| key.expires_at) else { return Ok(None) };
+    Ok(Some(expires_at.since(clock::database_now(app.database()).await?)))
 }
 
 /// Counts the operations of a socket, each like a request of its own: the token is looked at again, so that one that was

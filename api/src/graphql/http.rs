@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
 
+use super::access::valid_for;
 use super::connections::{Connections, MAX_PER_MERCHANT};
 use super::credentials::Credentials;
 use super::failure::{self, Failure, RequestId};
@@ -130,7 +131,7 @@ impl Http {
         let admission = match &principal {
             Some(principal) => Some(Admission {
                 hold: self.credentials.hold(&principal.credential),
-                valid_for: principal.valid_for(),
+                valid_for: valid_for(&self.app, principal).await?,
                 _permit: self.connections.enter(principal.merchant_id(), MAX_PER_MERCHANT).ok_or_else(too_many)?,
             }),
             None => None,

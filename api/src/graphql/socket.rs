@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Schema;
-use super::access::Meter;
+use super::access::{Meter, valid_for};
 use super::connections::{Connections, MAX_PER_MERCHANT};
 use super::credentials::Credentials;
 use super::http::{refusal, request_id, too_many};
@@ -79,7 +79,7 @@ async fn let_in(
     let permit = connections
         .enter(principal.merchant_id(), MAX_PER_MERCHANT)
         .ok_or_else(|| InitRefusal::Unavailable(too_many().message))?;
-    let valid_for = principal.valid_for();
+    let valid_for = valid_for(app, &principal).await.map_err(refused)?;
     let revoked = Some(hold.revoked());
     let mut data = Data::default();
     data.insert(Meter::new(app.clone(), token));

@@ -132,7 +132,7 @@ fn surround(
     shutdown: CancellationToken,
 ) -> BoxEndpoint<'static, Response> {
     let meter = HttpMeter::of(methods.patterns().chain(UNDOCUMENTED.map(str::to_owned)));
-    let cors_origins = app.config.cors_origins.clone();
+    let (cors_origins, trusted_proxies) = (app.config.cors_origins.clone(), app.config.trusted_proxies.clone());
     let (counting, ready) = (app.clone(), readiness.clone());
     routes
         .data(app)
@@ -167,9 +167,9 @@ fn surround(
             }
             endpoint.call(request).await
         })
-        .around(|endpoint, request| async move {
-            let address = caller::address_of(&request);
-            caller::on_behalf_of(address, endpoint.call(request)).await
+        .around(move |endpoint, request| {
+            let address = limits::address_of(&request, &trusted_proxies);
+            async move { caller::on_behalf_of(address, endpoint.call(request)).await }
         })
         .around(move |endpoint, request| {
             let meter = meter.clone();

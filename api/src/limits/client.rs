@@ -19,6 +19,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A client as far as limits are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Client {
+    /// The address itself.
+    pub(super) address: IpAddr,
     /// What is counted together.
     pub(super) network: Network,
     /// Whether it is this very host, beyond doubt.
@@ -44,7 +46,7 @@ impl Client {
         match (standard, common) {
             (None, None) => Self::of(peer),
             (Some(client), None) | (None, Some(client)) => client,
-            (Some(one), Some(other)) if one == other => one,
+            (Some(one), Some(other)) if one.counts_as(other) => one,
             // A proxy writes one of them and may pass the other on as the client made it up: no telling which.
             (Some(_), Some(_)) => Self::unclear(peer),
         }
@@ -52,12 +54,18 @@ impl Client {
 
     /// The client at an address.
     pub(super) fn of(address: IpAddr) -> Self {
-        Self { network: Network::of(address), is_loopback: address.to_canonical().is_loopback() }
+        let address = address.to_canonical();
+        Self { address, network: Network::of(address), is_loopback: address.is_loopback() }
     }
 
     /// Somebody behind a proxy that does not say who.
     fn unclear(proxy: IpAddr) -> Self {
-        Self { network: Network::of(proxy), is_loopback: false }
+        Self { address: proxy, network: Network::of(proxy), is_loopback: false }
+    }
+
+    /// Whether both are counted together, on the same terms.
+    fn counts_as(self, other: Self) -> bool {
+        (self.network, self.is_loopback) == (other.network, other.is_loopback)
     }
 }
 

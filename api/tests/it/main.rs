@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod audit;
 mod bad_input;
 mod contracts;
 mod crowd;
