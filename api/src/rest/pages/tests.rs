@@ -181,11 +181,11 @@ on_both_databases!(filters_of_orders_find_what_they_say, async |db: TestDatabase
     assert_eq!(found("status=confirming,%20CANCELED,canceled").await, [2, 4]);
     assert_eq!(found("status=pending,confirming,canceled,failed").await, [0, 1, 2, 3, 4, 5]);
     assert_eq!(found("blockchain=BASE&currency=usdc").await.len(), 6);
-    assert_eq!(found("blockchain=polygon").await, []);
-    assert_eq!(found("currency=ETH").await, []);
+    assert!(found("blockchain=polygon").await.is_empty());
+    assert!(found("currency=ETH").await.is_empty());
     assert_eq!(found(&format!("nonce={}", orders[3].nonce)).await, [3]);
     assert_eq!(found(&format!("order_id={}", orders[5].order_id)).await, [5]);
-    assert_eq!(found("created_after=2999-01-01T00:00:00Z").await, []);
+    assert!(found("created_after=2999-01-01T00:00:00Z").await.is_empty());
     assert_eq!(found("created_before=2999-01-01T00:00:00%2B01:00").await.len(), 6);
     assert_eq!(found(&format!("search={}", orders[0].order_id)).await, [0]);
     assert_eq!(found(&format!("search={}", orders[3].nonce)).await, [3]);
@@ -195,5 +195,5 @@ on_both_databases!(filters_of_orders_find_what_they_say, async |db: TestDatabase
     }
     assert_eq!(found("search=private").await, [0, 2, 3, 4, 5]);
     assert_eq!(found("search=private&status=canceled").await, [4]);
-    assert_eq!(found("search=private&status=canceled&blockchain=polygon").await, []);
+    assert!(found("search=private&status=canceled&blockchain=polygon").await.is_empty());
 });
