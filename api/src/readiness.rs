@@ -144,3 +144,41 @@ fn trouble(slug: &str, cursor: Option<&chain_cursor::Model>, now: Timestamp) -> 
     };
     Some(ChainTrouble { blockchain: slug.to_owned(), health: health.to_owned(), problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(health: &str, problem: Option<&str>) -> chain_cursor::Model {
+        let at = Timestamp::from_secs(1_000);
+        chain_cursor::Model {
+            chain: "base".to_owned(),
+            height: 7,
+            hash: cryptopay_domain::address::Hash(Default::default()),
+            block_time: at,
+            head_height: 7,
+            final_height: None,
+            lease_owner: None,
+            lease_until: at,
+            lease_epoch: 1,
+            health: health.to_owned(),
+            problem: problem.map(str::to_owned),
+            polled_at: at,
+            updated_at: at,
+        }
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_a_chain_is_named_and_so_is_a_doubt_about_one_that_is_well() {
+        let named = |cursor: Option<chain_cursor::Model>, at: u64| {
+            trouble("base", cursor.as_ref(), Timestamp::from_secs(at)).map(|trouble| (trouble.health, trouble.problem))
+        };
+        assert_eq!(named(Some(cursor("ok", None)), 1_000), None);
+        for health in ["ok", "lagging", "stalled", "unreachable", "frozen"] {
+            let told = named(Some(cursor(health, Some("why"))), 1_000);
+            assert_eq!(told, Some((health.to_owned(), Some("why".to_owned()))));
+        }
+        assert_eq!(named(Some(cursor("ok", None)), 1_061).unwrap().0, "unscanned");
+        assert_eq!(named(None, 1_000).unwrap().0, "starting");
+    }
+}

@@ -5,7 +5,7 @@ use cryptopay_domain::merchant::Scope;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{PaginatorTrait, Select};
+use sea_orm::{PaginatorTrait, QuerySelect, Select};
 
 use crate::pages::{Place, Window};
 
@@ -119,11 +119,6 @@ impl Entity {
     pub async fn revoked_after(connection: &impl ConnectionTrait, after: Timestamp) -> Result<Vec<ApiKeyId>, DbErr> {
         let keys = Self::find().select_only().column(Column::Id).filter(Column::RevokedAt.gt(after));
         keys.into_tuple().all(connection).await
-    }
-
-    /// When a key ends by itself; `None` if it does not, or if there is no such key.
-    pub async fn expiry(connection: &impl ConnectionTrait, id: ApiKeyId) -> Result<Option<Timestamp>, DbErr> {
-        Ok(Self::find_by_id(id).one(connection).await?.and_then(|key| key.expires_at))
     }
 
     /// Takes a merchant's key back; `false` if there is none, or it was taken back before.

@@ -247,7 +247,12 @@ mod tests {
         assert_eq!(key.last_used_at, None);
         let used = async || {
             authenticate(&app, secret.expose()).await.unwrap();
-            list(&app, &who, 0, 1).await.unwrap().1[0].last_used_at.unwrap()
+            api_key::Entity::find_owned(app.database(), who.merchant_id(), key.id)
+                .await
+                .unwrap()
+                .unwrap()
+                .last_used_at
+                .unwrap()
         };
         let first = used().await;
         assert!(first >= key.created_at && used().await == first, "written once a minute");
