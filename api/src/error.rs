@@ -82,6 +82,15 @@ codes! {
     ServiceUnavailable = "SERVICE_UNAVAILABLE", SERVICE_UNAVAILABLE;
 }
 
+/// The codes as a table in Markdown, for the documentation.
+pub fn table() -> String {
+    let head = "| status | code | meaning |\n|---|---|---|\n".to_owned();
+    ErrorCode::ALL.iter().fold(head, |table, code| {
+        let (status, word, meaning) = (code.status().as_u16(), code.as_str(), code.meaning().trim());
+        format!("{table}| {status} | `{word}` | {meaning} |\n")
+    })
+}
+
 /// An answer that is not a success.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
@@ -190,6 +199,7 @@ impl From<Refusal> for ApiError {
             | Refusal::NoDecisionDue { .. }
             | Refusal::NothingToAccept
             | Refusal::TransferNotIncluded
+            | Refusal::AddressProven
             | Refusal::OrderOver { .. } => Self::invalid_state(message),
         }
     }

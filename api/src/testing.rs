@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
-use cryptopay_jobs::{Context, Events, Queue};
+use cryptopay_jobs::{ChainAccess, Context, Events, Queue};
 use cryptopay_test_support::TestDatabase;
 use poem_openapi::types::Type;
 use sea_orm::DatabaseConnection;
@@ -38,7 +38,7 @@ pub(crate) async fn app(db: &TestDatabase) -> App {
 /// The same, with variables of the environment set (`CRYPTOPAY_REGISTRATION`, …). Those of the database and the
 /// secret are the test's.
 pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> App {
-    app_on(db.connection().clone(), variables)
+    app_on(db.connection().clone(), variables, BTreeMap::new())
 }
 
 /// The sandbox gateway on a connection that counts its statements.
@@ -49,10 +49,15 @@ pub(crate) fn counting(db: &TestDatabase) -> (App, Arc<AtomicU64>) {
     database.set_metric_callback(move |_| {
         counter.fetch_add(1, Ordering::SeqCst);
     });
-    (app_on(database, &[]), count)
+    (app_on(database, &[], BTreeMap::new()), count)
 }
 
-fn app_on(database: DatabaseConnection, variables: &[(&str, &str)]) -> App {
+/// As [`app_with`], with chains that it can read.
+pub(crate) fn app_over(db: &TestDatabase, variables: &[(&str, &str)], chains: BTreeMap<String, ChainAccess>) -> App {
+    app_on(db.connection().clone(), variables, chains)
+}
+
+fn app_on(database: DatabaseConnection, variables: &[(&str, &str)], chains: BTreeMap<String, ChainAccess>) -> App {
     let environment: Environment = [("CRYPTOPAY_SECRET", SECRET)].iter().chain(variables).copied().collect();
     let config = Config::from_env(Role::All, &environment).unwrap();
     let public_url = config.public_url.as_ref().map_or(PUBLIC_URL, |url| url.as_str()).trim_end_matches('/').to_owned();
@@ -61,7 +66,7 @@ fn app_on(database: DatabaseConnection, variables: &[(&str, &str)]) -> App {
     let context = Context {
         database,
         registry: Arc::new(config.chains.registry().clone()),
-        chains: BTreeMap::new(),
+        chains,
         queue: Queue::embedded(),
         events: Events::embedded(),
         claims: Claims::default(),

@@ -59,6 +59,24 @@ const MISSING_WORDS: [&str; 5] = [
     "unsupported method",
     "not whitelisted",
 ];
+const EXECUTION_WORDS: [&str; 16] = [
+    "revert",
+    "out of gas",
+    "outofgas",
+    "invalid opcode",
+    "invalid jump",
+    "invalid code",
+    "stack underflow",
+    "stack overflow",
+    "stack limit",
+    "max call depth",
+    "write protection",
+    "out of bounds",
+    "gas uint64 overflow",
+    "execution aborted",
+    "vm execution",
+    "evm error",
+];
 const TAG_WORDS: [&str; 7] =
     ["not found", "unknown block", "invalid block", "unsupported", "not supported", "invalid argument", "hex string"];
 
@@ -100,6 +118,13 @@ pub(crate) fn is_unknown_block(error: &ChainError) -> bool {
     let ChainError::Node { message, .. } = error else { return false };
     let lower = message.to_ascii_lowercase();
     BLOCK_WORDS.iter().any(|word| lower.contains(word))
+}
+
+/// Whether an error of `eth_call` means that the contract's own code failed, so that asking again is of no use.
+pub(crate) fn is_execution_failure(error: &ChainError) -> bool {
+    let ChainError::Node { code, message, .. } = error else { return false };
+    let lower = message.to_ascii_lowercase();
+    *code == 3 || EXECUTION_WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// A node's words without control characters, cut to a bearable length.
@@ -232,6 +257,10 @@ mod tests {
         };
         assert_eq!(message, "execution reverted");
         assert!(!of("eth_call", -32000, "execution reverted").is_retryable());
+        for (code, words) in [(3, ""), (-32015, "VM execution error."), (-32003, "EVM error OutOfGas")] {
+            assert!(is_execution_failure(&of("eth_call", code, words)), "{words}");
+        }
+        assert!(!is_execution_failure(&of("eth_call", -32000, "header not found")));
         assert!(of("eth_call", -32000, "header not found").is_retryable());
     }
 }

@@ -8,6 +8,7 @@ use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
 
+use crate::signature::{SentSignature, Testimony};
 use crate::{ChainError, LogsBloom};
 
 /// One endpoint of one chain.
@@ -65,6 +66,17 @@ pub trait ChainClient: Send + Sync + fmt::Debug {
 
     /// What the contract's own `decimals()` says.
     async fn decimals(&self, contract: AccountAddress) -> Result<u8, ChainError>;
+
+    /// Whether a contract wallet accepts a signature (EIP-1271), and who says so.
+    async fn ask_contract(
+        &self,
+        contract: AccountAddress,
+        hash: Hash,
+        signature: &SentSignature,
+    ) -> Result<Testimony, ChainError> {
+        let _ = (contract, hash, signature);
+        Err(ChainError::MethodMissing { method: "eth_call" })
+    }
 
     /// How much has been asked of this endpoint so far.
     fn traffic(&self) -> Traffic {

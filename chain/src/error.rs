@@ -146,6 +146,9 @@ pub enum ChainError {
         /// What the endpoint says.
         found: u64,
     },
+    /// Two endpoints have to say the same, and did not, or there was none to ask.
+    #[error("no two endpoints of the chain say the same at the moment")]
+    Unconfirmed,
     /// The answer contradicts itself, or is not what was asked for.
     #[error("the node's answer to {method} is untrue: {what}")]
     Untrue {
@@ -170,6 +173,7 @@ impl ChainError {
             | Self::BlockMissing { .. }
             | Self::NotOnChain { .. }
             | Self::LogsMissing { .. }
+            | Self::Unconfirmed
             | Self::TransactionMissing { .. } => true,
             Self::Node { code, message, .. } => {
                 matches!(code, -32603 | -32099..=-32000) && !message.to_ascii_lowercase().contains("revert")

@@ -20,6 +20,7 @@ use crate::classify::is_unknown_tag;
 use crate::http::{HttpTransport, origin, secrets};
 use crate::logs::{ASK_AGAIN, MAX_RECIPIENTS_PER_FILTER};
 use crate::rpc::{Call, Rpc, is_null, malformed, parse, untrue};
+use crate::signature::{SentSignature, Testimony};
 use crate::{
     ChainClient, ChainError, Header, Inclusion, Search, Tip, Traffic, TransferQuery, Witness, evidence, logs, native,
 };
@@ -146,7 +147,7 @@ impl EvmClient {
         Ok(())
     }
 
-    fn note_id(&self, answer: &RawValue) -> Result<u64, ChainError> {
+    pub(crate) fn note_id(&self, answer: &RawValue) -> Result<u64, ChainError> {
         let id = read_id(answer)?;
         self.last_id.store(id, Ordering::Relaxed);
         Ok(id)
@@ -331,6 +332,15 @@ impl ChainClient for EvmClient {
         }
         let word: B256 = parse(method, &answer)?;
         u8::try_from(U256::from_be_bytes(word.0)).map_err(|_| malformed(method, "decimals() is larger than 255"))
+    }
+
+    async fn ask_contract(
+        &self,
+        contract: AccountAddress,
+        hash: Hash,
+        signature: &SentSignature,
+    ) -> Result<Testimony, ChainError> {
+        Self::ask_contract(self, contract, hash, signature).await
     }
 
     fn traffic(&self) -> Traffic {

@@ -15,6 +15,7 @@ pub mod metrics;
 mod native;
 pub mod probe;
 mod rpc;
+pub mod signature;
 
 pub use bloom::LogsBloom;
 pub use client::{ChainClient, Header, Inclusion, Search, Tip, Traffic, TransferQuery, Witness};

@@ -89,6 +89,7 @@ fn kind(error: &ChainError) -> &'static str {
         | ChainError::BlockMissing { .. }
         | ChainError::NotOnChain { .. }
         | ChainError::LogsMissing { .. }
+        | ChainError::Unconfirmed
         | ChainError::TransactionMissing { .. } => "inconsistent",
     }
 }

@@ -11,6 +11,7 @@ pub mod reference;
 pub mod registry;
 pub mod reservation;
 pub mod retry;
+pub mod settings;
 pub mod text;
 pub mod time;
 pub mod transfer;

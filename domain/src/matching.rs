@@ -57,6 +57,11 @@ pub struct Candidate {
     /// Height that had been scanned when the order was created: what a block up to it holds is older than the order, unless
     /// a reorganisation has mined it anew.
     pub scanned_height: u64,
+    /// Time of that block.
+    pub scanned_time: Timestamp,
+    /// Whether its merchant holds the address that was paid. An order of one who lost it to the proven owner gets nothing
+    /// any more, and is not named: the evidence is the owner's to read.
+    pub holds_address: bool,
     /// What points to it.
     pub clue: Clue,
 }
@@ -112,7 +117,13 @@ pub fn decide(clues: &TransferClues, candidates: &[Candidate]) -> Decision {
     let mut held = Vec::new();
     let mut cooling = Vec::new();
     let mut names_another = false;
+    let mut asked_by_another = false;
     for candidate in candidates {
+        if !candidate.holds_address {
+            names_another |= candidate.clue == Clue::Reference && clues.sole;
+            asked_by_another |= candidate.clue != Clue::Reference && outside_window(clues, candidate).is_none();
+            continue;
+        }
         if let Some(problem) = outside_window(clues, candidate) {
             verdict(candidate, problem);
             // The payer meant that order, so that an amount which happens to fit another is no evidence.
@@ -150,7 +161,7 @@ pub fn decide(clues: &TransferClues, candidates: &[Candidate]) -> Decision {
                 }
             });
         }
-        ([one], []) if !ambiguous_reference => {
+        ([one], []) if !ambiguous_reference && !asked_by_another => {
             verdict(one, "won: it alone asks for exactly this amount");
             order = Some((one.order, Method::ExactAmount));
         }
@@ -169,10 +180,16 @@ fn outside_window(clues: &TransferClues, candidate: &Candidate) -> Option<&'stat
         return Some("lost: the transfer is older than the order");
     }
     // A block this low can come after the order only in a reorganisation, which mines what was sent before the order and
-    // after it anew. The reference tells them apart; an amount does not, and then the block itself must be younger.
-    let may_be_older = clues.block_number <= candidate.scanned_height && candidate.clue != Clue::Reference;
-    if may_be_older && clues.block_time < candidate.created_at {
-        return Some("lost: its height had been scanned before the order was created");
+    // after it anew. While the chain was read hours behind, a block of any height may be older than the order. The
+    // reference tells old from new; an amount does not, and then the block itself must be younger.
+    let is_low = clues.block_number <= candidate.scanned_height;
+    let lagged = candidate.scanned_time < candidate.created_at.minus(CLOCK_TOLERANCE);
+    if (is_low || lagged) && candidate.clue != Clue::Reference && clues.block_time < candidate.created_at {
+        return Some(if is_low {
+            "lost: its height had been scanned before the order was created"
+        } else {
+            "lost: the order was created while the chain was read with a delay, and the block is older"
+        });
     }
     if candidate.clue != Clue::CoolingAmount && clues.block_time > candidate.monitor_until {
         return Some("lost: the order is no longer watched");
@@ -193,6 +210,8 @@ mod tests {
             created_at: Timestamp::from_secs(1_000),
             monitor_until: Timestamp::from_secs(9_000),
             scanned_height: 50,
+            scanned_time: Timestamp::from_secs(999),
+            holds_address: true,
             clue,
         }
     }
@@ -273,6 +292,33 @@ mod tests {
             TransferClues { block_number: 50, block_time: Timestamp::from_secs(999), ..clues() },
         ] {
             assert_eq!(decide(&clues, &candidates).order, None, "{clues:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_was_made_while_the_chain_lagged_takes_no_amount_of_an_older_block() {
+        for (scanned, wins) in [(969, false), (970, true)] {
+            let lagging = Candidate { scanned_time: Timestamp::from_secs(scanned), ..candidate(1, Clue::HeldAmount) };
+            let older = TransferClues { block_number: 900, block_time: Timestamp::from_secs(999), ..clues() };
+            assert_eq!(decide(&older, std::slice::from_ref(&lagging)).order.is_some(), wins, "{scanned}");
+            let younger = TransferClues { block_time: Timestamp::from_secs(1_000), ..older };
+            assert!(decide(&younger, std::slice::from_ref(&lagging)).order.is_some());
+            let named = Candidate { clue: Clue::Reference, ..lagging };
+            assert!(decide(&older, &[named]).order.is_some(), "a reference cannot be older than its order");
+        }
+    }
+
+    #[test]
+    fn an_order_that_lost_its_address_gets_nothing_and_is_not_named() {
+        let lost = |clue| Candidate { holds_address: false, ..candidate(2, clue) };
+        for clue in [Clue::Reference, Clue::HeldAmount, Clue::CoolingAmount] {
+            let decision = decide(&clues(), &[lost(clue)]);
+            assert_eq!((decision.order, decision.evidence.candidates.len()), (None, 0));
+            // Its customer may have paid: the amount alone does not make it another's.
+            let decision = decide(&clues(), &[lost(clue), candidate(1, Clue::HeldAmount)]);
+            assert_eq!((decision.order, decision.evidence.candidates.len()), (None, 1));
+            let decision = decide(&clues(), &[lost(clue), candidate(1, Clue::Reference)]);
+            assert_eq!(decision.order, Some((OrderId(1), Method::Reference)));
         }
     }
 

@@ -9,6 +9,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{OnConflict, UnionType};
 use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QueryOrder, QuerySelect, QueryTrait, TryInsertResult};
 
+use crate::pieces::pieces;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "amount_reservation")]
@@ -172,6 +174,19 @@ impl Entity {
             .await
     }
 
+    /// The live reservations of orders.
+    pub async fn held_by_any(
+        connection: &impl ConnectionTrait,
+        orders: impl IntoIterator<Item = OrderId>,
+    ) -> Result<Vec<Model>, DbErr> {
+        let mut rows = Vec::new();
+        for piece in pieces(orders) {
+            let held = Self::find().filter(Column::OrderId.is_in(piece)).filter(Column::ReleasedAt.is_null());
+            rows.extend(held.order_by_asc(Column::Id).all(connection).await?);
+        }
+        Ok(rows)
+    }
+
     /// Reservations on `chain` whose time is over at `verified`, at most `limit`.
     pub async fn due_for_release(
         connection: &impl ConnectionTrait,
@@ -196,15 +211,14 @@ impl Entity {
         now: Timestamp,
         cools_until: Option<Timestamp>,
     ) -> Result<(), DbErr> {
-        if ids.is_empty() {
-            return Ok(());
+        for piece in pieces(ids) {
+            Self::update_many()
+                .col_expr(Column::ReleasedAt, Expr::value(Some(now)))
+                .col_expr(Column::CoolsUntil, Expr::value(cools_until))
+                .filter(Column::Id.is_in(piece))
+                .exec(connection)
+                .await?;
         }
-        Self::update_many()
-            .col_expr(Column::ReleasedAt, Expr::value(Some(now)))
-            .col_expr(Column::CoolsUntil, Expr::value(cools_until))
-            .filter(Column::Id.is_in(ids))
-            .exec(connection)
-            .await?;
         Ok(())
     }
 }

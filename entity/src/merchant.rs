@@ -172,6 +172,22 @@ impl Entity {
         change.filter(Column::Id.eq(id)).exec(connection).await.map(|_| ())
     }
 
+    /// Changes the payment settings; `settings` is JSON.
+    pub async fn set_payment_settings(
+        connection: &impl ConnectionTrait,
+        id: MerchantId,
+        settings: &str,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        let change = Self::update_many().col_expr(Column::PaymentSettings, Expr::value(settings));
+        change
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Id.eq(id))
+            .exec(connection)
+            .await
+            .map(|_| ())
+    }
+
     /// Changes the plan. `limit` is requests an hour in place of the plan's own.
     pub async fn set_plan(
         connection: &impl ConnectionTrait,

@@ -6,7 +6,7 @@ use cryptopay_domain::merchant::{Ownership, WalletKind};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{Condition, FromQueryResult, PaginatorTrait, Statement};
+use sea_orm::{Condition, DbBackend, FromQueryResult, PaginatorTrait, Statement};
 
 use crate::pages::{Place, Window};
 
@@ -76,12 +76,16 @@ impl Entity {
     ) -> Result<PayingPlace, DbErr> {
         let backend = connection.get_database_backend();
         let now = crate::clock::now_sql(backend);
+        // The wallet is locked against changes until the order stands: whoever takes its address away waits for the
+        // order, and finds it. On SQLite there is one writer.
+        let lock = if backend == DbBackend::Postgres { "FOR SHARE" } else { "" };
         let sql = format!(
             "SELECT {now} + COALESCE((SELECT offset_micros FROM sandbox_clock WHERE id = 1), 0) AS now, \
              wallet.id AS wallet_id, wallet.address AS address, cursor.height AS height, cursor.block_time AS block_time, \
              (SELECT decimals FROM token_check WHERE chain = $2 AND contract = $3) AS contract_decimals \
              FROM (SELECT 1 AS one) AS one \
-             LEFT JOIN merchant_wallet AS wallet ON wallet.merchant_id = $1 AND wallet.chain = $2 AND wallet.is_active \
+             LEFT JOIN (SELECT id, address FROM merchant_wallet \
+                        WHERE merchant_id = $1 AND chain = $2 AND is_active {lock}) AS wallet ON TRUE \
              LEFT JOIN chain_cursor AS cursor ON cursor.chain = $2"
         );
         let contract = contract.map(AccountAddress::to_key).unwrap_or_default();

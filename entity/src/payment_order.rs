@@ -77,6 +77,8 @@ pub struct Model {
     pub policy: String,
     /// Verified height at creation.
     pub scanned_height: i64,
+    /// Time of that block.
+    pub scanned_time: Timestamp,
     /// Derived.
     pub status: OrderStatus,
     /// Derived.
@@ -105,6 +107,8 @@ pub struct Model {
     pub canceled_at: Option<Timestamp>,
     /// A block past the deadline was verified.
     pub closed_at: Option<Timestamp>,
+    /// Its address was claimed by the proven owner while it was open.
+    pub displaced_at: Option<Timestamp>,
     /// Confirmation of the current generation.
     pub confirmed_at: Option<Timestamp>,
     /// Raised by each event.
@@ -223,6 +227,43 @@ impl Entity {
             .one(connection)
             .await?;
         Ok(one.is_some())
+    }
+
+    /// Orders of a merchant on one address that are still watched at `verified`.
+    pub async fn watched_on(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        chain: &str,
+        address: AccountAddress,
+        verified: Timestamp,
+    ) -> Result<BTreeSet<OrderId>, DbErr> {
+        let ids: Vec<OrderId> = Self::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::ReceivingAddress.eq(address))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::MonitorUntil.gte(verified))
+            .into_tuple()
+            .all(connection)
+            .await?;
+        Ok(ids.into_iter().collect())
+    }
+
+    /// Notes of orders that their address belongs to somebody else now.
+    pub async fn displace(
+        connection: &impl ConnectionTrait,
+        ids: impl IntoIterator<Item = OrderId>,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        for piece in pieces(ids) {
+            Self::update_many()
+                .col_expr(Column::DisplacedAt, Expr::value(Some(now)))
+                .filter(Column::Id.is_in(piece))
+                .exec(connection)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Whether a native order on `chain` is still watched at `verified`.

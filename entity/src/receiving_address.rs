@@ -28,6 +28,8 @@ pub struct Model {
     pub claimed_at: Timestamp,
     /// Until when.
     pub released_at: Option<Timestamp>,
+    /// When its holder has signed with the address. A claim that is proven is never displaced.
+    pub proven_at: Option<Timestamp>,
 }
 
 /// This table's rows are joined by hand where that is wanted.
@@ -56,6 +58,7 @@ impl Entity {
             wallet_id: Set(wallet),
             claimed_at: Set(now),
             released_at: Set(None),
+            proven_at: Set(None),
         };
         let inserted = Self::insert(row)
             .on_conflict(OnConflict::new().do_nothing().to_owned())
@@ -63,6 +66,45 @@ impl Entity {
             .exec_without_returning(connection)
             .await?;
         Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+    }
+
+    /// Who holds an address in a realm. Nothing is locked: by the time of an answer it may be somebody else.
+    pub async fn holder(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        address: AccountAddress,
+        realm: i64,
+    ) -> Result<Option<MerchantId>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::MerchantId)
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Address.eq(address))
+            .filter(Column::Realm.eq(realm))
+            .filter(Column::ReleasedAt.is_null())
+            .into_tuple()
+            .one(connection)
+            .await
+    }
+
+    /// Notes that the holder of a claim has signed with its address; the first proof stays.
+    pub async fn prove(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        chain: &str,
+        address: AccountAddress,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::ProvenAt, Expr::value(Some(now)))
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Address.eq(address))
+            .filter(Column::ReleasedAt.is_null())
+            .filter(Column::ProvenAt.is_null())
+            .exec(connection)
+            .await?;
+        Ok(())
     }
 
     /// The held claim on an address in a realm, locked: it is neither released nor moved while this transaction lasts.

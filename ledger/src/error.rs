@@ -100,6 +100,11 @@ pub enum Refusal {
         /// The positions to choose from.
         positions: String,
     },
+    /// A proven owner is never displaced.
+    #[error(
+        "Another merchant of this gateway has proven to own this address. Whoever runs the gateway can tell you more; use another address meanwhile."
+    )]
+    AddressProven,
     /// Not in a block.
     #[error("The transfer is not in a block at the moment; try again when it is.")]
     TransferNotIncluded,

@@ -8,7 +8,7 @@ use cryptopay_domain::reference::find_references;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::transfer::ObservedTransfer;
 use cryptopay_entity::amount_reservation::Place;
-use cryptopay_entity::{amount_reservation, payment_order};
+use cryptopay_entity::{amount_reservation, payment_order, receiving_address};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use crate::error::LedgerError;
@@ -59,6 +59,11 @@ pub(crate) async fn decide(
         let clue = if row.released_at.is_none() { Clue::HeldAmount } else { Clue::CoolingAmount };
         clues.push((row.order_id, clue));
     }
+    let holders = if orders.is_empty() {
+        Vec::new()
+    } else {
+        receiving_address::Entity::holders(txn, &chain.slug, observed.to).await?
+    };
     let candidates: Vec<Candidate> = clues
         .into_iter()
         .filter_map(|(id, clue)| {
@@ -69,6 +74,8 @@ pub(crate) async fn decide(
                 created_at: order.created_at,
                 monitor_until: order.monitor_until,
                 scanned_height: unsigned(order.scanned_height),
+                scanned_time: order.scanned_time,
+                holds_address: holders.contains(&order.merchant_id),
                 clue,
             })
         })

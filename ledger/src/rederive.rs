@@ -235,14 +235,16 @@ pub(crate) fn terms(order: &payment_order::Model) -> Terms {
     }
 }
 
-/// What happened to an order besides money, from its row. A failure by late money is derived, so it is no fact.
+/// What happened to an order besides money, from its row. A failure by late money, or by a lost address, is derived, so
+/// it is no fact.
 pub(crate) fn history(order: &payment_order::Model) -> History {
     use cryptopay_domain::order::FailureReason::{AddressClaimedByOwner, AssetDisabled};
+    let disabled = order.failure_reason.filter(|reason| *reason == AssetDisabled);
     History {
         canceled_at: order.canceled_at,
         closed_at: order.closed_at,
         decision: order.decision.map(|decision| (decision, order.decision_units.unwrap_or_default())),
-        failure: order.failure_reason.filter(|reason| matches!(reason, AddressClaimedByOwner | AssetDisabled)),
+        failure: disabled.or(order.displaced_at.map(|_| AddressClaimedByOwner)),
         generation: small(order.generation),
         announced_generation: small(order.announced_generation),
     }

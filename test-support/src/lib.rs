@@ -15,15 +15,17 @@ mod parts;
 mod port;
 mod redis;
 mod script;
+mod signer;
 mod webhook_receiver;
 
 pub use alloy::primitives::{Address, B256, Bytes, U256};
 
-pub use anvil::{Anvil, Payment, TokenTransfer};
+pub use anvil::{Anvil, Manner, Payment, TokenTransfer};
 pub use config::long_tests_wanted;
 pub use database::{PostgresServer, TestDatabase, block_on};
 pub use fault_proxy::{Counts, Fault, FaultProxy};
 pub use parts::Parts;
 pub use port::free_port;
 pub use redis::{RedisServer, TestRedis};
+pub use signer::Signer;
 pub use webhook_receiver::{Answer, ReceivedRequest, WebhookReceiver};

@@ -19,6 +19,11 @@ pub(super) enum Export {
         /// File to write; standard output if not said
         path: Option<PathBuf>,
     },
+    /// The table of error codes, in Markdown
+    Errors {
+        /// File to write; standard output if not said
+        path: Option<PathBuf>,
+    },
 }
 
 /// Writes it.
@@ -26,6 +31,7 @@ pub(super) fn run(export: Export) -> Result<(), Failure> {
     let (text, path) = match export {
         Export::Openapi { path } => (crate::rest::document::openapi_text().map_err(Failure::other)?, path),
         Export::Graphql { path } => (crate::graphql::sdl(), path),
+        Export::Errors { path } => (crate::error::table(), path),
     };
     match path {
         Some(path) => {

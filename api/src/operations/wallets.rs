@@ -4,8 +4,10 @@
 //! is active only while its merchant holds the claim on its address. What removes or changes a wallet leaves the claim:
 //! it is let go by scanner time, once no order can be paid there any more.
 
+mod challenge;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use cryptopay_domain::address::{AccountAddress, Asset, parse_receiving_address};
 use cryptopay_domain::ids::{MerchantId, WalletId};
@@ -25,6 +27,9 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::principal::Principal;
+
+pub use challenge::Challenge;
+pub use verify::{challenge, verify};
 
 /// A wallet after a change, and what the change led to, in a sentence or two.
 pub type Changed = (Model, String);
@@ -77,8 +82,8 @@ async fn create_anew(
             dedicated: fields.flag("dedicated").unwrap_or(false),
         };
         let mut wallet = merchant_wallet::Entity::add(txn, new, now).await?;
-        let claimed = claim(txn, app, &wallet, now).await?;
-        let place = Place { claimed, active };
+        let claim = claim(txn, app, &wallet, now).await?;
+        let place = Place { claim, active };
         let sentence = place.put(txn, &mut wallet, wanted, now).await?;
         record(txn, principal, "wallet.create", &wallet, now).await?;
         let message = fields.message(&format!("Wallet added. {sentence}"));
@@ -135,12 +140,12 @@ pub async fn update(app: &App, principal: &Principal, id: &str, fields: Fields) 
         let was_active = wallet.is_active;
         let wanted = wanted.unwrap_or(was_active);
         let sentence = if moved || (wanted && !was_active) {
-            let claimed = claim(txn, app, &wallet, now).await?;
-            if !claimed && !moved {
+            let claim = claim(txn, app, &wallet, now).await?;
+            if claim.is_none() && !moved {
                 fields.fault("is_active", "Another merchant holds this address, so no order can be paid to it.");
                 fields.finish()?;
             }
-            Place { claimed, active }.put(txn, &mut wallet, wanted, now).await?
+            Place { claim, active }.put(txn, &mut wallet, wanted, now).await?
         } else {
             wallet.is_active = wanted;
             wallet.updated_at = now;
@@ -213,8 +218,8 @@ pub async fn list(
 
 /// What decides whether a wallet can be active.
 struct Place {
-    /// Whether the merchant holds the address.
-    claimed: bool,
+    /// What is known of the merchant's claim on the address; `None` where another merchant holds it.
+    claim: Option<Ownership>,
     /// The wallet that is active on the chain so far, if any.
     active: Option<Model>,
 }
@@ -232,14 +237,14 @@ impl Place {
         let other = self.active.filter(|active| active.id != wallet.id);
         let slug = wallet.chain.clone();
         wallet.updated_at = now;
-        if !self.claimed {
-            wallet.ownership = Ownership::Disputed;
-        } else if wallet.ownership == Ownership::Disputed {
-            wallet.ownership = Ownership::Unproven;
-        }
-        wallet.is_active = wanted && self.claimed;
+        wallet.ownership = self.claim.unwrap_or(Ownership::Disputed);
+        wallet.is_active = wanted && self.claim.is_some();
         let sentence = match other {
-            _ if !self.claimed => "Another merchant holds this address, so the wallet is disputed and inactive.".into(),
+            _ if self.claim.is_none() => {
+                "Another merchant holds this address, so the wallet is disputed and inactive. Prove that it is yours with \
+                 verify/."
+                    .into()
+            }
             Some(mut other) if wanted => {
                 other.is_active = false;
                 other.updated_at = now;
@@ -257,28 +262,38 @@ impl Place {
     }
 }
 
-/// Claims a wallet's address for its merchant, who may hold it already for a wallet of before. `false` if another
-/// merchant holds it.
-async fn claim(txn: &impl ConnectionTrait, app: &App, wallet: &Model, now: Timestamp) -> Result<bool, Stop> {
-    let Some(address) = wallet.address else { return Ok(false) };
+/// Claims a wallet's address for its merchant, who may hold it already for a wallet of before, and may have proven it.
+/// `None` if another merchant holds it.
+async fn claim(
+    txn: &impl ConnectionTrait,
+    app: &App,
+    wallet: &Model,
+    now: Timestamp,
+) -> Result<Option<Ownership>, Stop> {
+    let Some(address) = wallet.address else { return Ok(None) };
     let (merchant, chain) = (wallet.merchant_id, wallet.chain.as_str());
-    // In the sandbox test addresses may be shared: every merchant has a realm of its own.
-    let realm = if app.is_sandbox() { merchant.0 } else { 0 };
+    let realm = realm(app, merchant);
     for _ in 0..CLAIM_TRIES {
         match receiving_address::Entity::lock_held(txn, chain, address, realm).await? {
             Some(held) if held.merchant_id == merchant => {
                 receiving_address::Entity::reassign(txn, merchant, held.id, wallet.id).await?;
-                return Ok(true);
+                let proven = held.proven_at.is_some();
+                return Ok(Some(if proven { Ownership::Proven } else { Ownership::Unproven }));
             }
-            Some(_) => return Ok(false),
+            Some(_) => return Ok(None),
             None => {
                 if receiving_address::Entity::claim(txn, chain, address, realm, merchant, wallet.id, now).await? {
-                    return Ok(true);
+                    return Ok(Some(Ownership::Unproven));
                 }
             }
         }
     }
     Err(ApiError::unavailable("an address was claimed and released again and again").into())
+}
+
+/// In the sandbox test addresses may be shared: every merchant has a realm of its own.
+fn realm(app: &App, merchant: MerchantId) -> i64 {
+    if app.is_sandbox() { merchant.0 } else { 0 }
 }
 
 /// A claim that is neither held nor free was taken or released between two looks; once more settles it.
@@ -306,6 +321,9 @@ fn refuse_other_kinds(fields: &mut Fields) {
         if fields.value(name).is_some() {
             fields.fault(name, "Not available yet. Send one address in \"address\".");
         }
+    }
+    if fields.flag("dedicated") == Some(true) {
+        fields.fault("dedicated", "Not available yet: only false. Amounts that are off wait for your decision.");
     }
 }
 

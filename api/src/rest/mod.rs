@@ -12,6 +12,7 @@ pub mod pages;
 pub mod payment_orders;
 pub mod payment_page;
 pub mod sandbox;
+pub mod settings;
 pub mod transactions;
 pub mod types;
 pub mod wallets;
@@ -25,6 +26,7 @@ pub type Routes = (
     api_keys::ApiKeys,
     payment_orders::PaymentOrders,
     wallets::MerchantWallets,
+    settings::Settings,
     webhook_endpoints::WebhookEndpoints,
     webhook_endpoints::WebhookDeliveries,
     transactions::Transactions,
@@ -42,6 +44,7 @@ pub fn service() -> OpenApiService<Routes, ()> {
         api_keys::ApiKeys,
         payment_orders::PaymentOrders,
         wallets::MerchantWallets,
+        settings::Settings,
         webhook_endpoints::WebhookEndpoints,
         webhook_endpoints::WebhookDeliveries,
         transactions::Transactions,
@@ -65,6 +68,8 @@ pub enum Tag {
     Transactions,
     /// Where payments go
     MerchantWallets,
+    /// How payments are treated
+    Settings,
     /// Who is told what happened
     Webhooks,
     /// Everything that happened, to pull

@@ -31,7 +31,8 @@ pub struct CreateWallet {
     pub label: Option<String>,
     /// Whether new orders on the chain use it. If not said: yes, unless another wallet is active there.
     pub is_active: Option<bool>,
-    /// Whether nothing but orders is ever paid to it, so that an amount slightly off may still ship. False if not said.
+    /// Whether nothing but orders is ever paid to it, so that an amount slightly off may still ship. Not available yet:
+    /// only false.
     pub dedicated: Option<bool>,
 }
 
@@ -49,7 +50,7 @@ pub struct ChangeWallet {
     pub label: Option<String>,
     /// Whether new orders on the chain use it. True retires the wallet that is active so far.
     pub is_active: Option<bool>,
-    /// Whether nothing but orders is ever paid to it.
+    /// Whether nothing but orders is ever paid to it. Not available yet: only false.
     pub dedicated: Option<bool>,
 }
 
@@ -94,6 +95,29 @@ impl Wallet {
             updated_at: wallet.updated_at.to_string(),
         }
     }
+}
+
+/// A text to sign, which proves that a wallet is the merchant's own.
+#[derive(Debug, Clone, Object)]
+pub struct WalletChallenge {
+    /// Sign exactly this text with `personal_sign` (EIP-191), by the address's key or as the owners of the contract wallet
+    /// at that address.
+    pub challenge: String,
+    /// The address that has to sign, with EIP-55 checksum.
+    pub address: String,
+    /// Slug of the chain.
+    pub blockchain: String,
+    /// Until when its signature is taken: RFC 3339, UTC. A change of the wallet makes it void before.
+    pub expires_at: String,
+}
+
+/// A signed challenge.
+#[derive(Debug, Object)]
+pub struct VerifyWallet {
+    /// What signing the challenge gave: `0x` and hexadecimal digits, 65 bytes of a key, or whatever the contract wallet at
+    /// the address accepts (EIP-1271), at most 8192 bytes.
+    #[oai(validator(min_length = 2, max_length = 16386))]
+    pub signature: String,
 }
 
 /// The routes.
@@ -196,6 +220,46 @@ impl MerchantWallets {
         body: Body<ChangeWallet>,
     ) -> Answer<Success<Wallet>> {
         let (wallet, message) = wallets::update(&app, &auth.0, &id, body.fields).await?;
+        Ok(Success(Wallet::new(&wallet), message))
+    }
+
+    /// Get a text to sign that proves a wallet
+    ///
+    /// The text is good for this wallet, once, until it expires or the wallet changes. Nothing is stored.
+    #[oai(path = "/:id/verify/", method = "get", operation_id = "getWalletChallenge")]
+    async fn challenge(
+        &self,
+        app: Data<&App>,
+        auth: Reader,
+        /// Number of the wallet
+        id: Path<String>,
+    ) -> Answer<Success<WalletChallenge>> {
+        let (wallet, challenge) = wallets::challenge(&app, &auth.0, &id).await?;
+        let shown = WalletChallenge {
+            challenge: challenge.text,
+            address: wallet.address.map(|address| address.to_string()).unwrap_or_default(),
+            blockchain: wallet.chain,
+            expires_at: challenge.expires_at.to_string(),
+        };
+        Ok(Success(shown, "Sign data.challenge and send the signature to this address by POST.".to_owned()))
+    }
+
+    /// Prove a wallet
+    ///
+    /// Takes the signature of the challenge. The wallet becomes `proven`, and nobody else can claim its address on this
+    /// gateway. If another merchant held the address without proof, that merchant's open orders there fail
+    /// (`address_claimed_by_owner`) and its wallet becomes inactive; a proven owner is never displaced. 503 if a contract
+    /// wallet has to be asked and no node of its chain answers.
+    #[oai(path = "/:id/verify/", method = "post", operation_id = "verifyMerchantWallet")]
+    async fn verify(
+        &self,
+        app: Data<&App>,
+        auth: Manager,
+        /// Number of the wallet
+        id: Path<String>,
+        body: Body<VerifyWallet>,
+    ) -> Answer<Success<Wallet>> {
+        let (wallet, message) = wallets::verify(&app, &auth.0, &id, body.fields).await?;
         Ok(Success(Wallet::new(&wallet), message))
     }
 

@@ -13,6 +13,7 @@ use secrecy::SecretSlice;
 use sha2::Sha256;
 
 use crate::config::MasterSecret;
+use crate::security::challenges::Challenges;
 use crate::security::secret_box::SecretBox;
 use crate::security::tokens::AccessTokens;
 
@@ -28,6 +29,7 @@ pub struct Keys(Arc<Parts>);
 struct Parts {
     tokens: AccessTokens,
     secret_box: SecretBox,
+    challenges: Challenges,
 }
 
 /// The keys could not be derived.
@@ -46,6 +48,7 @@ pub enum KeyError {
 pub(super) enum Usage {
     AccessTokens,
     SecretBox,
+    Challenges,
     Id,
 }
 
@@ -72,12 +75,18 @@ impl Keys {
         Ok(Self(Arc::new(Parts {
             tokens: AccessTokens::new(&KeyRing::derive(current, previous, Usage::AccessTokens)?),
             secret_box: SecretBox::new(KeyRing::derive(current, previous, Usage::SecretBox)?),
+            challenges: Challenges::new(KeyRing::derive(current, previous, Usage::Challenges)?),
         })))
     }
 
     /// Signs and checks access tokens.
     pub fn tokens(&self) -> &AccessTokens {
         &self.0.tokens
+    }
+
+    /// Makes the nonces of challenges.
+    pub fn challenges(&self) -> &Challenges {
+        &self.0.challenges
     }
 
     /// Encrypts and decrypts what the tables keep.
@@ -119,6 +128,7 @@ impl Usage {
         match self {
             Self::AccessTokens => b"cryptopay v1 access-token hs256",
             Self::SecretBox => b"cryptopay v1 secret-box xchacha20poly1305",
+            Self::Challenges => b"cryptopay v1 challenge hmac-sha256",
             Self::Id => b"cryptopay v1 key-id",
         }
     }

@@ -9,11 +9,13 @@
 //! | `tokens` | access tokens (JWT) and refresh tokens (opaque) |
 //! | `api_keys` | `sk_test_…` and `sk_live_…` |
 //! | `secret_box` | encryption of what must be read again, such as webhook secrets |
+//! | `challenges` | nonces that nobody has to remember |
 //! | `keys` | the keys of `CRYPTOPAY_SECRET`, and of the one before while rotating |
 //! | `entropy` | where chance comes from |
 //! | `digest` | SHA-256 of secrets that are only ever compared |
 
 pub mod api_keys;
+pub mod challenges;
 pub mod digest;
 pub mod entropy;
 pub mod keys;

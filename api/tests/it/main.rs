@@ -17,6 +17,7 @@ mod demo;
 mod deployment;
 mod doctor;
 mod first_minutes;
+mod guides;
 mod journey;
 mod kills;
 mod latency;

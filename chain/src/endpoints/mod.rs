@@ -185,7 +185,12 @@ impl Endpoints {
             .await
     }
 
-    fn identify(&self, found: u64) -> Result<(), ChainError> {
+    /// An endpoint that may be asked and was not `tried` already.
+    pub(crate) fn untried(&self, now: Instant, tried: &[String]) -> Option<&Endpoint> {
+        self.best(now, None, tried)
+    }
+
+    pub(crate) fn identify(&self, found: u64) -> Result<(), ChainError> {
         if found == self.chain_id { Ok(()) } else { Err(ChainError::WrongChain { expected: self.chain_id, found }) }
     }
 

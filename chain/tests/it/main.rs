@@ -7,5 +7,6 @@ mod lies;
 mod node;
 mod nonsense;
 mod server;
+mod signatures;
 mod spoiled;
 mod transfers;

@@ -15,7 +15,8 @@ pub struct History {
     pub closed_at: Option<Timestamp>,
     /// What the operator decided, with the units that an accepting decision settled for.
     pub decision: Option<(Decision, Units)>,
-    /// Something outside the order's money makes it impossible.
+    /// Something outside the order's money makes it impossible. An address that was claimed by its proven owner takes no
+    /// more money for the order; what came before counts on.
     pub failure: Option<FailureReason>,
     /// How often a confirmation was announced and taken back, plus one.
     pub generation: u32,
@@ -144,7 +145,8 @@ impl Derived {
 }
 
 /// The status and all that goes with it. The rows of the decision, first match wins: an operator's rejection; what cannot
-/// complete; enough deep money; a confirmation taken back; enough money; some money; canceled; closed; waiting.
+/// complete; enough deep money; a confirmation taken back; enough money; an address lost; some money; canceled; closed;
+/// waiting.
 pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], chain: &ChainView) -> Derived {
     // An accepting decision settles for what had come by then; nothing else about the order changes its rules, so that
     // a reorganisation takes such an order back like any other.
@@ -188,11 +190,16 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
         && standings.iter().any(|standing| standing.late == Some(LateStanding::Rejected))
         && standings.iter().all(|standing| matches!(standing.late, Some(LateStanding::Rejected) | None));
 
+    // Whoever has paid in full, or has been told of a confirmation, is owed what was promised. Only an order that waits
+    // for money can never complete.
+    let lost_its_address =
+        history.failure == Some(FailureReason::AddressClaimedByOwner) && history.canceled_at.is_none();
+
     let mut failure_reason = None;
     let status = if matches!(history.decision, Some((Decision::Reject, _))) {
         failure_reason = Some(FailureReason::Rejected);
         OrderStatus::Failed
-    } else if let Some(reason) = history.failure {
+    } else if let Some(reason) = history.failure.filter(|reason| *reason != FailureReason::AddressClaimedByOwner) {
         failure_reason = Some(reason);
         OrderStatus::Failed
     } else if rejected_late_only && !announced && history.canceled_at.is_none() {
@@ -204,6 +211,9 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
         if enough(confirmed_or_missing) { OrderStatus::Confirmed } else { OrderStatus::Reorged }
     } else if enough(received) {
         OrderStatus::Confirming
+    } else if lost_its_address {
+        failure_reason = Some(FailureReason::AddressClaimedByOwner);
+        OrderStatus::Failed
     } else if !received.is_zero() {
         OrderStatus::Underpaid
     } else if history.canceled_at.is_some() {
@@ -240,7 +250,9 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
     set(OrderFlag::Overpaid, !excess.is_zero());
     set(OrderFlag::Late, late.is_some());
     set(OrderFlag::ExtraPayment, surplus.extra_payment);
-    set(OrderFlag::Review, late == Some(LateStanding::Review) || decision_due);
+    // Money that went to a wallet of somebody else is worth a look, whatever becomes of the order.
+    let paid_elsewhere = lost_its_address && !received.is_zero();
+    set(OrderFlag::Review, late == Some(LateStanding::Review) || decision_due || paid_elsewhere);
     set(OrderFlag::Manual, decided);
     set(OrderFlag::Finalized, status == OrderStatus::Confirmed && all_final(allocations, &standings));
 

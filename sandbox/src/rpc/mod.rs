@@ -52,6 +52,7 @@ pub(crate) async fn answer(node: Node<'_>, method: &str, params: &str) -> Result
             let (hash,) = parse(params)?;
             json(&transactions::receipt(node, hash).await?)
         }
+        "eth_getCode" => json(&call::code(node, params)?),
         "eth_call" => json(&call::call(node, params)?),
         unknown => Err(RpcError::unknown_method(unknown)),
     }

@@ -168,6 +168,8 @@ on_both_databases!(registered_tokens_know_their_decimals, async |db: TestDatabas
     let Asset::Token(usdc) = world.usdc() else { panic!("a token") };
     let unknown = TransactionRequest::default().to(usdc.0).input(vec![1, 2, 3, 4].into());
     assert_eq!(world.node.call(unknown).await.unwrap_err().as_error_resp().unwrap().code, 3);
+    assert!(!world.node.get_code_at(usdc.0).await.unwrap().is_empty());
+    assert!(world.node.get_code_at(Address::repeat_byte(3)).await.unwrap().is_empty(), "nobody deploys anything here");
 });
 
 on_both_databases!(what_is_not_known_is_null_or_an_error, async |db: TestDatabase| {

@@ -26,7 +26,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub use payments::{Payment, TokenTransfer};
+pub use payments::{Manner, Payment, TokenTransfer};
 
 /// Ports that the node listens on: below the range from which the kernel hands out ports, so that nobody takes the port
 /// while the node is stopped, and below that of the test databases.

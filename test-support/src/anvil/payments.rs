@@ -27,9 +27,34 @@ sol! {
         function pretend(address from, address to, uint256 value);
     }
 
+    contract SmartWallet {
+        constructor(address owner, uint8 manner);
+    }
+
     contract BatchPayer {
         function pay(address token, address[] to, uint256[] values);
     }
+}
+
+/// How a contract wallet answers when it is asked about a signature (EIP-1271).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// As the standard has it.
+    Honest = 0,
+    /// It reverts, whatever it is asked.
+    Reverts = 1,
+    /// Its yes is the word of another standard.
+    WrongWord = 2,
+    /// Its yes is followed by half a megabyte.
+    Endless = 3,
+    /// It never comes to an end.
+    Spins = 4,
+    /// Its yes is not a whole word.
+    Short = 5,
+    /// It says nothing.
+    Silent = 6,
+    /// It gives back what it was asked, as a forwarding fallback may.
+    Echoes = 7,
 }
 
 /// A transaction to send.
@@ -146,6 +171,12 @@ impl Anvil {
         }
         self.mine(1).await;
         payer
+    }
+
+    /// Deploys a wallet that is a contract: it accepts what the key of `owner` has signed, in this manner. Mines a block.
+    pub async fn smart_wallet(&self, owner: Address, manner: Manner) -> Address {
+        let arguments = SmartWallet::constructorCall { owner, manner: manner as u8 }.abi_encode();
+        self.deploy("SmartWallet", &arguments).await
     }
 
     /// Sends a transaction. It waits for the next block.

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::operations::once::{Once, Outcome};
+use crate::operations::settings;
 use crate::operations::stop::Stop;
 use crate::principal::Principal;
 
@@ -35,6 +36,7 @@ async fn create_anew(
     once: &Once<OrderView>,
 ) -> Result<Outcome<OrderView>, ApiError> {
     let merchant = principal.merchant_id();
+    let settings = settings::of(&principal.merchant)?;
     let mut fields = fields;
     let request = CreateRequest::parse(app, &mut fields);
     let Some(request) = request else {
@@ -50,7 +52,7 @@ async fn create_anew(
                 contract_decimals: None,
             },
         };
-        judge_expiry(&mut fields, place.now);
+        judge_expiry(&mut fields, place.now, &settings);
         if !fields.is_faulty("blockchain") && fields.value("blockchain").is_some() {
             judge_wallet(&mut fields, &place);
         }
@@ -66,7 +68,7 @@ async fn create_anew(
         };
         let place = merchant_wallet::Entity::paying_place(txn, merchant, &request.chain.slug, contract).await?;
         let mut judged = fields.clone();
-        let expires_at = judge_expiry(&mut judged, place.now);
+        let expires_at = judge_expiry(&mut judged, place.now, &settings);
         let paid_to = judge_wallet(&mut judged, &place);
         let (Some(expires_at), Some((wallet, address))) = (expires_at, paid_to) else {
             return Err(CreateError::Faulty(judged.faulty()));
@@ -77,7 +79,7 @@ async fn create_anew(
         if let Some(said) = place.contract_decimals.filter(|said| *said != i64::from(request.token.decimals)) {
             return Err(LedgerError::from(Refusal::token_disabled(request.chain, request.token, said)).into());
         }
-        let new = request.order(merchant, wallet, address, expires_at);
+        let new = request.order(merchant, (wallet, address), expires_at, &settings);
         let scanned = Scanned { height, block_time };
         let (order, nudges) = cryptopay_ledger::create_order(txn, new, scanned, place.now).await?;
         let view = cryptopay_ledger::snapshot(&order, None, height);

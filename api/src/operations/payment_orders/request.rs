@@ -1,12 +1,10 @@
 //! What a request for an order says, and whether it may say so.
 
-use std::time::Duration;
-
 use cryptopay_domain::address::AccountAddress;
 use cryptopay_domain::amount::Amount;
 use cryptopay_domain::ids::WalletId;
-use cryptopay_domain::order::LatePolicy;
 use cryptopay_domain::registry::{Chain, Token};
+use cryptopay_domain::settings::{MAX_EXPIRY, MIN_EXPIRY, PaymentSettings};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::merchant_wallet::PayingPlace;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, check_url};
@@ -17,12 +15,6 @@ use sha2::{Digest, Sha256};
 use crate::app::App;
 use crate::fields::Fields;
 
-/// How long an order is open unless the request says otherwise.
-pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(2 * 3600);
-/// Shortest time an order may be open.
-const MIN_EXPIRY: Duration = Duration::from_secs(60);
-/// Longest time an order may be open.
-const MAX_EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Largest `order_info`, in bytes.
 pub const MAX_ORDER_INFO_BYTES: usize = 8 * 1024;
 /// Longest `redirect_url`, in characters.
@@ -89,9 +81,9 @@ impl<'a> CreateRequest<'a> {
     pub(super) fn order(
         &self,
         merchant: cryptopay_domain::ids::MerchantId,
-        wallet: WalletId,
-        address: AccountAddress,
+        (wallet, address): (WalletId, AccountAddress),
         expires_at: Timestamp,
+        settings: &PaymentSettings,
     ) -> NewOrder<'a> {
         NewOrder {
             merchant,
@@ -107,8 +99,8 @@ impl<'a> CreateRequest<'a> {
             webhook_url: self.webhook_url.clone(),
             redirect_url: self.redirect_url.clone(),
             expires_at,
-            required_confirmations: self.chain.confirmations,
-            late_policy: LatePolicy::default_for(self.token.asset),
+            required_confirmations: settings.confirmations_on(self.chain),
+            late_policy: settings.late_policy_for(self.token.asset),
             seed: self.seed,
         }
     }
@@ -185,9 +177,9 @@ fn parse_redirect_url(fields: &mut Fields) -> Option<String> {
     Some(text)
 }
 
-pub(super) fn judge_expiry(fields: &mut Fields, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn judge_expiry(fields: &mut Fields, now: Timestamp, settings: &PaymentSettings) -> Option<Timestamp> {
     let Some(text) = fields.text("expires_at") else {
-        return (!fields.is_faulty("expires_at")).then(|| now.plus(DEFAULT_EXPIRY));
+        return (!fields.is_faulty("expires_at")).then(|| now.plus(settings.default_expiry()));
     };
     let expires_at: Timestamp = text.parse().ok()?;
     if expires_at < now.plus(MIN_EXPIRY) || expires_at > now.plus(MAX_EXPIRY) {

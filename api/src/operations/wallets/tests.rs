@@ -1,3 +1,5 @@
+mod verify;
+
 use std::collections::BTreeSet;
 
 use cryptopay_domain::ids::MerchantId;
@@ -76,11 +78,12 @@ on_both_databases!(every_faulty_field_is_named_at_once, async |db: TestDatabase|
         "address": "0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
         "label": "x".repeat(101),
         "is_active": "yes",
+        "dedicated": true,
         "xpub": "xpub…",
         "addresses": [ONE],
     });
     let error = add(&app, &merchant, body).await.unwrap_err();
-    assert_eq!(faulty(&error), ["address", "addresses", "blockchain", "is_active", "label", "xpub"]);
+    assert_eq!(faulty(&error), ["address", "addresses", "blockchain", "dedicated", "is_active", "label", "xpub"]);
     let error = add(&app, &merchant, json!({})).await.unwrap_err();
     assert_eq!(faulty(&error), ["address", "blockchain"]);
 });
@@ -178,7 +181,7 @@ on_both_databases!(in_live_an_address_that_another_merchant_holds_is_disputed, a
 on_both_databases!(a_change_keeps_what_is_not_sent, async |db: TestDatabase| {
     let app = app(&db).await;
     let merchant = merchant(&app, "shop").await;
-    let body = json!({"blockchain": "base", "address": ONE, "label": "till", "dedicated": true});
+    let body = json!({"blockchain": "base", "address": ONE, "label": "till", "dedicated": false});
     let (before, _) = add(&app, &merchant, body).await.unwrap();
     let (after, message) = change(&app, &merchant, before.id, json!({"label": "shelf", "colour": 1})).await.unwrap();
     assert_eq!(message, "Wallet changed. Ignored: colour");

@@ -193,6 +193,11 @@ impl World {
             "replaceMerchantWallet" | "updateMerchantWallet" => json!({
                 "blockchain": "base", "address": WALLET, "label": "till", "is_active": true, "dedicated": false,
             }),
+            "verifyMerchantWallet" => json!({"signature": format!("0x{}", "00".repeat(65))}),
+            "changePaymentSettings" => json!({
+                "late_policy": "review", "confirmations": {"base": 3}, "default_expiry_seconds": 900,
+                "tolerance_bps": 0, "tolerance_max": "0.00",
+            }),
             "createWebhookEndpoint" | "replaceWebhookEndpoint" | "updateWebhookEndpoint" => json!({
                 "url": "http://127.0.0.1:9/hook", "events": ["payment.confirmed"], "description": "till",
                 "is_active": true,

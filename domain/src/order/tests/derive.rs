@@ -86,11 +86,48 @@ fn accepting_nothing_at_all_confirms_nothing() {
 
 #[test]
 fn an_outside_cause_fails_the_order_even_when_it_is_paid() {
-    for reason in [FailureReason::AddressClaimedByOwner, FailureReason::AssetDisabled] {
-        let derived = with(History { failure: Some(reason), ..history() }, &[paid(100)], open(DEEP));
-        assert_eq!((derived.status, derived.failure_reason), (OrderStatus::Failed, Some(reason)));
-        assert!(!derived.fulfillable && !derived.payable);
+    let reason = FailureReason::AssetDisabled;
+    let derived = with(History { failure: Some(reason), ..history() }, &[paid(100)], open(DEEP));
+    assert_eq!((derived.status, derived.failure_reason), (OrderStatus::Failed, Some(reason)));
+    assert!(!derived.fulfillable && !derived.payable);
+}
+
+fn displaced() -> History {
+    History { failure: Some(FailureReason::AddressClaimedByOwner), ..history() }
+}
+
+#[test]
+fn an_order_that_waits_for_money_at_an_address_of_somebody_else_fails_for_good() {
+    for (facts, received) in [(vec![], 0), (vec![paid(40)], 40)] {
+        for chain in [open(DEEP), closed(DEEP)] {
+            let derived = with(displaced(), &facts, chain);
+            let reason = Some(FailureReason::AddressClaimedByOwner);
+            assert_eq!((derived.status, derived.failure_reason), (OrderStatus::Failed, reason));
+            assert_eq!(derived.received, Units::new(received), "what came stays recorded");
+            assert!(!derived.fulfillable && !derived.payable && !derived.decision_due);
+            assert_eq!(derived.has(OrderFlag::Review), received > 0);
+        }
     }
+}
+
+#[test]
+fn an_order_that_was_paid_in_full_before_its_address_was_claimed_goes_on() {
+    let confirming = with(displaced(), &[paid(100)], open(SHALLOW));
+    assert_eq!((confirming.status, confirming.failure_reason), (OrderStatus::Confirming, None));
+    let confirmed = with(displaced(), &[paid(100)], open(DEEP));
+    assert_eq!((confirmed.status, confirmed.fulfillable), (OrderStatus::Confirmed, true));
+    assert!(confirmed.has(OrderFlag::Review), "the money is in a wallet of somebody else");
+    // The money vanishes before it was confirmed: nothing more can come.
+    let gone = with(displaced(), &[in_state(TransferState::Orphaned)], open(DEEP));
+    assert_eq!(gone.failure_reason, Some(FailureReason::AddressClaimedByOwner));
+    let announced = History { failure: Some(FailureReason::AddressClaimedByOwner), ..announced_once() };
+    assert_eq!(with(announced, &[in_state(TransferState::Orphaned)], open(DEEP)).status, OrderStatus::Reorged);
+}
+
+#[test]
+fn a_canceled_order_stays_canceled_whoever_owns_its_address() {
+    let history = History { failure: Some(FailureReason::AddressClaimedByOwner), ..canceled() };
+    assert_eq!(with(history, &[], open(DEEP)).status, OrderStatus::Canceled);
 }
 
 #[test]

@@ -29,7 +29,7 @@ enum Step {
     Cancel,
     PassDeadline,
     Decide(bool),
-    Fail(bool),
+    Fail(Option<FailureReason>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -50,7 +50,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Cancel),
         1 => Just(Step::PassDeadline),
         2 => prop::bool::weighted(0.8).prop_map(Step::Decide),
-        1 => prop::bool::weighted(0.3).prop_map(Step::Fail),
+        1 => prop_oneof![
+            2 => Just(None), 1 => Just(Some(FailureReason::AssetDisabled)),
+            1 => Just(Some(FailureReason::AddressClaimedByOwner)),
+        ].prop_map(Step::Fail),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -125,7 +128,7 @@ fn apply(book: &mut Book, step: Step) -> bool {
                 book.decide(if accept { Decision::Accept } else { Decision::Reject });
             }
         }
-        Step::Fail(fails) => book.history.failure = fails.then_some(FailureReason::AssetDisabled),
+        Step::Fail(reason) => book.history.failure = reason,
     }
     false
 }
