@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// What surrounds the routes is one type, whose layout takes the compiler more steps than it allows itself.
+#![recursion_limit = "256"]
 
 pub mod app;
 mod caller;
