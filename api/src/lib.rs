@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-// What surrounds the routes is one type, whose layout takes the compiler more steps than it allows itself.
+// What stands around every route is one type, deeper than the compiler looks by default.
 #![recursion_limit = "256"]
 
 pub mod app;

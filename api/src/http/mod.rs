@@ -145,8 +145,6 @@ fn surround(
             async move { errors::answer(error, &methods) }
         })
         .with(CatchPanic::new().with_handler(errors::PanicAnswer))
-        // What stands around it is a type of its own: one for all is deeper than the compiler looks.
-        .boxed()
         .around(move |endpoint, request| {
             let (app, readiness) = (counting.clone(), ready.clone());
             async move {

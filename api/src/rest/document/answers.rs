@@ -195,7 +195,6 @@ fn example(code: ErrorCode, field: Option<&str>) -> Value {
         ErrorCode::TokenInvalid => "This token is unknown, malformed or revoked.",
         ErrorCode::PermissionDenied => "This API key lacks the scope \"manage\".",
         ErrorCode::NotFound => "There is no such order.",
-        ErrorCode::SequenceGone => "The events up to this sequence are kept no longer.",
         ErrorCode::MethodNotAllowed => "This route exists, but not with this method.",
         ErrorCode::IdempotencyKeyInUse => {
             "The first request with this Idempotency-Key still runs. Send it again in a second."
