@@ -188,6 +188,10 @@ fn check(registry: &Registry, schema: &MetaSchemaRef, value: &Value, at: &str, f
         faults.entry(at.to_owned()).or_default().push(problem);
         return;
     }
+    // A reference that has words of its own.
+    for part in &schema.all_of {
+        check(registry, part, value, at, faults);
+    }
     if let (Some(items), Some(schema)) = (value.as_array(), schema.items.as_ref()) {
         for (index, item) in items.iter().enumerate() {
             check(registry, schema, item, &format!("{at}[{index}]"), faults);

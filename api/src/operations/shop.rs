@@ -15,6 +15,7 @@ use cryptopay_ledger::{Batch, Fence, LedgerError, Nudges, Occasion};
 use cryptopay_test_support::TestDatabase;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
+use poem::middleware::{NormalizePath, TrailingSlash};
 use poem::{Endpoint, EndpointExt, Request, Response, Route};
 use serde_json::{Value, json};
 
@@ -183,7 +184,8 @@ fn hash(number: u64) -> Hash {
 /// Every route of REST and the payment page of a gateway.
 pub(crate) fn routes(app: &App) -> BoxEndpoint<'static, Response> {
     let route = sandbox::inbox_route(payment_page::public_routes(Route::new()));
-    route.nest("/", rest::service()).data(app.clone()).map_to_response().boxed()
+    let route = route.nest("/", rest::service()).with(NormalizePath::new(TrailingSlash::Trim));
+    route.data(app.clone()).map_to_response().boxed()
 }
 
 /// Sends a request and gives the whole answer.

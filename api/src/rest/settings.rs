@@ -86,6 +86,8 @@ pub struct Settings;
 #[OpenApi(prefix_path = "/api/settings", tag = "Tag::Settings")]
 impl Settings {
     /// Get the payment settings
+    ///
+    /// What new orders take over. An order that is there keeps what held when it was created.
     #[oai(path = "/payments/", method = "get", operation_id = "getPaymentSettings")]
     async fn get(&self, app: Data<&App>, auth: Reader) -> Answer<Success<PaymentSettings>> {
         let settings = operation::of(&auth.0.merchant)?;

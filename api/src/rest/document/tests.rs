@@ -192,6 +192,7 @@ fn every_event_has_a_webhook_and_its_body_is_what_is_sent() {
         "status": "confirmed", "receiving_address": "0x52908400098527886E0F7030069857D2E4169EE7", "order_info": "{}",
         "nonce": 1, "created_at": "2026-01-31T12:00:00Z", "expires_at": "2026-01-31T14:00:00Z",
         "transfer": {
+            "id": 9,
             "transaction_hash": format!("0x{}", "ab".repeat(32)), "status": "confirmed", "state": "final",
             "amount": "100.00", "currency": "USDC", "block_number": 12, "block_timestamp": "2026-01-31T12:00:00Z",
             "confirmations": 12, "from_address": "0x8617E340B3D01FA5F11F306F4090FD50E238070D",

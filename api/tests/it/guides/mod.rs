@@ -60,7 +60,8 @@ fn docs() -> PathBuf {
 async fn follow(file: &str) {
     let start = Page::read(&docs().join("README.md"));
     let guide = Page::read(&docs().join("guides").join(file));
-    let process = Installation::bare().start().await;
+    let installation = Installation::bare();
+    let process = installation.start().await;
     let client = process.client();
     for language in Language::ALL {
         assert!(guide.blocks_in(language.word()).next().is_some(), "{file} has no example in {}", language.word());
