@@ -15,8 +15,10 @@ use cryptopay_ledger::{Batch, Fence, LedgerError, Nudges, Occasion};
 use cryptopay_test_support::TestDatabase;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
+use poem::http::uri::Scheme;
 use poem::middleware::{NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, Request, Response, Route};
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Endpoint, EndpointExt, Request, RequestParts, Response, Route};
 use serde_json::{Value, json};
 
 use super::{payment_orders, wallets};
@@ -188,9 +190,13 @@ pub(crate) fn routes(app: &App) -> BoxEndpoint<'static, Response> {
     route.data(app.clone()).map_to_response().boxed()
 }
 
-/// Sends a request and gives the whole answer.
+/// Sends a request, as if it had come over the network, and gives the whole answer.
 pub(crate) async fn send(app: &App, request: Request) -> Response {
-    routes(app).get_response(request).await
+    let (parts, body) = request.into_parts();
+    let mut came = poem::http::Request::new(());
+    (*came.method_mut(), *came.uri_mut(), *came.headers_mut()) = (parts.method, parts.uri, parts.headers);
+    let parts = RequestParts::from((came.into_parts().0, LocalAddr::default(), RemoteAddr::default(), Scheme::HTTP));
+    routes(app).get_response(Request::from_parts(parts, body)).await
 }
 
 /// Gets a page without a token.

@@ -48,15 +48,13 @@ fn nothing_secret_is_logged_as_json_with_postgres_and_redis() {
     block_on(async {
         let (db, redis) = (TestDatabase::postgres().await, TestRedis::new());
         let mut secrets = Secrets::default();
-        let mut database: Url = db.url().parse().unwrap();
-        let password = secrets.keep("database's password", "database-password-1Kx8");
-        database.set_password(Some(&password)).unwrap();
-        let queue: Url = redis.url().parse().unwrap();
-        if let Some(password) = queue.password() {
-            secrets.keep("password of Redis", password);
+        for (what, url) in [("database's password", db.url()), ("password of Redis", redis.url())] {
+            let url: Url = url.parse().unwrap();
+            if let Some(password) = url.password() {
+                secrets.keep(what, password);
+            }
         }
         let installation = Installation::on(&db)
-            .with("DATABASE_URL", database.as_str())
             .with("REDIS_URL", redis.url())
             .with("CRYPTOPAY_KEY_PREFIX", redis.prefix())
             .with("CRYPTOPAY_LOG_FORMAT", "json");

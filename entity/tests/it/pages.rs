@@ -121,7 +121,8 @@ on_both_databases!(a_walk_sees_each_row_once_in_order_however_many_are_of_one_mo
                 }
                 // A page by number is the same rows.
                 let by_number = Window { start: Start::End, oldest_first, skip: size, limit: size };
-                let second: Vec<Place> = whole.iter().copied().skip(size as usize).take(size as usize).collect();
+                let rows = usize::try_from(size).unwrap();
+                let second: Vec<Place> = whole.iter().copied().skip(rows).take(rows).collect();
                 assert_eq!(list.read(&db, by_number).await, second, "{list:?}");
             }
         }

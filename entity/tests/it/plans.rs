@@ -64,13 +64,14 @@ fn windows() -> Vec<Window> {
 
 /// The most rows that any step of a plan has seen, as PostgreSQL says after it has run it.
 fn most_rows(plan: &str) -> u64 {
+    // Newer versions say an average over all loops, with decimals.
     let after = |line: &str, word: &str| {
         let rest = line.split(word).nth(1)?;
-        rest.split(|c: char| !c.is_ascii_digit() && c != '.').next()?.parse::<f64>().ok()
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
     };
-    let rows = |line: &str| after(line, "rows=").unwrap_or(0.0) * after(line, "loops=").unwrap_or(1.0);
-    let removed = |line: &str| after(line, "Rows Removed by Filter: ").unwrap_or(0.0);
-    plan.lines().map(|line| rows(line).max(removed(line))).fold(0.0, f64::max) as u64
+    let rows = |line: &str| after(line, "rows=").unwrap_or(0).saturating_mul(after(line, "loops=").unwrap_or(1));
+    let removed = |line: &str| after(line, "Rows Removed by Filter: ").unwrap_or(0);
+    plan.lines().map(|line| rows(line).max(removed(line))).max().unwrap_or(0)
 }
 
 /// Checks a plan: it uses one of these indexes, and no step touches more than `bound` rows.
