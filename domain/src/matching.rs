@@ -181,10 +181,12 @@ fn outside_window(clues: &TransferClues, candidate: &Candidate) -> Option<&'stat
     }
     // A block this low can come after the order only in a reorganisation, which mines what was sent before the order and
     // after it anew. While the chain was read hours behind, a block of any height may be older than the order. The
-    // reference tells old from new; an amount does not, and then the block itself must be younger.
+    // reference tells old from new; an amount does not, and then the block itself must be younger. Blocks tell whole
+    // seconds: one of the order's own second may be younger.
     let is_low = clues.block_number <= candidate.scanned_height;
     let lagged = candidate.scanned_time < candidate.created_at.minus(CLOCK_TOLERANCE);
-    if (is_low || lagged) && candidate.clue != Clue::Reference && clues.block_time < candidate.created_at {
+    let is_older = clues.block_time.as_secs() < candidate.created_at.as_secs();
+    if (is_low || lagged) && candidate.clue != Clue::Reference && is_older {
         return Some(if is_low {
             "lost: its height had been scanned before the order was created"
         } else {

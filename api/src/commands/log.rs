@@ -7,7 +7,7 @@
 use std::io::{IsTerminal, stderr};
 
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -30,7 +30,8 @@ pub(super) fn begin(config: &Config) -> Result<(), Failure> {
         LogFormat::Json => lines.json().boxed(),
         LogFormat::Text => lines.boxed(),
     };
-    let log = tracing_subscriber::registry().with(lines.with_filter(filter.and(filter_fn(may_be_logged))));
+    // Filters of all layers, not of one: those keep a state by thread that can lose a line when two are combined.
+    let log = tracing_subscriber::registry().with(filter).with(filter_fn(may_be_logged)).with(lines);
     // Only a second start in one process fails here, and then there is a log already.
     let _ = log.try_init();
     Ok(())
@@ -70,8 +71,8 @@ mod tests {
         let paper = Paper::default();
         let pen = paper.clone();
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || pen.clone());
-        let filter = EnvFilter::new("trace").and(filter_fn(may_be_logged));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.with_filter(filter)), || {
+        let filters = tracing_subscriber::registry().with(EnvFilter::new("trace")).with(filter_fn(may_be_logged));
+        tracing::subscriber::with_default(filters.with(lines), || {
             tracing::trace!(target: "cryptopay_api::http", "said 1");
             tracing::trace!(target: "cryptopay", "said 2");
             tracing::info!(target: "sqlx::query", "said 3");

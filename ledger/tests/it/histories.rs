@@ -442,6 +442,7 @@ async fn empty(database: &TestDatabase) {
         "webhook_delivery",
         "event",
         "allocation",
+        "merchant_transfer",
         "transfer",
         "amount_reservation",
         "payment_order",
