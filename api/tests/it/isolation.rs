@@ -10,10 +10,10 @@ use cryptopay_api::config::{Config, Environment, Role};
 use cryptopay_api::security::Keys;
 use cryptopay_api::security::tokens::FamilyId;
 use cryptopay_domain::ids::MerchantId;
-use cryptopay_entity::clock;
+use cryptopay_entity::{clock, event};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use reqwest::Method;
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, Statement};
 use serde_json::{Value, json};
 
 use crate::bad_input::{OWN_WORDS, Operation, SECRET, World, rows};
@@ -182,6 +182,12 @@ async fn settled(db: &TestDatabase) -> World {
     eventually("a final order", async || {
         let flags = world.owner.look(&order).await["flags"].clone();
         flags.as_array().unwrap().contains(&json!("finalized")).then_some(())
+    })
+    .await;
+    // Events are numbered, and listed, after they are committed.
+    eventually("no event without its number", async || {
+        let unnumbered = event::Entity::find().filter(event::Column::Sequence.is_null());
+        (unnumbered.count(db.connection()).await.unwrap() == 0).then_some(())
     })
     .await;
     world
