@@ -47,6 +47,8 @@ pub struct Anvil {
     process: Mutex<Option<Process>>,
     rpc: RootProvider,
     accounts: Vec<Address>,
+    /// Held while a transaction is handed in: the node gives two that come at once the same nonce.
+    sending: tokio::sync::Mutex<()>,
 }
 
 impl Anvil {
@@ -66,6 +68,7 @@ impl Anvil {
             if let Some(process) = Process::start(&start) {
                 let rpc = connect(port);
                 let mut node = Self {
+                    sending: tokio::sync::Mutex::default(),
                     installed,
                     folder,
                     port,
@@ -224,6 +227,7 @@ impl Anvil {
         T: DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static,
     {
         let params = serde_json::to_value(params).expect("parameters should be JSON");
+        let _turn = if method == "eth_sendTransaction" { Some(self.sending.lock().await) } else { None };
         let answer = self.rpc.raw_request(method.into(), params).await;
         answer.unwrap_or_else(|error| panic!("the node refused {method}: {error}"))
     }
