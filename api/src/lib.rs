@@ -1,6 +1,4 @@
 #![doc = include_str!("../README.md")]
-// What stands around every route is one type, deeper than the compiler looks by default.
-#![recursion_limit = "256"]
 
 pub mod app;
 mod caller;

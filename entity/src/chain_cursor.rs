@@ -1,6 +1,7 @@
 //! How far each chain is verified, and which process may move it.
 
 use cryptopay_domain::address::Hash;
+use cryptopay_domain::order::ChainView;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, OnConflict};
@@ -46,6 +47,16 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 impl Model {
+    /// What the verified scanner sees of the chain.
+    pub fn view(&self) -> ChainView {
+        let unsigned = |stored: i64| u64::try_from(stored).unwrap_or(0);
+        ChainView {
+            height: unsigned(self.height),
+            block_time: self.block_time,
+            final_height: self.final_height.map(unsigned),
+        }
+    }
+
     /// When somebody last looked at the chain, as far as the row tells; `now` while somebody does (database clock).
     pub fn last_look(&self, now: Timestamp) -> Timestamp {
         let newest = [self.polled_at, self.updated_at, self.lease_until].into_iter().max();

@@ -11,7 +11,7 @@ use cryptopay_domain::reference::Reference;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder, QuerySelect};
+use sea_orm::{QueryOrder, QuerySelect, Select};
 
 pub use lists::{MAX_INFO_SEARCHED, OrderFilter, Seek};
 
@@ -215,18 +215,8 @@ impl Entity {
         address: AccountAddress,
         verified: Timestamp,
     ) -> Result<bool, DbErr> {
-        let one = Self::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Column::ReceivingAddress.eq(address))
-            .filter(Column::Chain.eq(chain))
-            .filter(Column::MerchantId.eq(merchant))
-            .filter(Column::MonitorUntil.gte(verified))
-            .limit(1)
-            .into_tuple::<OrderId>()
-            .one(connection)
-            .await?;
-        Ok(one.is_some())
+        let watched = Self::watched(merchant, chain, address, verified).limit(1);
+        Ok(watched.into_tuple::<OrderId>().one(connection).await?.is_some())
     }
 
     /// Orders of a merchant on one address that are still watched at `verified`.
@@ -237,17 +227,19 @@ impl Entity {
         address: AccountAddress,
         verified: Timestamp,
     ) -> Result<BTreeSet<OrderId>, DbErr> {
-        let ids: Vec<OrderId> = Self::find()
+        let watched = Self::watched(merchant, chain, address, verified);
+        Ok(watched.into_tuple::<OrderId>().all(connection).await?.into_iter().collect())
+    }
+
+    /// Ids of the orders of a merchant on one address that are still watched at `verified`.
+    fn watched(merchant: MerchantId, chain: &str, address: AccountAddress, verified: Timestamp) -> Select<Self> {
+        Self::find()
             .select_only()
             .column(Column::Id)
             .filter(Column::ReceivingAddress.eq(address))
             .filter(Column::Chain.eq(chain))
             .filter(Column::MerchantId.eq(merchant))
             .filter(Column::MonitorUntil.gte(verified))
-            .into_tuple()
-            .all(connection)
-            .await?;
-        Ok(ids.into_iter().collect())
     }
 
     /// Notes of orders that their address belongs to somebody else now.
@@ -287,6 +279,11 @@ impl Entity {
 }
 
 impl Model {
+    /// Confirmations that its payments need.
+    pub fn required(&self) -> u32 {
+        u32::try_from(self.required_confirmations).unwrap_or(u32::MAX)
+    }
+
     /// The order's place among its merchant's.
     pub fn place(&self) -> Place {
         Place { created_at: self.created_at, id: self.id.0 }

@@ -143,17 +143,9 @@ impl Entity {
             deleted_at: Set(endpoint.deleted_at),
             ..Default::default()
         };
-        Self::update_many()
-            .set(row)
-            .filter(Column::Id.eq(endpoint.id))
-            .filter(Column::MerchantId.eq(endpoint.merchant_id))
-            .exec(connection)
-            .await?;
-        Ok(())
+        Self::write(connection, endpoint, row).await
     }
-}
 
-impl Entity {
     /// Gives an endpoint another signing secret. The one of now signs as well until `previous_until`; the one before that
     /// no longer.
     pub async fn rotate_secret(
@@ -170,13 +162,13 @@ impl Entity {
             updated_at: Set(now),
             ..Default::default()
         };
-        Self::update_many()
-            .set(row)
-            .filter(Column::Id.eq(endpoint.id))
-            .filter(Column::MerchantId.eq(endpoint.merchant_id))
-            .exec(connection)
-            .await?;
-        Ok(())
+        Self::write(connection, endpoint, row).await
+    }
+
+    async fn write(connection: &impl ConnectionTrait, endpoint: &Model, row: ActiveModel) -> Result<(), DbErr> {
+        let change = Self::update_many().set(row);
+        let owned = change.filter(Column::Id.eq(endpoint.id)).filter(Column::MerchantId.eq(endpoint.merchant_id));
+        owned.exec(connection).await.map(|_| ())
     }
 }
 

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::error::LedgerError;
 use crate::rederive::{Facts, Share, history, terms};
-use crate::view::{self, unsigned};
+use crate::view;
 
 /// Orders or transfers that are read at once.
 const PAGE: u64 = 100;
@@ -219,8 +219,7 @@ fn check_derivation(order: &payment_order::Model, facts: &Facts, problems: &mut 
         Some(_) => cursor.block_time,
         None => std::cmp::min(cursor.block_time, order.in_time_until),
     };
-    let chain =
-        ChainView { height: unsigned(cursor.height), block_time, final_height: cursor.final_height.map(unsigned) };
+    let chain = ChainView { block_time, ..cursor.view() };
     let noticed: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
     // Depth that `confirm` has not looked at yet counts for nothing.
     let unnoticed: Vec<AllocationFact> =
@@ -372,7 +371,7 @@ fn check_history(
 /// moment when the event was made.
 fn differing(order: &payment_order::Model, last: &event::Model) -> Result<Vec<String>, LedgerError> {
     let corrupt = |error: serde_json::Error| LedgerError::Corrupt(format!("event {}: {error}", last.event_id));
-    let row = serde_json::to_value(view::snapshot(order, None, 0)).map_err(corrupt)?;
+    let row = serde_json::to_value(view::snapshot(order, None)).map_err(corrupt)?;
     let told: Value = serde_json::from_str(&last.snapshot).map_err(corrupt)?;
     let (Value::Object(row), Value::Object(told)) = (row, told) else { return Ok(vec!["form".to_owned()]) };
     let names: BTreeSet<&String> = row.keys().chain(told.keys()).collect();

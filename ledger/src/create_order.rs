@@ -90,7 +90,7 @@ pub async fn create_order(
         }
     }
     let endpoints = Endpoints::of(txn, [order.merchant_id]).await?;
-    let snapshot = view::snapshot(&order, None, scanned.height);
+    let snapshot = view::snapshot(&order, None);
     let event = NewEvent {
         merchant: order.merchant_id,
         event_type: EventType::OrderCreated,

@@ -6,8 +6,7 @@ use cryptopay_domain::address::Hash;
 use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::{AllocationId, OrderId, TransferId};
 use cryptopay_domain::order::{
-    AllocationFact, Announced, ChainView, Change, Derived, History, OrderStatus, Standing, Terms, Windows, change,
-    derive,
+    AllocationFact, Announced, Change, Derived, History, OrderStatus, Standing, Terms, Windows, change, derive,
 };
 use cryptopay_domain::registry::Registry;
 use cryptopay_domain::time::Timestamp;
@@ -73,11 +72,7 @@ async fn rederive_one(
     nudges: &mut Nudges,
 ) -> Result<(), LedgerError> {
     let before = announced(&order);
-    let chain_view = ChainView {
-        height: unsigned(chain.height),
-        block_time: chain.block_time,
-        final_height: chain.final_height.map(unsigned),
-    };
+    let chain_view = chain.view();
     if order.closed_at.is_none() && chain.block_time > order.in_time_until {
         order.closed_at = Some(occasion.now);
     }
@@ -112,7 +107,7 @@ async fn rederive_one(
     let newest = view::newest(
         shares.iter().zip(&derived.standings).filter(|(_, standing)| standing.counts).map(|(share, _)| share.transfer),
     );
-    let last = view::snapshot(&order, newest, chain.height);
+    let last = view::snapshot(&order, newest.map(|newest| view::payment(newest, &order, &chain_view)));
     let confirmation = change.events.iter().position(|event| *event == EventType::PaymentConfirmed);
     for (index, event_type) in change.events.iter().enumerate() {
         let version = guard.saturating_add(i64::try_from(index).unwrap_or(i64::MAX)).saturating_add(1);
@@ -337,12 +332,7 @@ pub(crate) async fn judge(
     let cursor = facts.chain(&order.chain)?;
     let shares = facts.shares(order.id, &BTreeSet::new());
     let list: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
-    let view = ChainView {
-        height: unsigned(cursor.height),
-        block_time: cursor.block_time,
-        final_height: cursor.final_height.map(unsigned),
-    };
-    let derived = derive(&terms(order), &history(order), &list, &view);
+    let derived = derive(&terms(order), &history(order), &list, &cursor.view());
     let pairs = shares.iter().map(|share| (share.fact, share.allocation.clone())).collect();
     Ok((derived, pairs))
 }

@@ -1,7 +1,7 @@
 //! An order and its transfers as the world sees them, made from rows.
 
 use cryptopay_domain::amount::format_units;
-use cryptopay_domain::order::{OrderSnapshot, TransferSnapshot};
+use cryptopay_domain::order::{ChainView, OrderSnapshot, TransferSnapshot};
 use cryptopay_domain::transfer::{TransferState, confirmations};
 use cryptopay_entity::{payment_order, transfer};
 
@@ -10,20 +10,9 @@ pub fn decimals(stored: i64) -> u8 {
     u8::try_from(stored).unwrap_or(36)
 }
 
-/// Confirmations of a transfer at the verified `height`.
-pub fn confirmations_of(transfer: &transfer::Model, height: i64) -> u64 {
-    if !transfer.state.is_in_block() {
-        return 0;
-    }
-    confirmations(unsigned(transfer.block_number), unsigned(height))
-}
-
-/// The order at its stored version. `newest` is the newest transfer that counts, `height` the chain's verified height:
-/// confirmations are computed when they are read.
-pub fn snapshot(order: &payment_order::Model, newest: Option<&transfer::Model>, height: i64) -> OrderSnapshot {
+/// The order at its stored version. `transfer` is its newest [`payment`] that counts.
+pub fn snapshot(order: &payment_order::Model, transfer: Option<TransferSnapshot>) -> OrderSnapshot {
     let decimals = decimals(order.decimals);
-    let required = u32::try_from(order.required_confirmations).unwrap_or(u32::MAX);
-    let transfer = newest.map(|transfer| transfer_snapshot(transfer, &order.currency, decimals, height, required));
     let remaining = order.remainder_units.unwrap_or_else(|| order.pay_units.saturating_sub(order.received_units));
     OrderSnapshot {
         id: order.id,
@@ -46,7 +35,7 @@ pub fn snapshot(order: &payment_order::Model, newest: Option<&transfer::Model>, 
         fulfillable: order.fulfillable,
         flags: order.flags(),
         late_decision: order.late_decision,
-        required_confirmations: required,
+        required_confirmations: order.required(),
         webhook_url: order.webhook_url.clone(),
         redirect_url: order.redirect_url.clone(),
         updated_at: order.updated_at,
@@ -56,23 +45,29 @@ pub fn snapshot(order: &payment_order::Model, newest: Option<&transfer::Model>, 
     }
 }
 
-/// A transfer of an asset called `currency`, judged by `required` confirmations.
+/// A transfer as a payment of an order, seen from where its chain is verified.
+pub fn payment(transfer: &transfer::Model, order: &payment_order::Model, chain: &ChainView) -> TransferSnapshot {
+    transfer_snapshot(transfer, &order.currency, decimals(order.decimals), order.required(), chain)
+}
+
+/// A transfer of an asset called `currency`, judged by `required` confirmations. They are computed when they are read.
 pub fn transfer_snapshot(
     transfer: &transfer::Model,
     currency: &str,
     decimals: u8,
-    height: i64,
     required: u32,
+    chain: &ChainView,
 ) -> TransferSnapshot {
-    let confirmations = confirmations_of(transfer, height);
+    let block_number = unsigned(transfer.block_number);
+    let confirmations = if transfer.state.is_in_block() { confirmations(block_number, chain.height) } else { 0 };
     TransferSnapshot {
         id: transfer.id,
         transaction_hash: transfer.tx_hash,
-        status: transfer.state.status(confirmations >= u64::from(required)),
+        status: transfer.state.status(chain.is_deep(block_number, required)),
         state: transfer.state,
         amount: format_units(transfer.units, decimals),
         currency: currency.to_owned(),
-        block_number: unsigned(transfer.block_number),
+        block_number,
         block_timestamp: transfer.block_time,
         confirmations,
         from_address: transfer.from_address,

@@ -1,12 +1,7 @@
 -- Creates payment orders: the next shop each time, a price and a number that no other order has.
 -- wrk … -- <file of API keys, one a line> <first number> [pause in ms]
 
-local threads = 0
-
-function setup(thread)
-  thread:set("place", threads)
-  threads = threads + 1
-end
+dofile((debug.getinfo(1, "S").source:match("^@(.*/)") or "") .. "load.lua")
 
 function init(arguments)
   keys = {}
@@ -31,10 +26,4 @@ function request()
     '{"amount":"%.0f.%02.0f","currency":"USDC","blockchain":"base","order_info":"{\\"product\\":\\"Premium Plan\\"}","nonce":%.0f}',
     math.floor(number / 100), number % 100, number)
   return wrk.format("POST", "/api/payment-orders/", headers, body)
-end
-
-function done(summary, latency)
-  local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
-  print(string.format('{"answers": %d, "failed": %d, "micros": %d, "p50_us": %d, "p99_us": %d}',
-    summary.requests, failed, summary.duration, latency:percentile(50), latency:percentile(99)))
 end

@@ -1,12 +1,7 @@
 -- Reads one of many paths each time, every time another.
 -- wrk … -- <file of paths, each with an API key after a blank>
 
-local threads = 0
-
-function setup(thread)
-  thread:set("place", threads)
-  threads = threads + 1
-end
+dofile((debug.getinfo(1, "S").source:match("^@(.*/)") or "") .. "load.lua")
 
 function init(arguments)
   requests = {}
@@ -20,10 +15,4 @@ end
 function request()
   at = at + 1
   return requests[at % #requests + 1]
-end
-
-function done(summary, latency)
-  local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
-  print(string.format('{"answers": %d, "failed": %d, "micros": %d, "p50_us": %d, "p99_us": %d}',
-    summary.requests, failed, summary.duration, latency:percentile(50), latency:percentile(99)))
 end

@@ -2,7 +2,7 @@
 //! answer from the page, and same-origin pages send an `Origin` too.
 
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use poem::{Endpoint, IntoResponse, Request, Response, Result};
+use poem::{IntoResponse, Request, Response};
 
 use crate::config::CorsOrigins;
 
@@ -16,7 +16,10 @@ const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
 const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("7200");
 
 /// Answers preflights, and adds the headers to every other answer.
-pub(super) async fn around<E: Endpoint>(endpoint: &E, request: Request, origins: &CorsOrigins) -> Result<Response> {
+pub(super) async fn around<F>(request: Request, origins: &CorsOrigins, serve: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = origin.filter(|origin| origin.to_str().is_ok_and(|origin| origins.allows(origin)));
     let is_preflight =
@@ -30,15 +33,15 @@ pub(super) async fn around<E: Endpoint>(endpoint: &E, request: Request, origins:
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECS);
         }
-        return Ok(response);
+        return response;
     }
-    let mut response = endpoint.get_response(request).await;
+    let mut response = serve(request).await;
     if let Some(origin) = allowed {
         let headers = response.headers_mut();
         allow(headers, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     }
-    Ok(response)
+    response
 }
 
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {

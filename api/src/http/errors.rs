@@ -1,9 +1,6 @@
 //! Everything that is no success gets the shape of the contract, whoever noticed it.
 
-use std::sync::Arc;
-
 use poem::http::StatusCode;
-use poem::middleware::PanicHandler;
 use poem::{IntoResponse, Response};
 use poem_openapi::error::{AuthorizationError, ParseParamError, ParsePathError};
 use serde_json::Value;
@@ -12,8 +9,8 @@ use crate::error::{ApiError, ErrorCode};
 use crate::rest::document::openapi;
 
 /// Which methods each documented path has, for `Allow`.
-#[derive(Debug, Clone)]
-pub(super) struct Methods(Arc<Vec<(Vec<String>, Vec<String>)>>);
+#[derive(Debug)]
+pub(super) struct Methods(Vec<(Vec<String>, Vec<String>)>);
 
 impl Methods {
     /// Read from the OpenAPI document, so that it cannot be wrong about a route.
@@ -33,7 +30,7 @@ impl Methods {
                 methods.push((segments(path), has.map(|method| method.to_uppercase()).collect()));
             }
         }
-        Self(Arc::new(methods))
+        Self(methods)
     }
 
     /// The documented paths, in the form `/order/{id}`.
@@ -43,7 +40,7 @@ impl Methods {
 
     /// Where there is nothing but `GET`.
     pub(super) fn none() -> Self {
-        Self(Arc::new(Vec::new()))
+        Self(Vec::new())
     }
 
     fn allow(&self, path: &str) -> Option<String> {
@@ -61,16 +58,15 @@ fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
 }
 
-/// The answer to an error.
-pub(super) fn answer(error: poem::Error, methods: &Methods) -> Response {
+/// The answer to an error of a route at `path`.
+pub(super) fn answer(error: poem::Error, methods: &Methods, path: &str) -> Response {
     if error.is_from_response() {
         return error.into_response();
     }
     let mut answer = convert(&error);
     if answer.code == ErrorCode::MethodNotAllowed {
         // What is not listed can only be read.
-        let listed = super::request_log::current_path().and_then(|path| methods.allow(&path));
-        answer.allow = Some(listed.unwrap_or_else(|| "GET".to_owned()));
+        answer.allow = Some(methods.allow(path).unwrap_or_else(|| "GET".to_owned()));
     }
     answer.into_response()
 }
@@ -100,14 +96,7 @@ fn convert(error: &poem::Error) -> ApiError {
     }
 }
 
-/// A panic is an internal error like any other.
-#[derive(Debug, Clone)]
-pub(super) struct PanicAnswer;
-
-impl PanicHandler for PanicAnswer {
-    type Response = Response;
-
-    fn get_response(&self, _: Box<dyn std::any::Any + Send + 'static>) -> Response {
-        ApiError::internal("a handler panicked").into_response()
-    }
+/// The answer of a handler that panicked.
+pub(super) fn panicked() -> Response {
+    ApiError::internal("a handler panicked").into_response()
 }

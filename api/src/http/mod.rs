@@ -9,12 +9,14 @@ mod request_log;
 pub(crate) mod server;
 mod swagger;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
 
+use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
-use poem::middleware::{CatchPanic, NormalizePath, TrailingSlash};
+use poem::middleware::{NormalizePath, TrailingSlash};
 use poem::{Endpoint, EndpointExt, Request, Response, Route, get, handler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,7 @@ use crate::app::App;
 use crate::caller;
 use crate::config::Role;
 use crate::error::{ApiError, ErrorCode};
-use crate::limits;
+use crate::limits::{self, Client};
 use crate::metrics::{HttpMeter, State};
 use crate::readiness::Readiness;
 use crate::rest;
@@ -122,7 +124,7 @@ async fn no_api(_: Request) -> poem::Result<Response> {
     Err(ApiError::new(ErrorCode::NotFound, words).into())
 }
 
-/// What stands around every route.
+/// Gives the routes what their handlers ask for, and stands around every one of them.
 fn surround(
     routes: impl Endpoint + 'static,
     methods: errors::Methods,
@@ -132,49 +134,64 @@ fn surround(
     shutdown: CancellationToken,
 ) -> BoxEndpoint<'static, Response> {
     let meter = HttpMeter::of(methods.patterns().chain(UNDOCUMENTED.map(str::to_owned)));
-    let (cors_origins, trusted_proxies) = (app.config.cors_origins.clone(), app.config.trusted_proxies.clone());
-    let (counting, ready) = (app.clone(), readiness.clone());
-    routes
-        .data(app)
-        .data(readiness)
+    let routes = routes
+        .data(app.clone())
+        .data(readiness.clone())
         .data(recorder)
         .data(State::new())
         .data(shutdown)
-        .catch_all_error(move |error| {
-            let methods = methods.clone();
-            async move { errors::answer(error, &methods) }
-        })
-        .with(CatchPanic::new().with_handler(errors::PanicAnswer))
-        .around(move |endpoint, request| {
-            let (app, readiness) = (counting.clone(), ready.clone());
-            async move {
-                match app.config.role {
-                    Role::All | Role::Api => Ok(limits::around(&*endpoint, request, &app, &readiness).await),
-                    Role::Worker => Ok(endpoint.get_response(request).await),
-                }
-            }
-        })
-        .around(move |endpoint, request| {
-            let origins = cors_origins.clone();
-            async move { cors::around(&*endpoint, request, &origins).await }
-        })
-        .around(|endpoint, mut request| async move {
-            // Answered like GET; the server leaves out the body.
-            if request.method() == Method::HEAD {
-                request.set_method(Method::GET);
-            }
-            endpoint.call(request).await
-        })
-        .around(move |endpoint, request| {
-            let address = limits::address_of(&request, &trusted_proxies);
-            async move { caller::on_behalf_of(address, endpoint.call(request)).await }
-        })
-        .around(move |endpoint, request| {
-            let meter = meter.clone();
-            async move { request_log::around(&*endpoint, request, &meter).await }
-        })
         .map_to_response()
-        .boxed()
+        .boxed();
+    Surrounded { routes, methods, meter, app, readiness }.boxed()
+}
+
+/// What stands around every route, from the outside in: its line in the log, the address it is served on behalf of, the
+/// headers that browsers ask for, the count of the request, the form of errors.
+struct Surrounded {
+    routes: BoxEndpoint<'static, Response>,
+    methods: errors::Methods,
+    meter: HttpMeter,
+    app: App,
+    readiness: Readiness,
+}
+
+impl Endpoint for Surrounded {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        Ok(request_log::around(request, &self.meter, |request| self.serve(request)).await)
+    }
+}
+
+impl Surrounded {
+    async fn serve(&self, mut request: Request) -> Response {
+        let client = Client::of_request(&request, &self.app.config.trusted_proxies);
+        if request.method() == Method::HEAD {
+            // Answered like GET; the server leaves out the body.
+            request.set_method(Method::GET);
+        }
+        let served = cors::around(request, &self.app.config.cors_origins, |request| self.counted(request, client));
+        caller::on_behalf_of(Some(client.address), served).await
+    }
+
+    async fn counted(&self, request: Request, client: Client) -> Response {
+        match self.app.config.role {
+            Role::All | Role::Api => {
+                limits::around(request, client, &self.app, &self.readiness, |request| self.answer(request)).await
+            }
+            Role::Worker => self.answer(request).await,
+        }
+    }
+
+    /// What the routes answer, whatever goes wrong with them.
+    async fn answer(&self, request: Request) -> Response {
+        let path = request.uri().path().to_owned();
+        match AssertUnwindSafe(self.routes.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => errors::answer(error, &self.methods, &path),
+            Err(_) => errors::panicked(),
+        }
+    }
 }
 
 #[handler]

@@ -3,15 +3,11 @@
 use std::time::Instant;
 
 use poem::http::{HeaderValue, header};
-use poem::{Endpoint, Request, Response, Result};
+use poem::{Request, Response};
 use tracing::Instrument;
 
 use crate::graphql::RequestId;
 use crate::metrics::HttpMeter;
-
-tokio::task_local! {
-    static PATH: String;
-}
 
 /// What a browser may do with an answer that is data.
 const DATA_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -19,15 +15,17 @@ const DATA_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; f
 const REQUEST_ID: &str = "x-request-id";
 
 /// Gives the request its id, serves it, and logs a line.
-pub(super) async fn around<E: Endpoint>(endpoint: &E, mut request: Request, meter: &HttpMeter) -> Result<Response> {
+pub(super) async fn around<F>(mut request: Request, meter: &HttpMeter, serve: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let id = caller_id(&request).unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", id);
     request.extensions_mut().insert(RequestId(id.clone()));
     let start = Instant::now();
-    let serve = PATH.scope(path.clone(), endpoint.get_response(request));
-    let mut response = serve.instrument(span.clone()).await;
+    let mut response = serve(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     meter.note(&method, &path, response.status(), start.elapsed());
     let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -49,12 +47,7 @@ pub(super) async fn around<E: Endpoint>(endpoint: &E, mut request: Request, mete
         // Data is no page: nothing in it may run, and nobody may frame it.
         headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(DATA_POLICY);
     }
-    Ok(response)
-}
-
-/// The path of the request that is being served on this task.
-pub(super) fn current_path() -> Option<String> {
-    PATH.try_with(Clone::clone).ok()
+    response
 }
 
 /// The caller's own id, if it is sane.

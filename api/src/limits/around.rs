@@ -1,9 +1,10 @@
 //! Counts each request before it is served, and tells of the count in its answer.
 
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
-use poem::{Endpoint, IntoResponse, Request, Response};
+use poem::{IntoResponse, Request, Response};
 
 use super::bucket::{Bucket, Standing};
+use super::client::Client;
 use super::routes::{Counted, counted, is_graphql};
 use super::visit::Visit;
 use crate::app::App;
@@ -17,21 +18,25 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Serves a request if there is room for it.
-pub(crate) async fn around<E: Endpoint>(
-    endpoint: &E,
+/// Serves a client's request if there is room for it.
+pub(crate) async fn around<F>(
     mut request: Request,
+    client: Client,
     app: &App,
     readiness: &Readiness,
-) -> Response {
+    serve: impl FnOnce(Request) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     let kind = counted(request.uri().path());
     if kind == Counted::Not {
-        return endpoint.get_response(request).await;
+        return serve(request).await;
     }
-    let visit = Visit::of(app, &request);
+    let visit = Visit::of(app, client);
     request.extensions_mut().insert(visit.clone());
     let mut response = match admit(kind, &visit, &mut request, app, readiness).await {
-        Ok(()) => endpoint.get_response(request).await,
+        Ok(()) => serve(request).await,
         Err(error) => refuse(request, error).await,
     };
     if let Some(standing) = visit.standing() {

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use poem::Request;
 use poem::http::{HeaderMap, HeaderName, header};
 
 use super::forwarded::{self, Hop};
@@ -18,9 +19,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A client as far as limits are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Client {
+pub(crate) struct Client {
     /// The address itself.
-    pub(super) address: IpAddr,
+    pub(crate) address: IpAddr,
     /// What is counted together.
     pub(super) network: Network,
     /// Whether it is this very host, beyond doubt.
@@ -37,6 +38,12 @@ pub(super) enum Network {
 }
 
 impl Client {
+    /// Who sends a request, as far as trusted proxies tell.
+    pub(crate) fn of_request(request: &Request, trusted: &[IpNet]) -> Self {
+        let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());
+        Self::behind(peer, request.headers(), trusted)
+    }
+
     /// The client of a request that came from `peer` with these headers; `None` is a socket of this host that has no
     /// address, and counts as loopback.
     pub(super) fn behind(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Self {

@@ -29,20 +29,16 @@ mod shared;
 mod tests;
 mod visit;
 
-use std::net::IpAddr;
 use std::sync::Arc;
-
-use ipnet::IpNet;
-use poem::Request;
 
 pub(crate) use around::around;
 pub use bucket::{Bucket, Standing};
+pub(crate) use client::Client;
 pub use shared::LimitsUrlError;
 pub use visit::Visit;
 pub(crate) use visit::used_up;
 
 use bucket::{Change, Outcome};
-use client::Client;
 use local::Local;
 use shared::Shared;
 
@@ -59,12 +55,6 @@ struct Places {
     local: Local,
     /// Tells the seconds since 1970, for counts in this process.
     clock: fn() -> u64,
-}
-
-/// The address that a request comes from, as far as trusted proxies tell; none if it came over no network.
-pub(crate) fn address_of(request: &Request, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
-    let peer = request.remote_addr().as_socket_addr().map(|address| address.ip())?;
-    Some(Client::behind(Some(peer), request.headers(), trusted_proxies).address)
 }
 
 impl Limiter {

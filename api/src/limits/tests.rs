@@ -27,6 +27,11 @@ struct Gateway {
     routes: BoxEndpoint<'static, Response>,
 }
 
+/// Somebody at an address.
+fn client(address: &str) -> Client {
+    Client::of(address.parse().unwrap())
+}
+
 /// An answer whose body was read.
 #[derive(Debug)]
 struct Answer {
@@ -240,8 +245,7 @@ on_both_databases!(ten_failed_logins_end_the_tries_of_an_address_under_a_name, a
 
 on_both_databases!(a_hundred_failed_logins_end_the_tries_of_an_address, async |db: TestDatabase| {
     let gateway = Gateway::on(&db).await;
-    let request = Request::builder().header("x-forwarded-for", "203.0.113.7").finish();
-    let visit = Visit::of(&gateway.app, &request);
+    let visit = Visit::of(&gateway.app, client("203.0.113.7"));
     let wrong = || ApiError::new(ErrorCode::InvalidCredentials, "User name or password is wrong.");
     for number in 0..100 {
         let tried = visit.login(&format!("name-{number}"), async { Err::<(), _>(wrong()) }).await;
@@ -250,8 +254,7 @@ on_both_databases!(a_hundred_failed_logins_end_the_tries_of_an_address, async |d
     // What is no failure of the password is not counted, and neither is what is refused.
     let refused = visit.login("name-100", async { Ok(()) }).await.unwrap_err();
     assert_eq!((refused.code, refused.retry_after_secs), (ErrorCode::RateLimited, Some(3_600)));
-    let request = Request::builder().header("x-forwarded-for", "203.0.113.8").finish();
-    let visit = Visit::of(&gateway.app, &request);
+    let visit = Visit::of(&gateway.app, client("203.0.113.8"));
     for _ in 0..30 {
         let tried = visit.login("name-1", async { Err::<(), _>(ApiError::unavailable("busy")) }).await;
         assert_eq!(tried.unwrap_err().code, ErrorCode::ServiceUnavailable);
@@ -272,7 +275,7 @@ fn twenty_accounts_an_hour_may_be_made_from_an_address_in_live() {
             ],
         )
         .await;
-        let visit = Visit::of(&live, &Request::default());
+        let visit = Visit::of(&live, client("203.0.113.7"));
         let failed = visit.register(async { Err::<(), _>(ApiError::not_found("x")) }).await;
         assert_eq!(failed.unwrap_err().code, ErrorCode::NotFound);
         for _ in 0..20 {
@@ -280,7 +283,7 @@ fn twenty_accounts_an_hour_may_be_made_from_an_address_in_live() {
         }
         let refused = visit.register(async { Ok(()) }).await.unwrap_err();
         assert_eq!((refused.code, refused.retry_after_secs), (ErrorCode::RateLimited, Some(3_600)));
-        let visit = Visit::of(&app(&db).await, &Request::default());
+        let visit = Visit::of(&app(&db).await, client("203.0.113.7"));
         for _ in 0..30 {
             visit.register(async { Ok(()) }).await.unwrap();
         }

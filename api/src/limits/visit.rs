@@ -28,9 +28,7 @@ struct State {
 
 impl Visit {
     /// The request, not counted yet.
-    pub(super) fn of(app: &App, request: &Request) -> Self {
-        let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());
-        let client = Client::behind(peer, request.headers(), &app.config.trusted_proxies);
+    pub(super) fn of(app: &App, client: Client) -> Self {
         Self(Arc::new(State {
             app: app.clone(),
             client,
@@ -195,6 +193,6 @@ impl<'a> FromRequest<'a> for Visit {
             return Ok(visit.clone());
         }
         let app = request.data::<App>().ok_or_else(|| ApiError::internal("no App in the request"))?;
-        Ok(Self::of(app, request))
+        Ok(Self::of(app, Client::of_request(request, &app.config.trusted_proxies)))
     }
 }

@@ -34,13 +34,9 @@ pub async fn list(app: &App, principal: &Principal, asked: &Asked) -> Result<Lis
         Some(id) => api_key::Entity::find_owned(database, merchant, ApiKeyId(id)).await?.map(|row| row.place()),
         None => None,
     };
-    let reading = asked.reading(api_key::Entity::count_owned(database, merchant).await?, place)?;
-    let rows = api_key::Entity::list_owned(database, merchant, reading.window()).await?;
-    let before = match reading.before() {
-        Some(before) => api_key::Entity::list_owned(database, merchant, before).await?.pop(),
-        None => None,
-    };
-    Ok(reading.page(rows, before, |key| key.id.to_string()))
+    let count = api_key::Entity::count_owned(database, merchant).await?;
+    let read = |window| api_key::Entity::list_owned(database, merchant, window);
+    asked.page(count, place, read, |key| key.id.to_string()).await
 }
 
 /// A new key: its row, and the only copy of the key itself.

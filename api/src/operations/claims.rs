@@ -10,9 +10,10 @@ mod tests;
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::order::TransferSnapshot;
 use cryptopay_domain::transfer::TransferState;
-use cryptopay_entity::{allocation, payment_order, transfer};
+use cryptopay_entity::{allocation, transfer};
 
-use super::{blockchains, payment_page};
+use super::payment_page::{self, Checkout};
+use super::{blockchains, transactions};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -99,19 +100,16 @@ pub async fn look(app: &App, order_id: &str, mut fields: Fields) -> Result<Claim
     let order = &checkout.order;
     Ok(Claim {
         transaction_hash: hash,
-        seen: seen(app, order, hash).await?,
-        required_confirmations: u32::try_from(order.required_confirmations).unwrap_or(u32::MAX),
+        seen: seen(app, &checkout, hash).await?,
+        required_confirmations: order.required(),
         chain_behind: is_behind(app, &order.chain).await?,
         blockchain: order.chain.clone(),
     })
 }
 
 /// The payment in a transaction that says most about an order: one for it, else one for nobody, else one for another.
-async fn seen(
-    app: &App,
-    order: &payment_order::Model,
-    hash: Hash,
-) -> Result<Option<(TransferSnapshot, Pays)>, ApiError> {
+async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<(TransferSnapshot, Pays)>, ApiError> {
+    let order = &checkout.order;
     let (chain, to) = (order.chain.as_str(), order.receiving_address);
     let transfers = transfer::Entity::to_address_with_hash(app.database(), chain, hash, to, MOST_TRANSFERS).await?;
     if transfers.is_empty() {
@@ -128,14 +126,10 @@ async fn seen(
         }
     };
     let best = transfers.iter().max_by_key(|row| (pays(row), !is_gone(row.state), row.id));
-    let height = payment_page::verified_height(app, chain).await?;
+    let view = checkout.verified(app.database()).await?;
     Ok(best.map(|row| {
-        let token = app.chain(chain).and_then(|chain| chain.token_of(row.asset));
-        // What is not registered goes by its contract, in base units.
-        let (currency, decimals) =
-            token.map_or_else(|| (row.asset.to_string(), 0), |token| (token.symbol.clone(), token.decimals));
-        let required = u32::try_from(order.required_confirmations).unwrap_or(u32::MAX);
-        (cryptopay_ledger::transfer_snapshot(row, &currency, decimals, height, required), pays(row))
+        let (currency, decimals) = transactions::currency_of(app, row);
+        (cryptopay_ledger::transfer_snapshot(row, &currency, decimals, order.required(), &view), pays(row))
     }))
 }
 

@@ -1,6 +1,7 @@
 //! Which page of a list is asked for, by number or behind a row, and what stands around it.
 
 use cryptopay_entity::pages::{Place, Start, Window};
+use sea_orm::DbErr;
 
 use crate::error::ApiError;
 
@@ -18,11 +19,32 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// How to read the page of a list of `count` rows. `place` is where the row that `after` names stands, if it does.
+    /// The page of a list of `count` rows, which `read` reads and `id` names as `after` does. `place` is where the row that
+    /// `after` names stands, if it does.
     ///
     /// # Errors
     /// `NOT_FOUND` past the end; a fault of `after` without a row of that id. Page 1 of nothing is fine.
-    pub fn reading(&self, count: u64, place: Option<Place>) -> Result<Reading, ApiError> {
+    pub async fn page<T, F>(
+        &self,
+        count: u64,
+        place: Option<Place>,
+        read: impl Fn(Window) -> F,
+        id: impl Fn(&T) -> String,
+    ) -> Result<ListPage<T>, ApiError>
+    where
+        F: Future<Output = Result<Vec<T>, DbErr>>,
+    {
+        let reading = self.reading(count, place)?;
+        let rows = read(reading.window()).await?;
+        let before = match reading.before() {
+            Some(before) => read(before).await?.pop(),
+            None => None,
+        };
+        Ok(reading.page(rows, before, id))
+    }
+
+    /// How to read it.
+    fn reading(&self, count: u64, place: Option<Place>) -> Result<Reading, ApiError> {
         let Self { number, ref after, oldest_first, size } = *self;
         let behind = match (after, place) {
             (Some(_), None) => return Err(ApiError::field("after", "No item of this list has this id.")),
@@ -39,7 +61,7 @@ impl Asked {
 
 /// How to read a page.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading {
+struct Reading {
     count: u64,
     number: u64,
     behind: Option<Place>,
@@ -49,20 +71,20 @@ pub struct Reading {
 
 impl Reading {
     /// The page and one row more, which says whether the list goes on.
-    pub fn window(&self) -> Window {
+    fn window(&self) -> Window {
         let start = self.behind.map_or(Start::End, Start::Behind);
         let skip = if self.behind.is_some() { 0 } else { self.skip() };
         Window { start, oldest_first: self.oldest_first, skip, limit: self.size.saturating_add(1) }
     }
 
     /// The row that the page before comes behind. None for pages by number, whose neighbours have numbers.
-    pub fn before(&self) -> Option<Window> {
+    fn before(&self) -> Option<Window> {
         let start = Start::At(self.behind?);
         Some(Window { start, oldest_first: !self.oldest_first, skip: self.size, limit: 1 })
     }
 
     /// The page, from what its two windows hold. `id` is what a row is called in `after`.
-    pub fn page<T>(&self, mut rows: Vec<T>, before: Option<T>, id: impl Fn(&T) -> String) -> ListPage<T> {
+    fn page<T>(&self, mut rows: Vec<T>, before: Option<T>, id: impl Fn(&T) -> String) -> ListPage<T> {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         let goes_on = rows.len() > size;
         rows.truncate(size);

@@ -6,8 +6,7 @@ mod tests;
 
 use cryptopay_domain::amount::format_units;
 use cryptopay_domain::ids::{OrderId, OrderRef};
-use cryptopay_domain::order::{OrderSnapshot, OrderStatus, TransferSnapshot};
-use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::order::{ChainView, OrderSnapshot, OrderStatus, TransferSnapshot};
 use cryptopay_domain::transfer::confirmations;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::{chain_cursor, event, merchant, payment_order};
@@ -51,15 +50,6 @@ pub struct PaymentStatus {
     pub explorer_url: Option<String>,
 }
 
-/// How far the chain of an order is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Verified {
-    /// Newest verified block.
-    pub height: u64,
-    /// Its time.
-    pub block_time: Timestamp,
-}
-
 /// An order by its public id alone.
 ///
 /// # Errors
@@ -87,7 +77,7 @@ pub async fn find(app: &App, order_id: &str) -> Result<Checkout, ApiError> {
 /// `NOT_FOUND`.
 pub async fn status(app: &App, order_id: &str) -> Result<PaymentStatus, ApiError> {
     let checkout = find(app, order_id).await?;
-    checkout.now(app.database()).await
+    Ok(checkout.now(app.database()).await?.0)
 }
 
 /// What the page of an order shows.
@@ -96,18 +86,21 @@ pub async fn status(app: &App, order_id: &str) -> Result<PaymentStatus, ApiError
 /// `NOT_FOUND`.
 pub async fn page(app: &App, order_id: &str) -> Result<PageView, ApiError> {
     let checkout = find(app, order_id).await?;
-    let status = checkout.now(app.database()).await?;
+    let (status, _) = checkout.now(app.database()).await?;
     Ok(checkout.page(status))
 }
 
 impl Checkout {
-    /// The status by the row that was read, at the verified height.
+    /// The status by the row that was read, and how far its chain is verified.
     ///
     /// # Errors
     /// Only failures of the database.
-    pub async fn now(&self, connection: &impl ConnectionTrait) -> Result<PaymentStatus, ApiError> {
-        let shown = payment_orders::one_view(connection, self.order.clone()).await?;
-        Ok(self.status(&shown, self.verified(connection).await?))
+    pub async fn now(&self, connection: &impl ConnectionTrait) -> Result<(PaymentStatus, ChainView), ApiError> {
+        let chain = self.verified(connection).await?;
+        let mut newest = payment_orders::newest_payments(connection, std::slice::from_ref(&self.order)).await?;
+        let newest = newest.remove(&self.order.id);
+        let payment = newest.map(|transfer| cryptopay_ledger::payment(&transfer, &self.order, &chain));
+        Ok((self.status(&cryptopay_ledger::snapshot(&self.order, payment), chain), chain))
     }
 
     /// Reads the row again.
@@ -125,19 +118,18 @@ impl Checkout {
     ///
     /// # Errors
     /// Only failures of the database.
-    pub async fn verified(&self, connection: &impl ConnectionTrait) -> Result<Verified, ApiError> {
+    pub async fn verified(&self, connection: &impl ConnectionTrait) -> Result<ChainView, ApiError> {
         let cursor = chain_cursor::Entity::of(connection, &self.order.chain).await?;
-        Ok(cursor.map_or_else(Verified::default, |cursor| Verified {
-            height: u64::try_from(cursor.height).unwrap_or(0),
-            block_time: cursor.block_time,
-        }))
+        Ok(cursor.map_or_else(ChainView::default, |cursor| cursor.view()))
     }
 
-    /// The status that a snapshot of the order tells of, as it is seen from a verified height.
-    pub fn status(&self, snapshot: &OrderSnapshot, verified: Verified) -> PaymentStatus {
+    /// The status that a snapshot of the order tells of, as it is seen from where its chain is verified.
+    pub fn status(&self, snapshot: &OrderSnapshot, verified: ChainView) -> PaymentStatus {
         let mut shown = snapshot.clone();
         if let Some(transfer) = shown.transfer.as_mut().filter(|transfer| transfer.state.is_in_block()) {
             transfer.confirmations = confirmations(transfer.block_number, verified.height);
+            let is_deep = verified.is_deep(transfer.block_number, shown.required_confirmations);
+            transfer.status = transfer.state.status(is_deep);
             shown.confirmations = transfer.confirmations;
         }
         let link = |transfer: &TransferSnapshot| {
@@ -154,7 +146,7 @@ impl Checkout {
     }
 
     /// Whether nothing can happen to the order any more.
-    pub fn is_over(&self, verified: Verified) -> bool {
+    pub fn is_over(&self, verified: ChainView) -> bool {
         verified.block_time > self.order.monitor_until
     }
 
@@ -174,7 +166,7 @@ impl Checkout {
     }
 
     /// The rule of `derive`, which does not store its answer.
-    fn is_payable(&self, status: OrderStatus, verified: Verified) -> bool {
+    fn is_payable(&self, status: OrderStatus, verified: ChainView) -> bool {
         let closed = self.order.closed_at.is_some() || verified.block_time > self.order.in_time_until;
         let open = !closed && self.order.decision.is_none() && self.order.canceled_at.is_none();
         open && matches!(status, OrderStatus::Pending | OrderStatus::Underpaid)
@@ -211,14 +203,6 @@ impl Checkout {
             sandbox: self.sandbox,
         }
     }
-}
-
-/// How far a chain is verified; 0 before its first block.
-///
-/// # Errors
-/// Only failures of the database.
-pub async fn verified_height(app: &App, chain: &str) -> Result<i64, ApiError> {
-    Ok(chain_cursor::Entity::of(app.database(), chain).await?.map_or(0, |cursor| cursor.height))
 }
 
 /// The order's published events after `sequence`, oldest first, each with its snapshot.

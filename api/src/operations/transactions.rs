@@ -12,7 +12,7 @@ use cryptopay_domain::address::Hash;
 use cryptopay_domain::amount::format_units;
 use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::matching::Method;
-use cryptopay_domain::order::TransferSnapshot;
+use cryptopay_domain::order::{ChainView, TransferSnapshot};
 use cryptopay_domain::transfer::Position;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::transfer::{ChainDepth, TransferFilter};
@@ -70,13 +70,9 @@ pub async fn list(
         Some(id) => transfer::Entity::find_visible(database, merchant, TransferId(id)).await?.map(|row| row.place()),
         None => None,
     };
-    let reading = asked.reading(count(app, principal, filter, &depths).await?, place)?;
-    let rows = transfer::Entity::list_visible(database, merchant, filter, &depths, reading.window()).await?;
-    let before = match reading.before() {
-        Some(before) => transfer::Entity::list_visible(database, merchant, filter, &depths, before).await?.pop(),
-        None => None,
-    };
-    let mut page = reading.page(rows, before, |row| row.id.to_string());
+    let count = count(app, principal, filter, &depths).await?;
+    let read = |window| transfer::Entity::list_visible(database, merchant, filter, &depths, window);
+    let mut page = asked.page(count, place, read, |row| row.id.to_string()).await?;
     let views = views(app, principal, std::mem::take(&mut page.rows), &depths).await?;
     Ok(page.with(views))
 }
@@ -138,7 +134,7 @@ async fn depths(app: &App, connection: &impl ConnectionTrait) -> Result<Vec<Chai
     let depth = |cursor: chain_cursor::Model| ChainDepth {
         // Nothing on a chain that is not served any more becomes confirmed by depth.
         confirmations: app.chain(&cursor.chain).map_or(u32::MAX, |chain| chain.confirmations),
-        height: cursor.height,
+        seen: cursor.view(),
         chain: cursor.chain,
     };
     Ok(cursors.into_iter().map(depth).collect())
@@ -185,27 +181,26 @@ fn view(
     depths: &[ChainDepth],
 ) -> TransferView {
     let depth = depths.iter().find(|depth| depth.chain == row.chain);
-    let height = depth.map_or(0, |depth| depth.height);
-    let (currency, decimals, required) = match &share {
-        Some((_, order)) => (
-            order.currency.clone(),
-            cryptopay_ledger::decimals(order.decimals),
-            u32::try_from(order.required_confirmations).unwrap_or(u32::MAX),
-        ),
+    let chain = depth.map_or_else(ChainView::default, |depth| depth.seen);
+    let shown = match &share {
+        Some((_, order)) => cryptopay_ledger::payment(&row, order, &chain),
         None => {
-            let token = app.chain(&row.chain).and_then(|chain| chain.token_of(row.asset));
-            // What is not registered any more goes by its contract, in base units.
-            let (symbol, decimals) =
-                token.map_or((row.asset.to_string(), 0), |token| (token.symbol.clone(), token.decimals));
-            (symbol, decimals, depth.map_or(u32::MAX, |depth| depth.confirmations))
+            let (currency, decimals) = currency_of(app, &row);
+            let required = depth.map_or(u32::MAX, |depth| depth.confirmations);
+            cryptopay_ledger::transfer_snapshot(&row, &currency, decimals, required, &chain)
         }
     };
-    let shown = cryptopay_ledger::transfer_snapshot(&row, &currency, decimals, height, required);
     let (method, evidence, order) = match share {
         Some((share, order)) => (Some(share.method), share.evidence, Some(order)),
         None => (None, row.evidence.clone(), None),
     };
     TransferView { shown, order, method, evidence, transfer: row }
+}
+
+/// What a transfer's asset is called, and its decimals. What is not registered goes by its contract, in base units.
+pub(super) fn currency_of(app: &App, row: &transfer::Model) -> (String, u8) {
+    let token = app.chain(&row.chain).and_then(|chain| chain.token_of(row.asset));
+    token.map_or_else(|| (row.asset.to_string(), 0), |token| (token.symbol.clone(), token.decimals))
 }
 
 /// Gas × price and what the chain's receipt adds, as people read it.

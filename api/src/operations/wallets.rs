@@ -207,13 +207,9 @@ pub async fn list(
         Some(id) => merchant_wallet::Entity::find_owned(database, merchant, WalletId(id)).await?.map(|row| row.place()),
         None => None,
     };
-    let reading = asked.reading(merchant_wallet::Entity::count_owned(database, merchant, filter).await?, place)?;
-    let rows = merchant_wallet::Entity::list_owned(database, merchant, filter, reading.window()).await?;
-    let before = match reading.before() {
-        Some(before) => merchant_wallet::Entity::list_owned(database, merchant, filter, before).await?.pop(),
-        None => None,
-    };
-    Ok(reading.page(rows, before, |wallet| wallet.id.to_string()))
+    let count = merchant_wallet::Entity::count_owned(database, merchant, filter).await?;
+    let read = |window| merchant_wallet::Entity::list_owned(database, merchant, filter, window);
+    asked.page(count, place, read, |wallet| wallet.id.to_string()).await
 }
 
 /// What decides whether a wallet can be active.

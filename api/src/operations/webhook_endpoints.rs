@@ -241,13 +241,9 @@ pub async fn list(app: &App, principal: &Principal, asked: &Asked) -> Result<Lis
         }
         None => None,
     };
-    let reading = asked.reading(webhook_endpoint::Entity::count_owned(database, merchant).await?, place)?;
-    let rows = webhook_endpoint::Entity::list_owned(database, merchant, reading.window()).await?;
-    let before = match reading.before() {
-        Some(before) => webhook_endpoint::Entity::list_owned(database, merchant, before).await?.pop(),
-        None => None,
-    };
-    let mut page = reading.page(rows, before, |endpoint| endpoint.id.to_string());
+    let count = webhook_endpoint::Entity::count_owned(database, merchant).await?;
+    let read = |window| webhook_endpoint::Entity::list_owned(database, merchant, window);
+    let mut page = asked.page(count, place, read, |endpoint| endpoint.id.to_string()).await?;
     let views = views(database, std::mem::take(&mut page.rows)).await?;
     Ok(page.with(views))
 }

@@ -53,7 +53,7 @@ pub struct AllocationFact {
 }
 
 /// The verified scanner's view of the order's chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChainView {
     /// Newest verified block.
     pub height: u64,
@@ -61,6 +61,16 @@ pub struct ChainView {
     pub block_time: Timestamp,
     /// Newest block that the chain's finality tag vouches for, while that tag is fresh.
     pub final_height: Option<u64>,
+}
+
+impl ChainView {
+    /// Whether a block lies as deep as `required` confirmations, or the chain's finality tag speaks for it.
+    pub fn is_deep(&self, block_number: u64, required: u32) -> bool {
+        // At least one: a block above the verified height has none and is never deep.
+        let deep = confirmations(block_number, self.height) >= u64::from(required.max(1));
+        let tagged = self.final_height.is_some_and(|height| height >= block_number && self.height >= block_number);
+        deep || tagged
+    }
 }
 
 words! {
@@ -303,12 +313,7 @@ fn judge(
     let deep = match fact.state {
         TransferState::Final => true,
         TransferState::Included => {
-            // At least one: a block above the verified height has none and is never deep.
-            let deep = confirmations(fact.block_number, chain.height) >= u64::from(terms.required_confirmations.max(1));
-            let tagged = chain
-                .final_height
-                .is_some_and(|height| height >= fact.block_number && chain.height >= fact.block_number);
-            announced || fact.vouched && (deep || tagged)
+            announced || fact.vouched && chain.is_deep(fact.block_number, terms.required_confirmations)
         }
         TransferState::Missing => announced,
         TransferState::Seen | TransferState::Orphaned | TransferState::Reverted => false,

@@ -3,6 +3,7 @@
 
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::ids::{MerchantId, OrderId, TransferId};
+use cryptopay_domain::order::ChainView;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::{TransactionStatus, TransferState};
 use sea_orm::entity::prelude::*;
@@ -18,8 +19,8 @@ use crate::{allocation, merchant_transfer, payment_order};
 pub struct ChainDepth {
     /// Slug.
     pub chain: String,
-    /// Verified height.
-    pub height: i64,
+    /// What the verified scanner sees of it.
+    pub seen: ChainView,
     /// The chain's default of required confirmations.
     pub confirmations: u32,
 }
@@ -208,17 +209,25 @@ fn has_status(status: TransactionStatus, merchant: MerchantId, depths: &[ChainDe
     }
 }
 
-/// Whether a transfer has the confirmations that its order, or else its chain, requires.
+/// Whether a transfer has the confirmations that its order, or else its chain, requires, or the finality tag speaks for
+/// it: `ChainView::is_deep` as a condition.
 fn is_deep(merchant: MerchantId, depths: &[ChainDepth]) -> Condition {
     let mut any = Condition::any();
     for depth in depths {
         // One confirmation is the newest block itself.
-        let deepest = Expr::val(depth.height.saturating_add(1)).sub(required(merchant, depth.confirmations));
-        let deep = Expr::col((Entity, Column::BlockNumber)).lte(deepest);
+        let height = signed(depth.seen.height);
+        let deepest = Expr::val(height.saturating_add(1)).sub(required(merchant, depth.confirmations));
+        let block = || Expr::col((Entity, Column::BlockNumber));
+        let tagged = depth.seen.final_height.map(|tag| block().lte(Ord::min(signed(tag), height)));
+        let deep = Condition::any().add(block().lte(deepest)).add_option(tagged);
         any = any.add(Condition::all().add(Column::Chain.eq(depth.chain.as_str())).add(deep));
     }
     // Without a chain nothing is deep; an empty condition would mean the opposite.
     if depths.is_empty() { any.add(Column::Id.is_in(Vec::<TransferId>::new())) } else { any }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The confirmations that a transfer needs: those of the first of the merchant's orders that has a share of it.

@@ -82,7 +82,7 @@ async fn create_anew(
         let new = request.order(merchant, (wallet, address), expires_at, &settings);
         let scanned = Scanned { height, block_time };
         let (order, nudges) = cryptopay_ledger::create_order(txn, new, scanned, place.now).await?;
-        let view = cryptopay_ledger::snapshot(&order, None, height);
+        let view = cryptopay_ledger::snapshot(&order, None);
         Ok((once.keep(app, txn, view).await?, nudges))
     });
     match created {

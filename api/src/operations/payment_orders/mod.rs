@@ -14,6 +14,7 @@ pub use super::audit::by_principal as audit;
 pub use create::create;
 pub use decide::{assign, cancel, resolve};
 pub use request::{MAX_ORDER_INFO_BYTES, MAX_URL_CHARS, parse_chain, webhook_policy};
+pub(crate) use views::newest_payments;
 pub use views::{one_view, views};
 
 use super::counts::Span;
@@ -73,13 +74,9 @@ pub async fn list(
         Some(id) => found(app, principal, id).await?.map(|order| order.place()),
         None => None,
     };
-    let reading = asked.reading(count(app, principal, filter).await?, place)?;
-    let rows = payment_order::Entity::list_owned(database, merchant, filter, reading.window()).await?;
-    let before = match reading.before() {
-        Some(before) => payment_order::Entity::list_owned(database, merchant, filter, before).await?.pop(),
-        None => None,
-    };
-    let mut page = reading.page(rows, before, |order| order.id.to_string());
+    let count = count(app, principal, filter).await?;
+    let read = |window| payment_order::Entity::list_owned(database, merchant, filter, window);
+    let mut page = asked.page(count, place, read, |order| order.id.to_string()).await?;
     let views = views(database, std::mem::take(&mut page.rows)).await?;
     Ok(page.with(views))
 }
@@ -117,11 +114,7 @@ pub async fn history(
         Some(id) => event::Entity::find_of_order(database, merchant, order, &id).await?.and_then(|event| event.place()),
         None => None,
     };
-    let reading = asked.reading(event::Entity::count_of_order(database, merchant, order).await?, place)?;
-    let rows = event::Entity::window_of_order(database, merchant, order, reading.window()).await?;
-    let before = match reading.before() {
-        Some(before) => event::Entity::window_of_order(database, merchant, order, before).await?.pop(),
-        None => None,
-    };
-    Ok(reading.page(rows, before, |event| event.event_id.to_string()))
+    let count = event::Entity::count_of_order(database, merchant, order).await?;
+    let read = |window| event::Entity::window_of_order(database, merchant, order, window);
+    asked.page(count, place, read, |event| event.event_id.to_string()).await
 }

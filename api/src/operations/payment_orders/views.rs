@@ -1,15 +1,17 @@
 //! Orders as they are shown, made from rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cryptopay_domain::ids::OrderId;
+use cryptopay_domain::order::ChainView;
 use cryptopay_entity::{allocation, chain_cursor, payment_order, transfer};
-use sea_orm::{ConnectionTrait, EntityTrait};
+use sea_orm::ConnectionTrait;
 
 use super::OrderView;
 use crate::error::ApiError;
 
-/// Orders as they are answered with: two statements for their transfers, however many orders.
+/// Orders as they are answered with: three statements for their transfers, however many orders, and none while nothing
+/// was received.
 ///
 /// # Errors
 /// Only failures of the database.
@@ -17,25 +19,20 @@ pub async fn views(
     connection: &impl ConnectionTrait,
     orders: Vec<payment_order::Model>,
 ) -> Result<Vec<OrderView>, ApiError> {
-    let mut transfers: BTreeMap<OrderId, Vec<transfer::Model>> = BTreeMap::new();
-    let mut heights: BTreeMap<String, i64> = BTreeMap::new();
-    if !orders.is_empty() {
-        let allocations = allocation::Entity::live_of_orders(connection, orders.iter().map(|order| order.id)).await?;
-        let counted: Vec<_> = allocations.into_iter().filter(|row| row.counted).collect();
-        let ids: BTreeSet<_> = counted.iter().map(|row| row.transfer_id).collect();
-        let rows = if ids.is_empty() { Vec::new() } else { transfer::Entity::by_ids(connection, ids).await? };
-        for row in counted {
-            if let Some(found) = rows.iter().find(|transfer| transfer.id == row.transfer_id) {
-                transfers.entry(row.order_id).or_default().push(found.clone());
-            }
-        }
-        for cursor in chain_cursor::Entity::find().all(connection).await? {
-            heights.insert(cursor.chain, cursor.height);
+    let newest = newest_payments(connection, &orders).await?;
+    let mut chains: BTreeMap<String, ChainView> = BTreeMap::new();
+    if !newest.is_empty() {
+        for cursor in chain_cursor::Entity::list(connection).await? {
+            let view = cursor.view();
+            chains.insert(cursor.chain, view);
         }
     }
     let view = |order: &payment_order::Model| {
-        let newest = transfers.get(&order.id).and_then(cryptopay_ledger::newest);
-        cryptopay_ledger::snapshot(order, newest, heights.get(&order.chain).copied().unwrap_or_default())
+        let payment = newest.get(&order.id).map(|transfer| {
+            let chain = chains.get(&order.chain).copied().unwrap_or_default();
+            cryptopay_ledger::payment(transfer, order, &chain)
+        });
+        cryptopay_ledger::snapshot(order, payment)
     };
     Ok(orders.iter().map(view).collect())
 }
@@ -47,4 +44,28 @@ pub async fn views(
 pub async fn one_view(connection: &impl ConnectionTrait, order: payment_order::Model) -> Result<OrderView, ApiError> {
     let mut views = views(connection, vec![order]).await?;
     views.pop().ok_or_else(|| ApiError::internal("an order without a view"))
+}
+
+/// The newest transfer that counts, of each order that has one. Where nothing was received nothing counts.
+///
+/// # Errors
+/// Only failures of the database.
+pub(crate) async fn newest_payments(
+    connection: &impl ConnectionTrait,
+    orders: &[payment_order::Model],
+) -> Result<BTreeMap<OrderId, transfer::Model>, ApiError> {
+    let paid: Vec<_> = orders.iter().filter(|order| !order.received_units.is_zero()).map(|order| order.id).collect();
+    if paid.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut shares = allocation::Entity::live_of_orders(connection, paid).await?;
+    shares.retain(|share| share.counted);
+    let rows = transfer::Entity::by_ids(connection, shares.iter().map(|share| share.transfer_id)).await?;
+    let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
+    let mut of_orders: BTreeMap<OrderId, Vec<&transfer::Model>> = BTreeMap::new();
+    for share in &shares {
+        of_orders.entry(share.order_id).or_default().extend(rows.get(&share.transfer_id));
+    }
+    let newest = |(order, transfers)| Some((order, cryptopay_ledger::newest(transfers)?.clone()));
+    Ok(of_orders.into_iter().filter_map(newest).collect())
 }

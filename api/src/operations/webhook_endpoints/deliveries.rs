@@ -56,13 +56,9 @@ pub async fn list_deliveries(
         Some(id) => of_endpoint(app, principal, endpoint, id).await?.map(|row| row.place()),
         None => None,
     };
-    let reading = asked.reading(count(app, principal, endpoint, filter).await?, place)?;
-    let rows = webhook_delivery::Entity::list_owned(database, merchant, endpoint, filter, reading.window()).await?;
-    let before = match reading.before() {
-        Some(before) => webhook_delivery::Entity::list_owned(database, merchant, endpoint, filter, before).await?.pop(),
-        None => None,
-    };
-    let mut page = reading.page(rows, before, |delivery| delivery.delivery_id.to_string());
+    let count = count(app, principal, endpoint, filter).await?;
+    let read = |window| webhook_delivery::Entity::list_owned(database, merchant, endpoint, filter, window);
+    let mut page = asked.page(count, place, read, |delivery| delivery.delivery_id.to_string()).await?;
     let views = views(database, principal, std::mem::take(&mut page.rows)).await?;
     Ok(page.with(views))
 }

@@ -55,8 +55,7 @@ pub(super) async fn follow(
     };
     // Read last: it is as new as the events at least.
     checkout.reload(app.database()).await?;
-    let now = checkout.now(app.database()).await?;
-    let verified = checkout.verified(app.database()).await?;
+    let (now, verified) = checkout.now(app.database()).await?;
     let over = checkout.is_over(verified);
     if over && last_seen.is_some_and(|seen| seen >= newest) {
         return Ok(None);

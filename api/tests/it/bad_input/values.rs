@@ -195,6 +195,42 @@ on_both_databases!(a_value_that_may_not_be_is_refused_and_its_field_named, async
     assert_eq!(rows(&db).await, before);
 });
 
+/// Fields that are judged by the value of another: what may be paid with depends on the chain, and an amount on its token.
+/// With a chain or a token that there is not, nothing more can be said of them.
+const JUDGED_BY_ANOTHER: [(&str, &str); 2] = [("createPaymentOrder", "blockchain"), ("createPaymentOrder", "currency")];
+
+on_both_databases!(every_wrong_value_of_every_operation_is_named_at_once, async |db: TestDatabase| {
+    let world = World::create(&db).await;
+    let before = rows(&db).await;
+    let cases = cases();
+    let mut tried = 0;
+    for operation in world.with_body() {
+        let wrong: Vec<_> = cases
+            .iter()
+            .filter(|(id, field, _)| *id == operation.id && !JUDGED_BY_ANOTHER.contains(&(*id, *field)))
+            .map(|(_, field, values)| (*field, values))
+            .collect();
+        let path = world.path(operation);
+        let rounds = wrong.iter().map(|(_, values)| values.len()).max().unwrap_or_default();
+        for round in 0..rounds {
+            let mut body = world.good_body(operation);
+            for (field, values) in &wrong {
+                body[*field] = values[round % values.len()].clone();
+            }
+            let answer = world.send(operation, &path, body).await;
+            let shown = answer.to_string();
+            let faults = answer.faults();
+            let is_named = |field: &str| faults.iter().any(|fault| fault.split('[').next() == Some(field));
+            let unnamed: Vec<_> = wrong.iter().map(|(field, _)| *field).filter(|field| !is_named(field)).collect();
+            assert!(unnamed.is_empty(), "{unnamed:?} of {}\n{shown}", operation.id);
+            assert_eq!(faults.len(), wrong.len(), "{}: {faults:?}\n{shown}", operation.id);
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "{tried}");
+    assert_eq!(rows(&db).await, before);
+});
+
 on_both_databases!(every_wrong_value_of_a_request_is_named_at_once, async |db: TestDatabase| {
     let world = World::create(&db).await;
     let before = rows(&db).await;
