@@ -60,6 +60,12 @@ impl App {
         self.context.registry.chain(slug)
     }
 
+    /// What is said of a slug that none of the chains has.
+    pub fn unknown_chain(&self) -> String {
+        let known: Vec<&str> = self.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
+        format!("Unknown blockchain. Known: {}.", known.join(", "))
+    }
+
     /// Whether this is the sandbox.
     pub fn is_sandbox(&self) -> bool {
         self.config.mode == Mode::Sandbox

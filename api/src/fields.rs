@@ -13,6 +13,7 @@ use poem_openapi::types::Type;
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, Faults};
+use crate::rest::document::example_of;
 
 /// Title of the schema of integers that may also be sent as digits in a string, or as a float without a fraction:
 /// clients whose numbers are floats send large ones so.
@@ -32,12 +33,12 @@ impl Fields {
         let mut fields = Self { values, ..Self::default() };
         let registry = registry_of::<T>();
         if let Some(schema) = resolve(&registry, &T::schema_ref()) {
-            fields.judge(&registry, schema);
+            fields.judge(&registry, schema, &T::name());
         }
         fields
     }
 
-    fn judge(&mut self, registry: &Registry, schema: &MetaSchema) {
+    fn judge(&mut self, registry: &Registry, schema: &MetaSchema, schema_name: &str) {
         let mut faults = Faults::new();
         for (name, property) in &schema.properties {
             if resolve(registry, property).is_some_and(|schema| schema.title.as_deref() == Some(LENIENT_INTEGER)) {
@@ -45,10 +46,13 @@ impl Fields {
             }
             match self.values.get(*name) {
                 None | Some(Value::Null) if schema.required.contains(name) => {
-                    faults.insert((*name).to_owned(), vec!["This field is required.".to_owned()]);
+                    faults.insert((*name).to_owned(), vec!["This field is required".to_owned()]);
                 }
                 None | Some(Value::Null) => {}
-                Some(value) => check(registry, property, value, name, &mut faults),
+                Some(value) => {
+                    let example = || example_of(schema_name, name);
+                    check(registry, property, value, name, &example, &mut faults);
+                }
             }
         }
         let known = |name: &String| schema.properties.iter().any(|(known, _)| *known == name.as_str());
@@ -61,7 +65,11 @@ impl Fields {
         let Some(value) = self.values.get_mut(name) else { return };
         let text = match &*value {
             Value::String(text) => text.clone(),
-            Value::Number(number) if !number.is_i64() && !number.is_u64() => number.to_string(),
+            Value::Number(number) if !number.is_i64() && !number.is_u64() => match number.as_f64() {
+                // In full, however large: 1e18 is a whole number too.
+                Some(float) if float.fract() == 0.0 => format!("{float:.0}"),
+                _ => return,
+            },
             _ => return,
         };
         let digits = text.strip_suffix(".0").unwrap_or(&text);
@@ -182,19 +190,27 @@ fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Option<&'a 
     }
 }
 
-fn check(registry: &Registry, schema: &MetaSchemaRef, value: &Value, at: &str, faults: &mut Faults) {
+/// Judges a value by its schema, and what it holds by theirs. `example` is one that would be right, if one is known.
+fn check(
+    registry: &Registry,
+    schema: &MetaSchemaRef,
+    value: &Value,
+    at: &str,
+    example: &dyn Fn() -> Option<Value>,
+    faults: &mut Faults,
+) {
     let Some(schema) = resolve(registry, schema) else { return };
-    if let Some(problem) = problem(schema, value) {
+    if let Some(problem) = problem(schema, value, example) {
         faults.entry(at.to_owned()).or_default().push(problem);
         return;
     }
     // A reference that has words of its own.
     for part in &schema.all_of {
-        check(registry, part, value, at, faults);
+        check(registry, part, value, at, example, faults);
     }
     if let (Some(items), Some(schema)) = (value.as_array(), schema.items.as_ref()) {
         for (index, item) in items.iter().enumerate() {
-            check(registry, schema, item, &format!("{at}[{index}]"), faults);
+            check(registry, schema, item, &format!("{at}[{index}]"), &|| None, faults);
         }
     }
     if let Some(object) = value.as_object() {
@@ -202,19 +218,20 @@ fn check(registry: &Registry, schema: &MetaSchemaRef, value: &Value, at: &str, f
         for (name, property) in &schema.properties {
             nested.insert((*name).to_owned(), property);
             if schema.required.contains(name) && object.get(*name).is_none_or(Value::is_null) {
-                faults.entry(format!("{at}.{name}")).or_default().push("This field is required.".to_owned());
+                faults.entry(format!("{at}.{name}")).or_default().push("This field is required".to_owned());
             }
         }
         for (name, property) in nested {
             if let Some(value) = object.get(&name).filter(|value| !value.is_null()) {
-                check(registry, property, value, &format!("{at}.{name}"), faults);
+                check(registry, property, value, &format!("{at}.{name}"), &|| None, faults);
             }
         }
     }
 }
 
 /// What is wrong with one value, going by its schema alone.
-fn problem(schema: &MetaSchema, value: &Value) -> Option<String> {
+fn problem(schema: &MetaSchema, value: &Value, known: &dyn Fn() -> Option<Value>) -> Option<String> {
+    let example = |fallback: &str| known().map_or_else(|| fallback.to_owned(), |example| example.to_string());
     if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
         let allowed: Vec<&str> = schema.enum_items.iter().filter_map(Value::as_str).collect();
         return Some(format!("Must be one of: {}.", allowed.join(", ")));
@@ -222,7 +239,7 @@ fn problem(schema: &MetaSchema, value: &Value) -> Option<String> {
     match schema.ty {
         "string" => {
             let Some(text) = value.as_str() else {
-                return Some(wrong_type(value, "a string, such as", &example(schema, "\"text\"")));
+                return Some(wrong_type(value, "a string, such as", &example("\"text\"")));
             };
             // PostgreSQL cannot store it, and nobody means it.
             if text.contains('\0') {
@@ -241,17 +258,19 @@ fn problem(schema: &MetaSchema, value: &Value) -> Option<String> {
         }
         "integer" => {
             let Some(number) = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)) else {
-                return Some(wrong_type(value, "a whole number, such as", &example(schema, "1")));
+                return Some(wrong_type(value, "a whole number, such as", &example("1")));
             };
             bounds(schema, number)
         }
-        "number" => (!value.is_number()).then(|| wrong_type(value, "a number, such as", &example(schema, "1.5"))),
+        "number" => (!value.is_number()).then(|| wrong_type(value, "a number, such as", &example("1.5"))),
         "boolean" => (!value.is_boolean()).then(|| wrong_type(value, "a boolean:", "true or false")),
         "array" => {
-            let Some(items) = value.as_array() else { return Some(wrong_type(value, "a list, such as", "[]")) };
+            let Some(items) = value.as_array() else {
+                return Some(wrong_type(value, "a list, such as", &example("[]")));
+            };
             schema.max_items.filter(|most| items.len() > *most).map(|most| format!("Must have at most {most} items."))
         }
-        "object" => (!value.is_object()).then(|| wrong_type(value, "an object, such as", "{}")),
+        "object" => (!value.is_object()).then(|| wrong_type(value, "an object, such as", &example("{}"))),
         _ => None,
     }
 }
@@ -281,10 +300,6 @@ fn wrong_type(value: &Value, wanted: &str, example: &str) -> String {
     format!("This is {found}; send {wanted} {example}.")
 }
 
-fn example(schema: &MetaSchema, fallback: &str) -> String {
-    schema.example.as_ref().map_or_else(|| fallback.to_owned(), Value::to_string)
-}
-
 /// A type's schema and those it refers to. Built once per type: the document has few, and requests are many.
 fn registry_of<T: Type>() -> Arc<Registry> {
     static KNOWN: LazyLock<RwLock<HashMap<String, Arc<Registry>>>> = LazyLock::new(RwLock::default);
@@ -302,6 +317,7 @@ fn registry_of<T: Type>() -> Arc<Registry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::types::CreatePaymentOrder;
     use poem_openapi::Object;
     use proptest::prelude::*;
     use serde_json::json;
@@ -332,6 +348,34 @@ mod tests {
         let fields = judged(json!({"name": "a", "nmae": 1}));
         assert!(fields.finish().is_ok());
         assert_eq!(fields.message("Done."), "Done. Ignored: nmae");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_told_how_the_right_one_looks() {
+        let order = json!({"amount": 100, "currency": "USDC", "blockchain": "base", "order_info": {}, "nonce": true});
+        let fields = Fields::judged_by::<CreatePaymentOrder>(order.as_object().cloned().unwrap());
+        let details = fields.finish().unwrap_err().details;
+        assert_eq!(details["amount"], ["This is a number; send a string, such as \"100.00\"."]);
+        assert_eq!(details["nonce"], ["This is a boolean; send a whole number, such as 1766000000000."]);
+        assert!(details["order_info"][0].starts_with("This is an object; send a string, such as \"{"), "{details:?}");
+    }
+
+    #[test]
+    fn whole_numbers_are_understood_as_floats_and_digits_too() {
+        for (sent, meant) in [
+            (json!(1.769e18), Some(1_769_000_000_000_000_000)),
+            (json!(1e16), Some(10_000_000_000_000_000)),
+            (json!(3.0), Some(3)),
+            (json!("7"), Some(7)),
+            (json!("7.0"), Some(7)),
+            (json!(9.3e18), None),
+            (json!(1.5), None),
+            (json!(-1.0), None),
+            (json!("1e3"), None),
+        ] {
+            let fields = Fields::judged_by::<CreatePaymentOrder>(Map::from_iter([("nonce".to_owned(), sent.clone())]));
+            assert_eq!(fields.integer("nonce"), meant, "{sent}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use sha2::Sha256;
 
 use crate::address::{AccountAddress, Hash};
@@ -23,7 +24,7 @@ struct Body<'a, D> {
 
 /// `data` of an event about an order.
 #[derive(Debug, Serialize)]
-struct OrderData<'a> {
+pub struct OrderData<'a> {
     order_id: &'a OrderRef,
     transaction_hash: Option<Hash>,
     amount: &'a str,
@@ -62,8 +63,13 @@ pub fn order_body(
     at: Timestamp,
     order: &OrderSnapshot,
 ) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Body { event, data: order_data(event, event_id, order), timestamp: at, webhook_id })
+}
+
+/// What is said of an order when something happened to it.
+pub fn order_data<'a>(event: EventType, event_id: &'a EventRef, order: &'a OrderSnapshot) -> OrderData<'a> {
     let transfer = order.transfer.as_ref();
-    let data = OrderData {
+    OrderData {
         order_id: &order.order_id,
         transaction_hash: transfer.map(|transfer| transfer.transaction_hash),
         amount: &order.amount,
@@ -92,8 +98,7 @@ pub fn order_body(
         flags: &order.flags,
         late_decision: order.late_decision,
         failure_reason: order.failure_reason,
-    };
-    serde_json::to_string(&Body { event, data, timestamp: at, webhook_id })
+    }
 }
 
 /// The exact bytes of a webhook about something else, whose `data` is `snapshot` with the event's id.
@@ -102,11 +107,16 @@ pub fn plain_body(
     event_id: &EventRef,
     webhook_id: &DeliveryRef,
     at: Timestamp,
-    snapshot: &serde_json::Map<String, serde_json::Value>,
+    snapshot: &Map<String, Value>,
 ) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Body { event, data: plain_data(event_id, snapshot), timestamp: at, webhook_id })
+}
+
+/// What is said of something else than an order.
+pub fn plain_data(event_id: &EventRef, snapshot: &Map<String, Value>) -> Map<String, Value> {
     let mut data = snapshot.clone();
     data.insert("event_id".into(), event_id.as_str().into());
-    serde_json::to_string(&Body { event, data, timestamp: at, webhook_id })
+    data
 }
 
 /// `data.status`: the documented word on the four documented events, else the order's status.

@@ -5,6 +5,8 @@ use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, NotSet, PaginatorTrait, QueryOrder, QuerySelect, Set};
 
+use crate::pages::{Place, Window};
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "sandbox_message")]
@@ -33,6 +35,13 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// The message's place among its merchant's.
+    pub fn place(&self) -> Place {
+        Place { created_at: self.received_at, id: self.id }
+    }
+}
 
 /// A message that just arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,21 +139,24 @@ impl Entity {
         Self::find().filter(filter.condition(merchant)).count(connection).await
     }
 
-    /// The same messages, newest first, `limit` of them after `offset`.
-    pub async fn page_of(
+    /// The same messages, a window of them. Their numbers say their order.
+    pub async fn list_owned(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         filter: &MessageFilter,
-        offset: u64,
-        limit: u64,
+        window: Window,
     ) -> Result<Vec<Model>, DbErr> {
-        Self::find()
-            .filter(filter.condition(merchant))
-            .order_by_desc(Column::Id)
-            .offset(offset)
-            .limit(limit)
-            .all(connection)
-            .await
+        let rows = Self::find().filter(filter.condition(merchant));
+        window.of_numbered(rows, Column::Id).all(connection).await
+    }
+
+    /// One of a merchant's messages.
+    pub async fn find_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        id: i64,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find_by_id(id).filter(Column::MerchantId.eq(merchant)).one(connection).await
     }
 
     /// Deletes a merchant's messages; how many there were.

@@ -13,7 +13,7 @@ use cryptopay_domain::units::Units;
 use cryptopay_entity::amount_reservation::{self, AtPrice, Place, Wanted};
 use cryptopay_entity::payment_order;
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, SqlErr};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, SqlErr, TryIntoModel};
 
 use crate::error::{LedgerError, Refusal};
 use crate::nudges::Nudges;
@@ -208,7 +208,7 @@ async fn insert(
     now: Timestamp,
 ) -> Result<payment_order::Model, LedgerError> {
     let exact = choice.values.first().filter(|_| !choice.exhausted);
-    let row = payment_order::ActiveModel {
+    let mut row = payment_order::ActiveModel {
         id: NotSet,
         order_id: Set(OrderRef::from_entropy(rand::random())),
         merchant_id: Set(new.merchant),
@@ -256,15 +256,19 @@ async fn insert(
         version: Set(1),
         updated_at: Set(now),
     };
-    row.insert(txn).await.map_err(|error| match error.sql_err() {
-        // The names of SQLite's columns and of PostgreSQL's constraint.
-        Some(SqlErr::UniqueConstraintViolation(what))
-            if what.contains("payment_order.nonce") || what.contains("payment_order_nonce") =>
-        {
-            Refusal::NonceUsed { order_id: String::new() }.into()
-        }
-        _ => LedgerError::from(error),
-    })
+    // Its number alone comes back: the rest is known, and may be large.
+    let inserted =
+        payment_order::Entity::insert(row.clone()).exec(txn).await.map_err(|error| match error.sql_err() {
+            // The names of SQLite's columns and of PostgreSQL's constraint.
+            Some(SqlErr::UniqueConstraintViolation(what))
+                if what.contains("payment_order.nonce") || what.contains("payment_order_nonce") =>
+            {
+                Refusal::NonceUsed { order_id: String::new() }.into()
+            }
+            _ => LedgerError::from(error),
+        })?;
+    row.id = Set(inserted.last_insert_id);
+    Ok(row.try_into_model()?)
 }
 
 /// Names the order that has a merchant's nonce, after `create_order` was refused for it and rolled back.

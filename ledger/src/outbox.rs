@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cryptopay_domain::event::EventType;
-use cryptopay_domain::ids::{DeliveryRef, EventRef, MerchantId, OrderId, TransferId};
+use cryptopay_domain::ids::{DeliveryRef, EventId, EventRef, MerchantId, OrderId, TransferId};
 use cryptopay_domain::merchant::{DeliveryState, EndpointScope};
 use cryptopay_domain::order::OrderSnapshot;
 use cryptopay_domain::time::Timestamp;
@@ -80,7 +80,8 @@ pub(crate) async fn record(
         sequence: Set(None),
         created_at: Set(new.now),
     };
-    let event = row.insert(connection).await?;
+    // Its number alone comes back: the rest is known, and may be large.
+    let event = event::Entity::insert(row).exec(connection).await?.last_insert_id;
     nudges.events = true;
 
     let mut deliveries = Vec::new();
@@ -96,7 +97,14 @@ pub(crate) async fn record(
         if target.dead_reason.is_none() {
             nudges.deliveries.insert(DeliveryKey { endpoint: target.endpoint.id, origin: target.origin.clone() });
         }
-        deliveries.push(delivery_row(&event, target, delivery_ref, body, order_id, order_version, new.now));
+        deliveries.push(delivery_row(
+            (event, new.event_type),
+            target,
+            delivery_ref,
+            body,
+            (order_id, order_version),
+            new.now,
+        ));
     }
     if !deliveries.is_empty() {
         webhook_delivery::Entity::insert_many(deliveries).exec_without_returning(connection).await?;
@@ -105,24 +113,23 @@ pub(crate) async fn record(
 }
 
 fn delivery_row(
-    event: &event::Model,
+    (event, event_type): (EventId, EventType),
     target: Target<'_>,
     delivery_ref: DeliveryRef,
     body: String,
-    order_id: Option<OrderId>,
-    order_version: Option<i64>,
+    (order_id, order_version): (Option<OrderId>, Option<i64>),
     now: Timestamp,
 ) -> webhook_delivery::ActiveModel {
     let state = if target.dead_reason.is_some() { DeliveryState::Dead } else { DeliveryState::Pending };
     webhook_delivery::ActiveModel {
         id: NotSet,
         delivery_id: Set(delivery_ref),
-        merchant_id: Set(event.merchant_id),
-        event_id: Set(event.id),
+        merchant_id: Set(target.endpoint.merchant_id),
+        event_id: Set(event),
         endpoint_id: Set(target.endpoint.id),
         order_id: Set(order_id),
         order_version: Set(order_version),
-        event_type: Set(event.event_type),
+        event_type: Set(event_type),
         url: Set(target.url),
         origin: Set(target.origin),
         body: Set(body),
@@ -170,11 +177,11 @@ pub async fn test_delivery(
         sequence: Set(None),
         created_at: Set(now),
     };
-    let event = event.insert(connection).await?;
+    let event = event::Entity::insert(event).exec(connection).await?.last_insert_id;
     let body = webhook::plain_body(EventType::WebhookTest, &event_ref, &delivery_ref, now, &snapshot)
         .map_err(|error| LedgerError::Corrupt(error.to_string()))?;
     let target = Target { endpoint, url: url.to_owned(), origin: String::new(), dead_reason: None };
-    let mut row = delivery_row(&event, target, delivery_ref, body, None, None, now);
+    let mut row = delivery_row((event, EventType::WebhookTest), target, delivery_ref, body, (None, None), now);
     row.attempts = Set(1);
     row.lease_token = Set(Some(token.to_owned()));
     row.lease_until = Set(Some(lease_until));

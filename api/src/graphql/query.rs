@@ -135,8 +135,7 @@ impl PaymentOrderFilter {
         let mut fault = |name: &str, problem: String| faults.entry(format!("filter.{name}")).or_default().push(problem);
         let chain = self.blockchain.map(|slug| slug.to_lowercase());
         if chain.as_deref().is_some_and(|slug| app.chain(slug).is_none()) {
-            let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
-            fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
+            fault("blockchain", app.unknown_chain());
         }
         let order_id = self.order_id.and_then(|text| match text.parse() {
             Ok(order_id) => Some(order_id),

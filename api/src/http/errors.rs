@@ -58,13 +58,14 @@ fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
 }
 
-/// The answer to an error of a route at `path`.
-pub(super) fn answer(error: poem::Error, methods: &Methods, path: &str) -> Response {
+/// The answer to an error of a route at `path`; without methods there is no such route, whatever it is asked for with.
+pub(super) fn answer(error: poem::Error, path: &str, methods: Option<&Methods>) -> Response {
     if error.is_from_response() {
         return error.into_response();
     }
     let mut answer = convert(&error);
     if answer.code == ErrorCode::MethodNotAllowed {
+        let Some(methods) = methods else { return no_route().into_response() };
         // What is not listed can only be read.
         answer.allow = Some(methods.allow(path).unwrap_or_else(|| "GET".to_owned()));
     }
@@ -83,7 +84,7 @@ fn convert(error: &poem::Error) -> ApiError {
         return ApiError::field(parameter.name, parameter.reason.clone());
     }
     match error.status() {
-        StatusCode::NOT_FOUND => ApiError::new(ErrorCode::NotFound, "There is no such route; /docs/ lists them."),
+        StatusCode::NOT_FOUND => no_route(),
         StatusCode::METHOD_NOT_ALLOWED => {
             ApiError::new(ErrorCode::MethodNotAllowed, "This route exists, but not with this method.")
         }
@@ -94,6 +95,10 @@ fn convert(error: &poem::Error) -> ApiError {
         status if status.is_server_error() => ApiError::internal(error),
         _ => ApiError::new(ErrorCode::MalformedJson, "The request cannot be read."),
     }
+}
+
+fn no_route() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "There is no such route; /docs/ lists them.")
 }
 
 /// The answer of a handler that panicked.

@@ -70,8 +70,11 @@ pub(crate) fn routes(
 fn operator_routes() -> Route {
     Route::new()
         .at("/healthz", get(health::healthz))
+        .at("/healthz/", get(health::healthz))
         .at("/readyz", get(health::readyz))
+        .at("/readyz/", get(health::readyz))
         .at("/metrics", get(metrics::metrics))
+        .at("/metrics/", get(metrics::metrics))
 }
 
 fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -> impl Endpoint + 'static {
@@ -94,6 +97,7 @@ fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) ->
     });
     operator_routes()
         .at("/openapi.json", get(openapi))
+        .at("/openapi.json/", get(openapi))
         .nest("/docs", get(swagger::swagger))
         .nest_no_strip("/", api)
         .around(|endpoint, request| async move {
@@ -188,9 +192,22 @@ impl Surrounded {
         let path = request.uri().path().to_owned();
         match AssertUnwindSafe(self.routes.call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => errors::answer(error, &self.methods, &path),
+            Ok(Err(error)) => {
+                let exists = self.app.is_sandbox() || !is_of_sandbox(&path);
+                errors::answer(error, &path, if exists { Some(&self.methods) } else { None })
+            }
             Err(_) => errors::panicked(),
         }
+    }
+}
+
+/// Whether a path is one that there is in the sandbox only.
+fn is_of_sandbox(path: &str) -> bool {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    match segments.next() {
+        Some("sandbox") => true,
+        Some("api") => segments.next() == Some("sandbox"),
+        _ => false,
     }
 }
 

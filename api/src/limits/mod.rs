@@ -95,6 +95,9 @@ impl Limiter {
     }
 
     async fn apply(&self, buckets: &[Bucket], change: Change) -> Outcome {
+        if buckets.is_empty() {
+            return Outcome { full: None, standings: Vec::new() };
+        }
         if let Some(shared) = &self.0.shared {
             if let Some(outcome) = shared.apply(buckets, change).await {
                 return outcome;

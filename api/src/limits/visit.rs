@@ -94,51 +94,45 @@ impl Visit {
 
     /// Lets somebody try to log in under a name, unless too many tries from here have failed. `attempt` is the try;
     /// `INVALID_CREDENTIALS` is what counts as a failure. A login that succeeds counts for its merchant's plan and for
-    /// nothing else.
+    /// nothing else; only who knows the password learns how that stands.
     ///
     /// # Errors
-    /// `RATE_LIMITED`, with nothing tried or opened; those of `attempt`.
+    /// `RATE_LIMITED`, with nothing handed out; those of `attempt`.
     pub async fn login<T>(
         &self,
         name: &str,
         attempt: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
+        const MEND: &str = ". Who has forgotten the password asks the operator for a new one.";
         let limiter = &self.0.app.limiter;
-        let merchant = merchant::Entity::find_by_login(self.0.app.database(), name).await?;
-        // Nobody's plan, so that a name that nobody has takes as long.
-        let plan = merchant.as_ref().map_or(Bucket::TRIAL, Bucket::of_logins);
+        // One account has one count, by whichever of its names it is asked for.
+        let known = merchant::Entity::find_by_login(self.0.app.database(), name).await?;
+        let name = known.as_ref().map_or(name, |merchant| merchant.username_key.as_str());
         let failures = Bucket::of_failed_logins(name, self.0.client.network);
-        let [of_name, of_address] = failures;
+        let failures = failures.get(..if self.0.is_exempt { 0 } else { 2 }).unwrap_or_default();
         // Counted before it is known how it ends, so that many tries at once are no way around it.
-        let everything = [plan, of_name, of_address];
-        let counted = everything.get(..if self.0.is_exempt { 1 } else { 3 }).unwrap_or_default();
-        let outcome = limiter.apply(counted, Change::Take).await;
+        let outcome = limiter.apply(failures, Change::Take).await;
         if let Some((full, standing)) = outcome.full.and_then(|full| Some((full, *outcome.standings.get(full)?))) {
-            const MEND: &str = ". Who has forgotten the password asks the operator for a new one.";
             return Err(match full {
-                0 => {
-                    self.note(standing, None);
-                    used_up(standing)
-                }
-                1 => refusal(standing, "Too many logins under this name have failed from your address.", MEND),
+                0 => refusal(standing, "Too many logins under this name have failed from your address.", MEND),
                 _ => refusal(standing, "Too many logins have failed from your address.", MEND),
             });
         }
         let attempted = attempt.await;
-        let (used, unused) = counted.split_at(counted.len().min(1));
-        match &attempted {
-            Ok(_) => {
-                limiter.apply(unused, Change::GiveBack).await;
-                self.count_in_plan_only(outcome.standings.first().copied()).await;
+        if !attempted.as_ref().is_err_and(|error| error.code == ErrorCode::InvalidCredentials) {
+            limiter.apply(failures, Change::GiveBack).await;
+        }
+        let (opened, plan) = (attempted?, known.as_ref().map_or(Bucket::TRIAL, Bucket::of_logins));
+        match limiter.take(plan).await {
+            Ok(standing) => {
+                self.count_in_plan_only(standing).await;
+                Ok(opened)
             }
-            Err(error) if error.code == ErrorCode::InvalidCredentials => {
-                limiter.apply(used, Change::GiveBack).await;
-            }
-            Err(_) => {
-                limiter.apply(counted, Change::GiveBack).await;
+            Err(standing) => {
+                self.note(standing, None);
+                Err(used_up(standing))
             }
         }
-        attempted
     }
 
     /// Lets somebody register, unless too many accounts were made from here. In the sandbox nobody counts.
@@ -163,14 +157,12 @@ impl Visit {
     }
 
     /// Takes the request off its address' count: a plan has it.
-    async fn count_in_plan_only(&self, standing: Option<Standing>) {
+    async fn count_in_plan_only(&self, standing: Standing) {
         let counted_in = self.0.counted_in.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(bucket) = counted_in {
             self.0.app.limiter.apply(&[bucket], Change::GiveBack).await;
         }
-        if let Some(standing) = standing {
-            self.note(standing, None);
-        }
+        self.note(standing, None);
     }
 
     fn note(&self, standing: Standing, counted_in: Option<Bucket>) {

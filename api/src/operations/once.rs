@@ -14,7 +14,7 @@ use cryptopay_entity::idempotency_key;
 use sea_orm::{DatabaseTransaction, DbErr};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::stop::Stop;
@@ -88,27 +88,25 @@ impl<T> Once<T> {
     }
 
     /// A request for `operation` with `fields`, answered in `words`. Whatever else the request names (an id in the path)
-    /// belongs to the operation's name.
-    ///
-    /// # Errors
-    /// `VALIDATION_ERROR` for a key that is none.
+    /// belongs to the operation's name. A key that is none is one more fault of the fields.
     pub fn new(
         principal: &Principal,
         key: Option<&str>,
         operation: &str,
-        fields: &Fields,
+        fields: &mut Fields,
         words: impl Fn(&T) -> Answer + Send + Sync + 'static,
-    ) -> Result<Self, ApiError> {
-        let Some(key) = key else { return Ok(Self::without_key(words)) };
+    ) -> Self {
+        let Some(key) = key else { return Self::without_key(words) };
         let valid = (1..=MAX_KEY_CHARS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
         if !valid {
             let problem = "Use 1 to 255 visible ASCII characters without blanks, such as a UUID.";
-            return Err(ApiError::field("Idempotency-Key", problem));
+            fields.fault("Idempotency-Key", problem);
+            return Self::without_key(words);
         }
-        let request = json!([operation, fields.values()]).to_string();
+        let request = json!([operation, meant(fields)]).to_string();
         let fingerprint = data_encoding::HEXLOWER.encode(&Sha256::digest(request));
         let keyed = Keyed { merchant: principal.merchant_id(), key: key.to_owned(), fingerprint };
-        Ok(Self { keyed: Some(keyed), words: Box::new(words) })
+        Self { keyed: Some(keyed), words: Box::new(words) }
     }
 
     /// The request's answer: the one that was given to the same request before, or what it comes to when it is done `anew`.
@@ -181,6 +179,16 @@ impl Keyed {
         let text = app.keys.secret_box().open_text(context, sealed).map_err(ApiError::internal)?;
         serde_json::from_str(text.expose_secret()).map_err(ApiError::internal)
     }
+}
+
+/// What fields mean: null is as good as absent, and slugs and symbols are the same in any case.
+fn meant(fields: &Fields) -> Map<String, Value> {
+    const ANY_CASE: [&str; 2] = ["blockchain", "currency"];
+    let meant = |(name, value): (&String, &Value)| {
+        let folded = value.as_str().filter(|_| ANY_CASE.contains(&name.as_str())).map(str::to_lowercase);
+        (name.clone(), folded.map_or_else(|| value.clone(), Value::String))
+    };
+    fields.values().iter().filter(|(_, value)| !value.is_null()).map(meant).collect()
 }
 
 /// PostgreSQL's word for a lock that was not given within `lock_timeout`: the first request still runs.

@@ -80,8 +80,7 @@ fn apply_confirmations(app: &App, fields: &mut Fields, settings: &mut PaymentSet
     for (slug, depth) in wanted {
         let name = format!("confirmations.{}", slug.chars().take(64).collect::<String>());
         let Some(chain) = app.chain(&slug) else {
-            let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
-            fields.fault(&name, format!("Unknown blockchain. Known: {}.", known.join(", ")));
+            fields.fault(&name, app.unknown_chain());
             continue;
         };
         if !depth.is_null() && depth.as_i64().is_none() {

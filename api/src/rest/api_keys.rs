@@ -67,8 +67,9 @@ impl ApiKeys {
     ) -> Answer<CreatedOnce<CreatedApiKey>> {
         let message = body.fields.message("API key created. Keep the secret; it is not shown again.");
         let words = move |(key, secret): &NewKey| answer(&CreatedApiKey::new(key, secret), &message);
-        let once = Once::new(&auth.0, idempotency_key.as_deref(), "createApiKey", &body.fields, words)?;
-        Ok(api_keys::create(&app, &auth.0, body.fields, once).await?.into())
+        let mut fields = body.fields;
+        let once = Once::new(&auth.0, idempotency_key.as_deref(), "createApiKey", &mut fields, words);
+        Ok(api_keys::create(&app, &auth.0, fields, once).await?.into())
     }
 
     /// Delete an API key

@@ -6,7 +6,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use secrecy::ExposeSecret;
 
 use super::Tag;
-use super::body::Body;
+use super::body::{Body, NoFields};
 use super::envelope::{Answer, Json, Nothing, Success, now};
 use crate::app::App;
 use crate::limits::Visit;
@@ -66,9 +66,9 @@ impl Auth {
     ///
     /// Ends this login: its access and refresh tokens are refused from now on. Other logins and API keys stay.
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
-    async fn logout(&self, app: Data<&App>, auth: Reader) -> Answer<Success<Nothing>> {
+    async fn logout(&self, app: Data<&App>, auth: Reader, body: Body<NoFields>) -> Answer<Success<Nothing>> {
         accounts::logout(&app, &auth.0).await?;
-        Ok(Success(Nothing {}, "Logged out.".to_owned()))
+        Ok(Success(Nothing {}, body.fields.message("Logged out.")))
     }
 
     /// The account

@@ -83,7 +83,12 @@ impl Blockchains {
         page_size: Query<Option<String>>,
     ) -> Answer<Listed<Blockchain>> {
         let _ = (page, page_size);
-        let query = ListQuery::of(request);
+        let mut query = ListQuery::of(request);
+        for name in ["after", "ordering"] {
+            if query.get(name).is_some() {
+                query.fault(name, "This short list has pages by number only, in the operator's order.");
+            }
+        }
         query.finish()?;
         let chains = blockchains::list(&app).await?;
         let count = u64::try_from(chains.len()).unwrap_or(u64::MAX);

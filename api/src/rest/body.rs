@@ -7,7 +7,7 @@ use poem::{Request, RequestBody, Result};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseFromJSON, Type};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ErrorCode};
@@ -21,6 +21,10 @@ pub struct Body<T> {
     pub fields: Fields,
     documented_by: PhantomData<fn() -> T>,
 }
+
+/// Nothing: what a request that needs no fields may hold. What it holds all the same is named in the answer.
+#[derive(Debug, Object)]
+pub struct NoFields {}
 
 impl<T: Type> Payload for Body<T> {
     const CONTENT_TYPE: &'static str = "application/json";

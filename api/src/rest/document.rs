@@ -15,6 +15,8 @@ mod schemas;
 mod tests;
 pub mod webhooks;
 
+pub(crate) use facts::example_of;
+
 use serde_json::{Map, Value, json};
 
 /// The document as it is served and committed: OpenAPI 3.1.

@@ -3,10 +3,10 @@
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::Query;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::Tag;
-use super::envelope::{Answer, Success};
+use super::envelope::{Answer, Json, now};
 use super::pages::ListQuery;
 use super::types::EventItem;
 use crate::app::App;
@@ -18,12 +18,41 @@ use crate::principal::Reader;
 pub struct Events;
 
 /// Events in a row.
-#[derive(Debug, Object)]
+#[derive(Debug, Clone, Object)]
 pub struct EventsAfter {
     /// The events, oldest first; empty when there is nothing new.
     pub results: Vec<EventItem>,
+    /// Relative address of the events that follow, where there may be more already.
+    pub next: Option<String>,
     /// Send this as `after` next time.
     pub next_after: i64,
+}
+
+/// Events in a row. They stand at the top and in `data` alike, as pages of lists do.
+#[derive(Debug, Object)]
+pub struct EventsEnvelope {
+    /// Always true.
+    pub success: bool,
+    /// The events, and how to go on.
+    pub data: EventsAfter,
+    /// The events, oldest first; empty when there is nothing new.
+    pub results: Vec<EventItem>,
+    /// Relative address of the events that follow, where there may be more already.
+    pub next: Option<String>,
+    /// Send this as `after` next time.
+    pub next_after: i64,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// When the answer was made: RFC 3339, UTC.
+    pub timestamp: String,
+}
+
+/// The answer.
+#[derive(Debug, ApiResponse)]
+pub enum EventsListed {
+    /// Events in a row
+    #[oai(status = 200)]
+    Ok(Json<EventsEnvelope>),
 }
 
 #[OpenApi(prefix_path = "/api/events", tag = "Tag::Events")]
@@ -42,7 +71,7 @@ impl Events {
         after: Query<Option<String>>,
         /// Events in the answer, at most 100; 20 if not said
         page_size: Query<Option<String>>,
-    ) -> Answer<Success<EventsAfter>> {
+    ) -> Answer<EventsListed> {
         // Documented above; read below, where every fault is collected.
         let _ = (after, page_size);
         let mut query = ListQuery::of(request);
@@ -59,7 +88,18 @@ impl Events {
         };
         query.finish()?;
         let (events, next_after) = events::after(&app, &auth.0, after, query.limit()).await?;
-        let results = events.iter().map(EventItem::new).collect();
-        Ok(Success(EventsAfter { results, next_after }, "Success".to_owned()))
+        let results: Vec<_> = events.iter().map(EventItem::new).collect();
+        let is_full = u64::try_from(results.len()).is_ok_and(|count| count >= query.limit());
+        let next = is_full.then(|| query.next_after(&next_after.to_string()));
+        let data = EventsAfter { results, next, next_after };
+        Ok(EventsListed::Ok(Json(EventsEnvelope {
+            success: true,
+            results: data.results.clone(),
+            next: data.next.clone(),
+            next_after,
+            data,
+            message: "Success".to_owned(),
+            timestamp: now().to_string(),
+        })))
     }
 }

@@ -16,6 +16,7 @@ pub mod settings;
 pub mod transactions;
 pub mod types;
 pub mod wallets;
+pub mod webhook_deliveries;
 pub mod webhook_endpoints;
 
 use poem_openapi::{OpenApiService, Tags};
@@ -28,7 +29,7 @@ pub type Routes = (
     wallets::MerchantWallets,
     settings::Settings,
     webhook_endpoints::WebhookEndpoints,
-    webhook_endpoints::WebhookDeliveries,
+    webhook_deliveries::WebhookDeliveries,
     transactions::Transactions,
     blockchains::Blockchains,
     events::Events,
@@ -46,7 +47,7 @@ pub fn service() -> OpenApiService<Routes, ()> {
         wallets::MerchantWallets,
         settings::Settings,
         webhook_endpoints::WebhookEndpoints,
-        webhook_endpoints::WebhookDeliveries,
+        webhook_deliveries::WebhookDeliveries,
         transactions::Transactions,
         blockchains::Blockchains,
         events::Events,

@@ -9,6 +9,7 @@ use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use url::form_urlencoded;
 
 use super::envelope::Page;
+use crate::app::App;
 use crate::error::{ApiError, Faults};
 use crate::operations::pages::{Asked, ListPage, Neighbour};
 
@@ -61,6 +62,27 @@ impl ListQuery {
             return None;
         }
         Some(text)
+    }
+
+    /// A parameter that is true or false, in any case.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.get(name)?.to_lowercase().as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => {
+                self.fault(name, "Must be one of: true, false.");
+                None
+            }
+        }
+    }
+
+    /// The slug of a chain that this gateway serves, from the parameter `blockchain`.
+    pub fn chain(&mut self, app: &App) -> Option<String> {
+        let chain = app.chain(self.get("blockchain")?);
+        if chain.is_none() {
+            self.fault("blockchain", app.unknown_chain());
+        }
+        chain.map(|chain| chain.slug.clone())
     }
 
     /// A parameter parsed into a type.
@@ -182,6 +204,11 @@ impl ListQuery {
         Ok(Page { count, next, previous, results })
     }
 
+    /// The address of what comes behind an item, with every other parameter kept.
+    pub fn next_after(&self, id: &str) -> String {
+        self.address(&Neighbour::After(id.to_owned()))
+    }
+
     fn address(&self, neighbour: &Neighbour) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         match neighbour {
@@ -197,8 +224,12 @@ impl ListQuery {
     fn positive(&mut self, name: &str) -> Option<u64> {
         let text = self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())?;
         // 2^53 pages are more than anybody has, and keep the offset a number that databases know.
+        const MOST: u64 = 1 << 53;
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse::<u64>() {
-            Ok(number) if (1..=1 << 53).contains(&number) => Some(number),
+            Ok(number) if number > 0 => Some(number.min(MOST)),
+            // Too large for any number of ours.
+            Err(_) if is_number => Some(MOST),
             _ => {
                 self.fault(name, "Must be a positive whole number.");
                 None

@@ -8,7 +8,7 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 
 use super::Tag;
-use super::body::Body;
+use super::body::{Body, NoFields};
 use super::envelope::{Answer, Listed, Success};
 use super::once::{CreatedOnce, answer};
 use super::pages::ListQuery;
@@ -40,8 +40,9 @@ impl PaymentOrders {
     ) -> Answer<CreatedOnce<PaymentOrder>> {
         let (message, url) = (body.fields.message("Order created."), app.public_url.clone());
         let words = move |order: &OrderView| answer(&PaymentOrder::new(order, &url), &message);
-        let once = Once::new(&auth.0, key.as_deref(), "createPaymentOrder", &body.fields, words)?;
-        Ok(payment_orders::create(&app, &auth.0, body.fields, once).await?.into())
+        let mut fields = body.fields;
+        let once = Once::new(&auth.0, key.as_deref(), "createPaymentOrder", &mut fields, words);
+        Ok(payment_orders::create(&app, &auth.0, fields, once).await?.into())
     }
 
     /// List payment orders
@@ -116,9 +117,10 @@ impl PaymentOrders {
         auth: Writer,
         /// Number of the order, or its `ORD-…`
         id: Path<String>,
+        body: Body<NoFields>,
     ) -> Answer<Success<PaymentOrder>> {
         let order = payment_orders::cancel(&app, &auth.0, &id).await?;
-        Ok(Success(PaymentOrder::new(&order, &app.public_url), "Order canceled.".to_owned()))
+        Ok(Success(PaymentOrder::new(&order, &app.public_url), body.fields.message("Order canceled.")))
     }
 
     /// Decide about a payment order
@@ -156,8 +158,9 @@ impl PaymentOrders {
         let (message, url) = (body.fields.message("Transfer assigned."), app.public_url.clone());
         let words = move |order: &OrderView| answer(&PaymentOrder::new(order, &url), &message);
         let operation = format!("allocateTransfer {}", id.as_str());
-        let once = Once::new(&auth.0, key.as_deref(), &operation, &body.fields, words)?;
-        Ok(payment_orders::assign(&app, &auth.0, &id, body.fields, once).await?.into())
+        let mut fields = body.fields;
+        let once = Once::new(&auth.0, key.as_deref(), &operation, &mut fields, words);
+        Ok(payment_orders::assign(&app, &auth.0, &id, fields, once).await?.into())
     }
 
     /// The history of a payment order
@@ -192,16 +195,9 @@ impl PaymentOrders {
 }
 
 fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
-    let chain = query.get("blockchain").map(str::to_lowercase);
-    if let Some(slug) = &chain
-        && app.chain(slug).is_none()
-    {
-        let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
-        query.fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
-    }
     OrderFilter {
         statuses: query.words("status"),
-        chain,
+        chain: query.chain(app),
         currency: query.text("currency").map(|symbol| symbol_of(app, symbol)),
         nonce: query.get("nonce").map(str::to_owned).and_then(|text| match text.parse::<i64>() {
             Ok(nonce) if nonce >= 0 => Some(nonce),

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::Tag;
 use super::body::Body;
 use super::envelope::{Answer, Created, Listed, Nothing, Success};
-use super::pages::ListQuery;
+use super::pages::{ListQuery, is_number};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::json_body;
@@ -221,6 +221,10 @@ impl Sandbox {
         page: Query<Option<String>>,
         /// Items on a page, at most 100; 20 if not said
         page_size: Query<Option<String>>,
+        /// Instead of `page`: id of the item before the page. Costs the same however deep
+        after: Query<Option<String>>,
+        /// `created_at` or `-created_at`, which is the default
+        ordering: Query<Option<String>>,
         /// Name of an event, such as `payment.confirmed`
         event: Query<Option<String>>,
         /// Public id of an order, `ORD-…`
@@ -229,13 +233,14 @@ impl Sandbox {
         wait: Query<Option<String>>,
     ) -> Answer<Listed<InboxMessage>> {
         // Documented above; read below, where every fault is collected.
-        let _ = (page, page_size, event, order_id, wait);
+        let _ = (page, page_size, after, ordering, event, order_id, wait);
         let mut query = ListQuery::of(request);
         let filter = filter(&mut query);
         let wait = wait_of(&mut query);
+        let asked = query.asked(is_number);
         query.finish()?;
-        let (count, messages) = inbox::messages(&app, &auth.0, &filter, wait, query.offset(), query.limit()).await?;
-        Ok(Listed(query.page(count, messages.into_iter().map(InboxMessage::new).collect())?))
+        let messages = inbox::messages(&app, &auth.0, &filter, wait, &asked).await?;
+        Ok(Listed(query.answer(messages.map(InboxMessage::new))))
     }
 
     /// Empty your webhook inbox
@@ -274,14 +279,14 @@ fn wait_of(query: &mut ListQuery) -> Duration {
 
 impl InboxMessage {
     /// From a row.
-    pub fn new(message: sandbox_message::Model) -> Self {
+    pub fn new(message: &sandbox_message::Model) -> Self {
         Self {
             id: message.id,
             received_at: message.received_at.to_string(),
-            event: message.event,
-            order_id: message.order_id,
+            event: message.event.clone(),
+            order_id: message.order_id.clone(),
             headers: Any(serde_json::from_str(&message.headers).unwrap_or_default()),
-            body: message.body,
+            body: message.body.clone(),
             signature_valid: message.signature_valid,
         }
     }

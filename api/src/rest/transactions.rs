@@ -172,7 +172,7 @@ impl Transactions {
     ) -> Answer<Success<Transaction>> {
         let _ = blockchain;
         let mut query = ListQuery::of(request);
-        let chain = chain(&app, &mut query);
+        let chain = query.chain(&app);
         query.finish()?;
         let transaction = transactions::get(&app, &auth.0, &hash, chain.as_deref()).await?;
         Ok(Success(Transaction::new(&transaction), "Success".to_owned()))
@@ -182,18 +182,10 @@ impl Transactions {
 /// What is asked for; `None` if it is about an order that the merchant does not have.
 async fn filter(app: &App, principal: &Principal, query: &mut ListQuery) -> Answer<Option<TransferFilter>> {
     let mut filter = TransferFilter {
-        chain: chain(app, query),
+        chain: query.chain(app),
         statuses: query.words("status"),
         order: None,
-        matched: match query.get("matched") {
-            None => None,
-            Some("true") => Some(true),
-            Some("false") => Some(false),
-            Some(_) => {
-                query.fault("matched", "Must be one of: true, false.");
-                None
-            }
-        },
+        matched: query.flag("matched"),
         created_after: None,
         created_before: None,
     };
@@ -210,16 +202,6 @@ async fn filter(app: &App, principal: &Principal, query: &mut ListQuery) -> Answ
         }
     }
     Ok(Some(filter))
-}
-
-fn chain(app: &App, query: &mut ListQuery) -> Option<String> {
-    let slug = query.get("blockchain")?;
-    if let Some(chain) = app.chain(slug) {
-        return Some(chain.slug.clone());
-    }
-    let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
-    query.fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
-    None
 }
 
 fn summary(view: &TransferView) -> TransactionSummary {

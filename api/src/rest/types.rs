@@ -1,6 +1,7 @@
 //! What requests and answers look like. Descriptions here are the contract's words; rows never leave as they are.
 
 use cryptopay_domain::order::{OrderSnapshot, TransferSnapshot};
+use cryptopay_domain::webhook;
 use poem_openapi::Object;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseFromJSON, ParseResult, ToJSON, Type};
@@ -260,7 +261,7 @@ pub struct EventItem {
     pub cause: String,
     /// When: RFC 3339, UTC.
     pub created_at: String,
-    /// State afterwards.
+    /// What a webhook says of it, as `data`: the state afterwards.
     pub data: poem_openapi::types::Any<Value>,
 }
 
@@ -274,7 +275,17 @@ impl EventItem {
             order_version: event.order_version,
             cause: event.cause.clone(),
             created_at: event.created_at.to_string(),
-            data: poem_openapi::types::Any(serde_json::from_str(&event.snapshot).unwrap_or_default()),
+            data: poem_openapi::types::Any(data_of(event).unwrap_or_default()),
         }
     }
+}
+
+/// `data` of the webhook that tells of an event.
+fn data_of(event: &cryptopay_entity::event::Model) -> serde_json::Result<Value> {
+    if event.order_id.is_none() {
+        let snapshot = serde_json::from_str(&event.snapshot)?;
+        return Ok(Value::Object(webhook::plain_data(&event.event_id, &snapshot)));
+    }
+    let order: OrderSnapshot = serde_json::from_str(&event.snapshot)?;
+    serde_json::to_value(webhook::order_data(event.event_type, &event.event_id, &order))
 }

@@ -141,8 +141,9 @@ impl MerchantWallets {
         body: Body<CreateWallet>,
     ) -> Answer<CreatedOnce<Wallet>> {
         let words = |(wallet, message): &Changed| answer(&Wallet::new(wallet), message);
-        let once = Once::new(&auth.0, key.as_deref(), "createMerchantWallet", &body.fields, words)?;
-        Ok(wallets::create(&app, &auth.0, body.fields, once).await?.into())
+        let mut fields = body.fields;
+        let once = Once::new(&auth.0, key.as_deref(), "createMerchantWallet", &mut fields, words);
+        Ok(wallets::create(&app, &auth.0, fields, once).await?.into())
     }
 
     /// List wallets
@@ -282,21 +283,5 @@ impl MerchantWallets {
 }
 
 fn filter(app: &App, query: &mut ListQuery) -> WalletFilter {
-    let chain = query.get("blockchain").map(str::to_lowercase);
-    if let Some(slug) = &chain
-        && app.chain(slug).is_none()
-    {
-        let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
-        query.fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
-    }
-    let is_active = match query.get("is_active") {
-        None => None,
-        Some(text) if text.eq_ignore_ascii_case("true") => Some(true),
-        Some(text) if text.eq_ignore_ascii_case("false") => Some(false),
-        Some(_) => {
-            query.fault("is_active", "Must be one of: true, false.");
-            None
-        }
-    };
-    WalletFilter { chain, is_active }
+    WalletFilter { chain: query.chain(app), is_active: query.flag("is_active") }
 }

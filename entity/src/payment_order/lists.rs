@@ -1,5 +1,7 @@
 //! Orders of a merchant in lists: filtered, searched, in pages.
 
+use std::collections::BTreeSet;
+
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::ids::{MerchantId, OrderRef};
 use cryptopay_domain::order::OrderStatus;
@@ -80,13 +82,18 @@ impl OrderFilter {
             .order_by_desc(Column::CreatedAt)
             .order_by_desc(Column::Id)
             .limit(MAX_INFO_SEARCHED);
-        let part = LikeExpr::new(format!("%{}%", escape_like(&search.to_lowercase()))).escape('!');
-        let mut found = Query::select()
-            .column(Column::Id)
-            .from_subquery(newest.into_query(), "newest")
-            .and_where(Expr::expr(Func::lower(Expr::col(Column::OrderInfo))).like(part))
-            .take();
-        found.union(UnionType::Distinct, keys(among().filter(Column::OrderId.eq(search))));
+        // SQLite folds ASCII alone: what has other capitals is found as it was written.
+        let lowered = BTreeSet::from([search.to_lowercase(), search.to_ascii_lowercase()]);
+        let part = |text: &str| LikeExpr::new(format!("%{}%", escape_like(text))).escape('!');
+        let mut holds = Condition::any().add(Expr::col(Column::OrderInfo).like(part(search)));
+        for text in &lowered {
+            holds = holds.add(Expr::expr(Func::lower(Expr::col(Column::OrderInfo))).like(part(text)));
+        }
+        let mut found =
+            Query::select().column(Column::Id).from_subquery(newest.into_query(), "newest").cond_where(holds).take();
+        if let Ok(order_id) = in_its_case(search).parse::<OrderRef>() {
+            found.union(UnionType::Distinct, keys(among().filter(Column::OrderId.eq(order_id))));
+        }
         if let Ok(nonce) = search.parse::<i64>() {
             found.union(UnionType::Distinct, keys(among().filter(Column::Nonce.eq(nonce))));
         }
@@ -114,6 +121,12 @@ fn paid_by(merchant: MerchantId, hash: Hash) -> SelectStatement {
         .filter(allocation::Column::MerchantId.eq(merchant))
         .filter(allocation::Column::TransferId.in_subquery(transfers))
         .into_query()
+}
+
+/// A public id as it is written, whatever case it was typed in.
+fn in_its_case(text: &str) -> String {
+    let lowered = text.to_lowercase();
+    lowered.strip_prefix("ord-").map_or(lowered.clone(), |rest| format!("ORD-{rest}"))
 }
 
 fn escape_like(text: &str) -> String {

@@ -16,13 +16,13 @@ fn body(label: &str) -> Value {
 }
 
 async fn add(app: &App, who: &Principal, key: &str, body: Value) -> Result<Outcome<Changed>, ApiError> {
-    let fields = fields::<CreateWallet>(body);
+    let mut fields = fields::<CreateWallet>(body);
     let words = |(wallet, message): &Changed| Answer {
         data: json!({"id": wallet.id.to_string(), "label": wallet.label}),
         message: message.clone(),
         timestamp: "2026-01-01T00:00:00Z".to_owned(),
     };
-    let once = Once::new(who, Some(key), "createMerchantWallet", &fields, words)?;
+    let once = Once::new(who, Some(key), "createMerchantWallet", &mut fields, words);
     wallets::create(app, who, fields, once).await
 }
 
@@ -135,7 +135,7 @@ on_both_databases!(whoever_comes_while_the_first_still_runs_waits_and_is_told, a
     assert!(begun.unwrap());
     let told: Result<(), Stop> = transact!(app.database(), |txn| {
         sea_orm::ConnectionTrait::execute_unprepared(txn, "SET LOCAL lock_timeout = '50ms'").await?;
-        let once = Once::<()>::new(&who, Some("k-1"), "x", &Fields::default(), |()| Answer::default())?;
+        let once = Once::<()>::new(&who, Some("k-1"), "x", &mut Fields::default(), |()| Answer::default());
         once.begin(&app, txn).await.map(drop)
     });
     let Err(Stop::Answer(error)) = told else { panic!("{told:?}") };

@@ -1,9 +1,11 @@
 //! Creating an order: judged as far as it goes without a transaction, then once more and for good inside it.
 
 use cryptopay_domain::address::Asset;
+use cryptopay_domain::ids::MerchantId;
 use cryptopay_entity::merchant_wallet::PayingPlace;
-use cryptopay_entity::{clock, merchant_wallet, transact};
+use cryptopay_entity::{clock, merchant_wallet, payment_order, transact};
 use cryptopay_ledger::{LedgerError, Nudges, Refusal, Scanned};
+use sea_orm::{ConnectionTrait, DbErr};
 
 use super::OrderView;
 use super::request::{CreateRequest, judge_expiry, judge_wallet};
@@ -53,6 +55,7 @@ async fn create_anew(
             },
         };
         judge_expiry(&mut fields, place.now, &settings);
+        judge_nonce(app.database(), merchant, &mut fields).await?;
         if !fields.is_faulty("blockchain") && fields.value("blockchain").is_some() {
             judge_wallet(&mut fields, &place);
         }
@@ -71,6 +74,7 @@ async fn create_anew(
         let expires_at = judge_expiry(&mut judged, place.now, &settings);
         let paid_to = judge_wallet(&mut judged, &place);
         let (Some(expires_at), Some((wallet, address))) = (expires_at, paid_to) else {
+            judge_nonce(txn, merchant, &mut judged).await?;
             return Err(CreateError::Faulty(judged.faulty()));
         };
         let (Some(height), Some(block_time)) = (place.height, place.block_time) else {
@@ -98,6 +102,20 @@ async fn create_anew(
         }
         Err(error) => Err(error.into_answer()),
     }
+}
+
+/// Names the order that has the nonce already. Where nothing else is wrong with a request, the constraint finds it.
+async fn judge_nonce(
+    connection: &impl ConnectionTrait,
+    merchant: MerchantId,
+    fields: &mut Fields,
+) -> Result<(), DbErr> {
+    let Some(nonce) = fields.integer("nonce") else { return Ok(()) };
+    if let Some(owner) = payment_order::Entity::find_by_nonce(connection, merchant, nonce).await? {
+        let used = Refusal::NonceUsed { order_id: owner.order_id.to_string() };
+        fields.fault("nonce", used.to_string());
+    }
+    Ok(())
 }
 
 /// Why an order was not created, or nothing assigned to it.
@@ -131,8 +149,8 @@ impl From<LedgerError> for CreateError {
     }
 }
 
-impl From<sea_orm::DbErr> for CreateError {
-    fn from(error: sea_orm::DbErr) -> Self {
+impl From<DbErr> for CreateError {
+    fn from(error: DbErr) -> Self {
         Self::Ledger(error.into())
     }
 }

@@ -111,8 +111,7 @@ pub fn parse_chain<'a>(app: &'a App, fields: &mut Fields) -> Option<&'a Chain> {
     let slug = fields.text("blockchain")?;
     let chain = app.chain(slug);
     if chain.is_none() {
-        let known: Vec<&str> = app.context.registry.chains().iter().map(|chain| chain.slug.as_str()).collect();
-        fields.fault("blockchain", format!("Unknown blockchain. Known: {}.", known.join(", ")));
+        fields.fault("blockchain", app.unknown_chain());
     }
     chain
 }

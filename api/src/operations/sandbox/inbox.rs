@@ -15,6 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use super::require;
 use crate::app::{App, EndpointSecrets};
 use crate::error::{ApiError, ErrorCode};
+use crate::operations;
+use crate::operations::pages::{Asked, ListPage};
 use crate::principal::Principal;
 
 /// Where messages arrive, without the inbox's token at the end.
@@ -38,19 +40,17 @@ pub struct InboxAnswer {
     pub delay: Duration,
 }
 
-/// A page of the merchant's messages, newest first, and how many there are in all. While there is none, waits for one, at
-/// most `wait`.
+/// A page of the merchant's messages. While there is none, waits for one, at most `wait`.
 ///
 /// # Errors
-/// `NOT_FOUND` in live mode.
+/// `NOT_FOUND` in live mode, and past the end; a fault of `after`.
 pub async fn messages(
     app: &App,
     principal: &Principal,
     filter: &MessageFilter,
     wait: Duration,
-    offset: u64,
-    limit: u64,
-) -> Result<(u64, Vec<sandbox_message::Model>), ApiError> {
+    asked: &Asked,
+) -> Result<ListPage<sandbox_message::Model>, ApiError> {
     require(app)?;
     let merchant = principal.merchant_id();
     let until = Instant::now() + wait.min(MAX_WAIT);
@@ -58,12 +58,14 @@ pub async fn messages(
         // Listened to before looking: what arrives in between wakes too.
         let arrived = ARRIVED.notified();
         let count = sandbox_message::Entity::count_of(app.database(), merchant, filter).await?;
-        if count > 0 {
-            let page = sandbox_message::Entity::page_of(app.database(), merchant, filter, offset, limit).await?;
-            return Ok((count, page));
-        }
-        if Instant::now() >= until {
-            return Ok((0, Vec::new()));
+        if count > 0 || Instant::now() >= until {
+            let place = match asked.after.as_deref().and_then(operations::number) {
+                Some(id) => sandbox_message::Entity::find_owned(app.database(), merchant, id).await?,
+                None => None,
+            };
+            let read = |window| sandbox_message::Entity::list_owned(app.database(), merchant, filter, window);
+            let place = place.map(|message| message.place());
+            return asked.page(count, place, read, |message| message.id.to_string()).await;
         }
         // Late or woken, the next look tells.
         let _ = timeout_at(until.min(Instant::now() + LOOK_EVERY), arrived).await;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 use super::*;
+use crate::operations::pages::{Asked, first};
 use crate::operations::shop::{Shop, body, send};
 use crate::rest::sandbox::{AdvanceClock, MineBlocks, PayOrder, ReorganiseChain};
 use crate::testing::{app, app_with, fields, merchant};
@@ -133,7 +134,8 @@ async fn deliver(app: &App, token: &str, message: Vec<u8>, headers: &[(&str, Str
 }
 
 async fn found(app: &App, principal: &Principal, filter: MessageFilter) -> (u64, Vec<sandbox_message::Model>) {
-    inbox::messages(app, principal, &filter, Duration::ZERO, 0, 20).await.unwrap()
+    let page = inbox::messages(app, principal, &filter, Duration::ZERO, &first(20)).await.unwrap();
+    (page.count, page.rows)
 }
 
 on_both_databases!(what_arrives_is_kept_as_it_came_and_its_signature_is_checked, async |db: TestDatabase| {
@@ -188,7 +190,8 @@ on_both_databases!(a_waiting_request_is_answered_when_something_matches, async |
     let anna = merchant(&app, "anna").await;
     let (inbox, _) = inbox_of(&app, &anna).await;
     let wanted = MessageFilter { event: Some("payment.confirmed".to_owned()), order_id: None };
-    let waiting = inbox::messages(&app, &anna, &wanted, inbox::MAX_WAIT, 0, 20);
+    let asked = first(20);
+    let waiting = inbox::messages(&app, &anna, &wanted, inbox::MAX_WAIT, &asked);
     let arriving = async {
         deliver(&app, &inbox.token, Vec::new(), &[("X-Webhook-Event", "payment.pending".to_owned())]).await;
         deliver(&app, &inbox.token, Vec::new(), &[("X-Webhook-Event", "payment.confirmed".to_owned())]).await;
@@ -196,6 +199,33 @@ on_both_databases!(a_waiting_request_is_answered_when_something_matches, async |
     let (answer, ()) = tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(waiting, arriving) })
         .await
         .expect("it should not wait for its whole minute");
-    let (count, messages) = answer.unwrap();
-    assert_eq!((count, messages[0].event.as_deref()), (1, Some("payment.confirmed")));
+    let page = answer.unwrap();
+    assert_eq!((page.count, page.rows[0].event.as_deref()), (1, Some("payment.confirmed")));
+});
+
+on_both_databases!(the_inbox_is_walked_by_the_last_message_that_was_seen, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let anna = merchant(&app, "anna").await;
+    let (inbox, _) = inbox_of(&app, &anna).await;
+    for _ in 0..5 {
+        deliver(&app, &inbox.token, Vec::new(), &[]).await;
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let asked = Asked { after: after.clone(), ..first(2) };
+        let page = inbox::messages(&app, &anna, &MessageFilter::default(), Duration::ZERO, &asked).await.unwrap();
+        assert_eq!(page.count, 5);
+        seen.extend(page.rows.iter().map(|message| message.id));
+        after = page.rows.last().map(|message| message.id.to_string());
+        if page.next.is_none() {
+            break;
+        }
+    }
+    let mut newest_first = seen.clone();
+    newest_first.sort_by_key(|id| std::cmp::Reverse(*id));
+    newest_first.dedup();
+    assert_eq!((seen.len(), &seen), (5, &newest_first));
+    let unknown = Asked { after: Some("999999".to_owned()), ..first(2) };
+    let refused = inbox::messages(&app, &anna, &MessageFilter::default(), Duration::ZERO, &unknown).await;
+    assert_eq!(refused.unwrap_err().details.keys().collect::<Vec<_>>(), ["after"]);
 });

@@ -218,7 +218,7 @@ fn example(code: ErrorCode, field: Option<&str>) -> Value {
             "page" | "page_size" => "Must be a positive whole number.",
             "after" => "Must be a sequence: a whole number from 0, such as next_after of the last answer.",
             "format" => "must be one of: svg, png",
-            _ => "This field is required.",
+            _ => "This field is required",
         };
         body.insert("details".into(), json!({field: [problem]}));
     }

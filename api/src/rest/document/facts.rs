@@ -42,6 +42,12 @@ pub(super) fn of_field(schema: &str, field: &str, is_request: bool) -> Option<Fa
     special(schema, field).or_else(|| if is_request { asked(field) } else { None }).or_else(|| usual(field))
 }
 
+/// A value that a field of a request can have.
+pub(crate) fn example_of(schema: &str, field: &str) -> Option<Value> {
+    let examples = of_field(schema, field, true)?.remove("examples")?;
+    examples.get(0).filter(|example| !example.is_null()).cloned()
+}
+
 /// What a parameter of a path holds, type and all.
 pub(super) fn of_parameter(path: &str, name: &str) -> Option<Fact> {
     Some(match name {
