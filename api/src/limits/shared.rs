@@ -1,4 +1,6 @@
-//! Counts in Redis, for all processes together: one script a request, over one connection that all requests share.
+//! Counts in Redis, for all processes together: one script, over one connection that all requests share. Requests that
+//! come while an answer is awaited go together with the next call, each counted by itself: many at once cost little more
+//! than one.
 //!
 //! No request waits for Redis longer than [`ANSWER_WITHIN`], and once one has waited in vain, none waits at all until a
 //! task in the background has found Redis well again: counts are then kept elsewhere. The log says when it goes and when
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisResult, Script};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::bucket::{Begins, Bucket, Change, Outcome};
@@ -21,6 +23,11 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Pause between attempts to use a Redis that is away.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// Most requests that one call counts: the script holds Redis up for as long as it runs.
+const MOST_AT_ONCE: usize = 128;
+/// Requests that wait for the next call before more have to wait for their place.
+const MOST_WAITING: usize = 4_096;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take.lua")));
 
@@ -39,6 +46,13 @@ struct Inner {
     link: watch::Sender<Link>,
 }
 
+/// What a request wants counted, and who is told what came of it.
+struct Wish {
+    buckets: Vec<Bucket>,
+    change: Change,
+    told: oneshot::Sender<Outcome>,
+}
+
 /// The connection, as requests see it.
 #[derive(Clone)]
 enum Link {
@@ -47,7 +61,7 @@ enum Link {
     /// It is being made for the first time.
     Connecting,
     /// It is well. The number says which it is, so that a late failure does not throw away a newer one.
-    Well(MultiplexedConnection, u64),
+    Well(mpsc::Sender<Wish>, u64),
     /// Redis is away; somebody tries again.
     Away,
 }
@@ -64,41 +78,53 @@ impl Shared {
 
     /// Does this to every bucket, or to none if one has no room; `None` if Redis does not answer in time.
     pub(super) async fn apply(&self, buckets: &[Bucket], change: Change) -> Option<Outcome> {
-        let (connection, number) = self.connection().await?;
-        match timeout(ANSWER_WITHIN, self.ask(connection, buckets, change)).await {
-            Ok(Ok(outcome)) => Some(outcome),
-            Ok(Err(_)) | Err(_) => {
-                self.lose(number);
-                None
+        let (counter, number) = self.counter().await?;
+        let (told, outcome) = oneshot::channel();
+        let wish = Wish { buckets: buckets.to_vec(), change, told };
+        let counted = async { counter.send(wish).await.ok().and(outcome.await.ok()) };
+        let counted = timeout(ANSWER_WITHIN, counted).await.ok().flatten();
+        if counted.is_none() {
+            self.lose(number);
+        }
+        counted
+    }
+
+    /// Counts what requests wish for, until nobody can wish any more or Redis fails: then whoever waits is told nothing.
+    async fn count(self, mut connection: MultiplexedConnection, mut wishes: mpsc::Receiver<Wish>) {
+        let mut batch = Vec::new();
+        while wishes.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+            let asked = timeout(ANSWER_WITHIN, self.ask(&mut connection, &batch)).await;
+            let Ok(Ok(outcomes)) = asked else { return };
+            for (wish, outcome) in batch.drain(..).zip(outcomes) {
+                // Who has gone meanwhile is counted all the same.
+                let _ = wish.told.send(outcome);
             }
         }
     }
 
-    async fn ask(
-        &self,
-        mut connection: MultiplexedConnection,
-        buckets: &[Bucket],
-        change: Change,
-    ) -> RedisResult<Outcome> {
+    async fn ask(&self, connection: &mut MultiplexedConnection, wishes: &[Wish]) -> RedisResult<Vec<Outcome>> {
         let mut call = TAKE.prepare_invoke();
-        call.arg(match change {
-            Change::Take => 1,
-            Change::GiveBack => -1,
-            Change::Look => 0,
-        });
-        for bucket in buckets {
-            let on_the_dot = u8::from(bucket.window.begins == Begins::OnTheDot);
-            call.key(format!("{}{}", self.0.prefix, bucket.key));
-            call.arg(bucket.limit).arg(bucket.window.secs).arg(on_the_dot);
+        for Wish { buckets, change, .. } in wishes {
+            let change = match change {
+                Change::Take => 1,
+                Change::GiveBack => -1,
+                Change::Look => 0,
+            };
+            call.arg(change).arg(buckets.len());
+            for bucket in buckets {
+                let on_the_dot = u8::from(bucket.window.begins == Begins::OnTheDot);
+                call.key(format!("{}{}", self.0.prefix, bucket.key));
+                call.arg(bucket.limit).arg(bucket.window.secs).arg(on_the_dot);
+            }
         }
-        let answer: Vec<u64> = call.invoke_async(&mut connection).await?;
-        read(buckets, &answer).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData).into())
+        let answer: Vec<u64> = call.invoke_async(connection).await?;
+        read(wishes, &answer).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData).into())
     }
 
-    /// The connection, if there is one. Only the first one ever is waited for.
-    async fn connection(&self) -> Option<(MultiplexedConnection, u64)> {
+    /// Who counts, if there is a connection. Only the first one ever is waited for.
+    async fn counter(&self) -> Option<(mpsc::Sender<Wish>, u64)> {
         let mut link = match &*self.0.link.borrow() {
-            Link::Well(connection, number) => return Some((connection.clone(), *number)),
+            Link::Well(counter, number) => return Some((counter.clone(), *number)),
             Link::Away => return None,
             Link::Idle | Link::Connecting => self.0.link.subscribe(),
         };
@@ -114,7 +140,7 @@ impl Shared {
         }
         let known = link.wait_for(|link| matches!(link, Link::Well(..) | Link::Away));
         match &*timeout(ANSWER_WITHIN, known).await.ok()?.ok()? {
-            Link::Well(connection, number) => Some((connection.clone(), *number)),
+            Link::Well(counter, number) => Some((counter.clone(), *number)),
             _ => None,
         }
     }
@@ -143,7 +169,9 @@ impl Shared {
                     let away_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(away_ms, "Redis counts requests again");
                 }
-                self.0.link.send_replace(Link::Well(connection, number));
+                let (counter, wishes) = mpsc::channel(MOST_WAITING);
+                tokio::spawn(self.clone().count(connection, wishes));
+                self.0.link.send_replace(Link::Well(counter, number));
                 return;
             }
             self.0.link.send_replace(Link::Away);
@@ -160,27 +188,32 @@ impl Shared {
             .set_connection_timeout(Some(CONNECT_WITHIN))
             .set_response_timeout(Some(CONNECT_WITHIN));
         let connecting = self.0.client.get_multiplexed_async_connection_with_config(&config);
-        let connection = timeout(CONNECT_WITHIN, connecting).await.ok()?.ok()?;
-        let mut first = connection.clone();
-        timeout(CONNECT_WITHIN, TAKE.prepare_invoke().load_async(&mut first)).await.ok()?.ok()?;
-        timeout(ANSWER_WITHIN, self.ask(first, &[Bucket::TRIAL], Change::Take)).await.ok()?.ok()?;
+        let mut connection = timeout(CONNECT_WITHIN, connecting).await.ok()?.ok()?;
+        timeout(CONNECT_WITHIN, TAKE.prepare_invoke().load_async(&mut connection)).await.ok()?.ok()?;
+        let (told, _) = oneshot::channel();
+        let trial = Wish { buckets: vec![Bucket::TRIAL], change: Change::Take, told };
+        timeout(ANSWER_WITHIN, self.ask(&mut connection, &[trial])).await.ok()?.ok()?;
         Some(connection)
     }
 }
 
 /// Understands the script's answer.
-fn read(buckets: &[Bucket], answer: &[u64]) -> Option<Outcome> {
-    let [now, full, counts @ ..] = answer else { return None };
-    let full = usize::try_from(*full).ok()?;
-    let standings: Vec<_> = buckets
-        .iter()
-        .zip(counts.chunks_exact(2))
-        .filter_map(|(bucket, count)| match count {
+fn read(wishes: &[Wish], answer: &[u64]) -> Option<Vec<Outcome>> {
+    let (now, mut rest) = answer.split_first()?;
+    let mut outcomes = Vec::new();
+    for wish in wishes {
+        let (full, counts) = rest.split_first()?;
+        let (counts, others) = counts.split_at_checked(wish.buckets.len().saturating_mul(2))?;
+        rest = others;
+        let standing = |(bucket, count): (&Bucket, &[u64])| match count {
             [used, ends_at] => Some(bucket.standing(*used, *ends_at, *now)),
             _ => None,
-        })
-        .collect();
-    (standings.len() == buckets.len()).then_some(Outcome { full: full.checked_sub(1), standings })
+        };
+        let standings: Option<Vec<_>> = wish.buckets.iter().zip(counts.chunks_exact(2)).map(standing).collect();
+        let full = usize::try_from(*full).ok()?.checked_sub(1);
+        outcomes.push(Outcome { full, standings: standings? });
+    }
+    rest.is_empty().then_some(outcomes)
 }
 
 impl fmt::Debug for Shared {

@@ -224,7 +224,8 @@ on_both_databases!(ten_failed_logins_end_the_tries_of_an_address_under_a_name, a
     // The plan pays for it, nobody else: one for the key that was made.
     assert_eq!((right.status, right.limit_and_remaining()), (200, (1_000, 998)));
     for number in 0..10 {
-        let name = if number % 2 == 0 { "anna" } else { "ANNA" };
+        // One account, whatever it is called.
+        let name = ["anna", "ANNA", "anna@b.example"][number as usize % 3];
         let wrong = gateway.login(name, "not the password", here).await;
         assert_eq!((wrong.status, wrong.limit_and_remaining()), (401, (600, 599 - number)));
     }
@@ -241,6 +242,27 @@ on_both_databases!(ten_failed_logins_end_the_tries_of_an_address_under_a_name, a
     gateway.allow("anna", 3).await;
     let used_up = gateway.login("anna", PASSWORD, there).await;
     assert_eq!((used_up.status, used_up.limit_and_remaining()), (429, (3, 0)));
+    // Who does not know the password does not learn that.
+    let stranger = gateway.login("anna", "not the password", there).await;
+    assert_eq!((stranger.status, stranger.limit_and_remaining()), (401, (600, 597)));
+});
+
+on_both_databases!(a_stolen_token_is_no_way_to_try_more_passwords, async |db: TestDatabase| {
+    let gateway = Gateway::on(&db).await;
+    let (login, _) = gateway.merchant("anna").await;
+    let change = async |current: &str| {
+        let headers = [("x-forwarded-for", "203.0.113.7"), ("authorization", login.as_str())];
+        let body = json!({"current_password": current, "new_password": "unicorn-teapot-gravel"});
+        gateway.send(Method::POST, "/api/auth/password/", &headers, Some(body)).await
+    };
+    assert_eq!(change("").await.status, 400, "which is no try");
+    for _ in 0..10 {
+        let wrong = change("not the password").await;
+        assert_eq!((wrong.status, wrong.limit_and_remaining().0), (400, 1_000));
+    }
+    assert_eq!(change(PASSWORD).await.status, 429);
+    assert_eq!(gateway.login("anna", PASSWORD, "203.0.113.7").await.status, 429, "it is the same count");
+    assert_eq!(gateway.login("anna", PASSWORD, "203.0.113.8").await.status, 200);
 });
 
 on_both_databases!(a_hundred_failed_logins_end_the_tries_of_an_address, async |db: TestDatabase| {

@@ -10,6 +10,8 @@ use super::client::Client;
 use super::refusal;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
+use crate::operations::accounts::is_wrong_password;
+use crate::principal::Principal;
 
 /// One request. Cheap to clone; handlers take it as a parameter.
 #[derive(Debug, Clone)]
@@ -103,12 +105,46 @@ impl Visit {
         name: &str,
         attempt: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        const MEND: &str = ". Who has forgotten the password asks the operator for a new one.";
-        let limiter = &self.0.app.limiter;
         // One account has one count, by whichever of its names it is asked for.
         let known = merchant::Entity::find_by_login(self.0.app.database(), name).await?;
         let name = known.as_ref().map_or(name, |merchant| merchant.username_key.as_str());
-        let failures = Bucket::of_failed_logins(name, self.0.client.network);
+        let attempted = self.try_password(name, attempt, |error| error.code == ErrorCode::InvalidCredentials).await;
+        let (opened, plan) = (attempted?, known.as_ref().map_or(Bucket::TRIAL, Bucket::of_logins));
+        match self.0.app.limiter.take(plan).await {
+            Ok(standing) => {
+                self.count_in_plan_only(standing).await;
+                Ok(opened)
+            }
+            Err(standing) => {
+                self.note(standing, None);
+                Err(used_up(standing))
+            }
+        }
+    }
+
+    /// Lets somebody who is logged in prove that the password is known, within the same limits: a stolen token is no way
+    /// around them.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, with nothing tried; those of `attempt`.
+    pub async fn prove_password<T>(
+        &self,
+        principal: &Principal,
+        attempt: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        self.try_password(&principal.merchant.username_key, attempt, is_wrong_password).await
+    }
+
+    /// Tries a password of an account. What `is_failure` names counts as one.
+    async fn try_password<T>(
+        &self,
+        account: &str,
+        attempt: impl Future<Output = Result<T, ApiError>>,
+        is_failure: impl Fn(&ApiError) -> bool,
+    ) -> Result<T, ApiError> {
+        const MEND: &str = ". Who has forgotten the password asks the operator for a new one.";
+        let limiter = &self.0.app.limiter;
+        let failures = Bucket::of_failed_logins(account, self.0.client.network);
         let failures = failures.get(..if self.0.is_exempt { 0 } else { 2 }).unwrap_or_default();
         // Counted before it is known how it ends, so that many tries at once are no way around it.
         let outcome = limiter.apply(failures, Change::Take).await;
@@ -119,20 +155,10 @@ impl Visit {
             });
         }
         let attempted = attempt.await;
-        if !attempted.as_ref().is_err_and(|error| error.code == ErrorCode::InvalidCredentials) {
+        if !attempted.as_ref().is_err_and(is_failure) {
             limiter.apply(failures, Change::GiveBack).await;
         }
-        let (opened, plan) = (attempted?, known.as_ref().map_or(Bucket::TRIAL, Bucket::of_logins));
-        match limiter.take(plan).await {
-            Ok(standing) => {
-                self.count_in_plan_only(standing).await;
-                Ok(opened)
-            }
-            Err(standing) => {
-                self.note(standing, None);
-                Err(used_up(standing))
-            }
-        }
+        attempted
     }
 
     /// Lets somebody register, unless too many accounts were made from here. In the sandbox nobody counts.

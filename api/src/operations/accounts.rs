@@ -39,7 +39,7 @@ use crate::security::tokens::FamilyId;
 use crate::security::{Keys, entropy};
 use rules::Draft;
 
-pub use profile::{change_password, change_profile};
+pub use profile::{change_password, change_profile, is_wrong_password};
 pub use sessions::{Session, login, logout, refresh, verify};
 
 /// How the audit log calls the operator.

@@ -94,9 +94,15 @@ impl Auth {
     /// Needs an access token from login; an API key is not enough. Ends every login of the account, this one too: log in
     /// again with the new password. API keys stay.
     #[oai(path = "/password/", method = "post", operation_id = "changePassword")]
-    async fn password(&self, app: Data<&App>, auth: Manager, body: Body<ChangePassword>) -> Answer<Success<Nothing>> {
+    async fn password(
+        &self,
+        app: Data<&App>,
+        visit: Visit,
+        auth: Manager,
+        body: Body<ChangePassword>,
+    ) -> Answer<Success<Nothing>> {
         let message = body.fields.message("Password changed. Every login has ended; log in again.");
-        accounts::change_password(&app, &auth.0, body.fields).await?;
+        visit.prove_password(&auth.0, accounts::change_password(&app, &auth.0, body.fields)).await?;
         Ok(Success(Nothing {}, message))
     }
 }

@@ -91,6 +91,11 @@ pub async fn change_password(app: &App, principal: &Principal, mut fields: Field
     Ok(())
 }
 
+/// Whether a new password was refused since the current one is another.
+pub fn is_wrong_password(error: &ApiError) -> bool {
+    error.details.get("current_password").is_some_and(|problems| problems.iter().any(|it| it == WRONG_PASSWORD))
+}
+
 /// The answer to a failure: where somebody else was faster to the address, the constraint's refusal becomes its fault.
 async fn taken_meanwhile(app: &App, principal: &Principal, email: Option<&str>, error: DbErr) -> ApiError {
     if !matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
