@@ -185,6 +185,25 @@ impl Endpoints {
             .await
     }
 
+    /// The same, and not waited for longer than for an endpoint that usually takes so long, and at least for `least`: for a
+    /// second opinion, which somebody waits for who has a first.
+    ///
+    /// # Errors
+    /// Why there is no answer that counts; the endpoint's standing knows.
+    pub async fn witness_soon(
+        &self,
+        endpoint: &Endpoint,
+        numbers: &[u64],
+        least: Duration,
+    ) -> Result<Witness, ChainError> {
+        let question = async {
+            let witness = endpoint.client.witness(numbers).await?;
+            self.identify(witness.chain_id)?;
+            Ok(witness)
+        };
+        endpoint.ask(within(endpoint.patience(least), question)).await
+    }
+
     /// An endpoint that may be asked and was not `tried` already.
     pub(crate) fn untried(&self, now: Instant, tried: &[String]) -> Option<&Endpoint> {
         self.best(now, None, tried)

@@ -28,6 +28,8 @@ struct Memory {
     depth: Option<(i64, Hash, u32)>,
     /// What endpoints contradict each other about.
     dispute: Option<String>,
+    /// Blocks that one endpoint has named and another one has not: no single word settles that.
+    disputed: BTreeSet<(i64, Hash)>,
     /// Whose word was taken last for what a block holds, since its header proves nothing and nobody else could be asked.
     unchecked: Option<(Instant, String)>,
     /// Contracts whose decimals have been compared.
@@ -92,6 +94,23 @@ impl ScanState {
 
     pub(super) fn dispute(&self) -> Option<String> {
         self.memory().dispute.clone()
+    }
+
+    pub(crate) fn remember_disputes(&self, blocks: impl IntoIterator<Item = (i64, Hash)>) {
+        self.memory().disputed.extend(blocks);
+    }
+
+    /// Keeps only those that still `matter`.
+    pub(crate) fn forget_disputes(&self, matter: impl Fn(&(i64, Hash)) -> bool) {
+        self.memory().disputed.retain(matter);
+    }
+
+    pub(crate) fn is_disputed(&self, block: &(i64, Hash)) -> bool {
+        self.memory().disputed.contains(block)
+    }
+
+    pub(crate) fn are_disputes(&self) -> bool {
+        !self.memory().disputed.is_empty()
     }
 
     pub(super) fn note_unchecked(&self, endpoint: &str) {

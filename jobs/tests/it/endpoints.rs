@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, EvmClient, Limits};
 use cryptopay_domain::order::OrderStatus;
+use cryptopay_domain::transfer::TransferState;
 use cryptopay_jobs::Workers;
 use cryptopay_sandbox::SimulatedChain;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 
 use crate::tampered::Call;
-use crate::world::{Ask, REQUIRED, SLUG, World};
+use crate::world::{Ask, REORG_DEPTH, REQUIRED, SLUG, World};
 
 /// What an endpoint can do wrong in one answer.
 const FAILURES: [fn() -> ChainError; 5] = [
@@ -149,6 +150,55 @@ on_both_databases!(what_two_endpoints_contradict_each_other_about_waits, async |
     world.drain().await;
     assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
     assert_eq!(world.window().await.iter().filter_map(|block| block.vouched_by.clone()).count(), 1);
+    world.audit().await;
+});
+
+on_both_databases!(what_is_disputed_is_not_final_however_deep_it_is, async |db: TestDatabase| {
+    let (mut world, shop) = World::with_shop(db, "*").await;
+    let clients = world.use_several(2).await;
+    let endpoints = &world.context.chains[SLUG].endpoints;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(1).await;
+    let height = world.height().await;
+    // Nobody has looked meanwhile: it is read as deep as that at once.
+    world.mine(REORG_DEPTH + 4).await;
+    clients[1].misname(height);
+    for _ in 0..3 {
+        world.drain().await;
+        assert_eq!(world.status(&order).await, OrderStatus::Confirming, "one endpoint's word is not enough");
+        assert_eq!(world.transfers().await[0].state, TransferState::Included);
+        world.mine(REORG_DEPTH).await;
+    }
+    // The one that contradicts says no more: that settles nothing.
+    clients[1].fail(Call::Block, || ChainError::Unreachable("connection refused".into()));
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirming, "a dispute stays a dispute");
+    assert!(world.cursor().await.problem.unwrap().contains(&format!("at height {height}")));
+
+    clients[1].behave();
+    endpoints.pass(Duration::from_secs(5));
+    world.mine(1).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+    assert_eq!(world.transfers().await[0].state, TransferState::Final);
+    world.audit().await;
+});
+
+on_both_databases!(what_is_read_deep_below_the_head_at_once_is_asked_for_again, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, "*").await;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(1).await;
+    world.client.misname(world.height().await);
+    world.mine(REORG_DEPTH + 4).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirming, "nobody names its block");
+    world.client.behave();
+    world.mine(1).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+    assert_eq!(world.transfers().await[0].state, TransferState::Final);
     world.audit().await;
 });
 
