@@ -208,16 +208,18 @@ impl ChainError {
 }
 
 impl ChainError {
+    /// Whether the endpoint has not got there yet: no fault of it, where another one may simply be ahead.
+    pub fn is_not_there_yet(&self) -> bool {
+        matches!(
+            self,
+            Self::BlockMissing { .. } | Self::NotOnChain { found: None, .. } | Self::TransactionMissing { .. }
+        )
+    }
+
     /// Whether the endpoint, or the one of several behind its address that answered, has not got there yet: asking again
     /// at once may reach another.
     pub(crate) fn is_behind(&self) -> bool {
-        matches!(
-            self,
-            Self::BlockMissing { .. }
-                | Self::NotOnChain { found: None, .. }
-                | Self::TransactionMissing { .. }
-                | Self::LogsMissing { .. }
-        )
+        self.is_not_there_yet() || matches!(self, Self::LogsMissing { .. })
     }
 }
 
