@@ -127,17 +127,6 @@ impl EvmClient {
         !self.distrusts_blooms.load(Ordering::Relaxed)
     }
 
-    /// A block holds a log that its header's filter denies: on this chain the filters prove nothing.
-    pub(crate) fn distrust_blooms(&self, number: u64) {
-        if !self.distrusts_blooms.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                endpoint = self.name,
-                block_number = number,
-                "the header's filter denies a log of its block; the filters of this chain are not relied on"
-            );
-        }
-    }
-
     /// Reads a chain id, and refuses one that is another than this endpoint's last.
     pub(crate) fn check_id(&self, answer: &RawValue) -> Result<(), ChainError> {
         let (expected, found) = (self.last_id.load(Ordering::Relaxed), read_id(answer)?);
@@ -308,13 +297,28 @@ impl ChainClient for EvmClient {
                 found.hits.extend(native::find(self, query, found.full.as_deref()).await?);
             }
             let transfers = evidence::gather(self, found.hits, last).await?;
-            Ok(Search { transfers, unproven: found.unproven, left_out: found.left_out })
+            let is_denied = |transfer: &&ObservedTransfer| {
+                transfer.log_index.is_some() && found.denied.contains(&(transfer.block.number, transfer.to.0))
+            };
+            let denied =
+                transfers.iter().filter(is_denied).map(|transfer| (transfer.tx_hash, transfer.position)).collect();
+            Ok(Search { transfers, unproven: found.unproven, denied, left_out: found.left_out })
         };
         match found.await {
             Err(ChainError::BodyTooLarge { .. }) if query.blocks.len() > 1 => {
                 Err(ChainError::RangeTooLarge { limit: None })
             }
             other => other,
+        }
+    }
+
+    fn distrust_blooms(&self, number: u64) {
+        if !self.distrusts_blooms.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                endpoint = self.name,
+                block_number = number,
+                "two endpoints tell of a log that its block's filter denies; the filters of this chain are not relied on"
+            );
         }
     }
 

@@ -11,6 +11,7 @@ mod ahead;
 pub(crate) mod heads;
 mod health;
 mod lease;
+mod opinion;
 mod range;
 mod reorg;
 mod resync;
@@ -64,6 +65,9 @@ pub(crate) enum ScanError {
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] DbErr),
+    /// Another endpoint is about to say whether what the first one told is all: nothing is wrong with either.
+    #[error("a second endpoint is asked again in a moment about blocks whose headers prove nothing")]
+    Awaited,
     /// The chain has reorganised deeper than the window of hashes that is kept, and nobody has confirmed that yet.
     #[error(
         "the chain has reorganised below block {oldest}, deeper than the {depth} blocks that are kept; credits are frozen until a second endpoint or several looks agree: check the endpoints, or raise reorg_depth"
@@ -92,7 +96,7 @@ pub(crate) enum Scanned {
 /// Runs one scan and says when to come again. Every endpoint that may be asked gets its turn before it is given up.
 pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
     let mut tried = Vec::new();
-    let mut failure = None;
+    let (mut failure, mut awaited) = (None, false);
     while let Some(endpoint) = access.endpoints.choose(Instant::now(), &tried) {
         tried.push(endpoint.name().to_owned());
         let others = access.endpoints.are_left(Instant::now(), &tried);
@@ -102,6 +106,14 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
             Ok(Scanned::Idle) => return IDLE_POLL,
             Ok(Scanned::Passed) => {}
             Ok(Scanned::AtHead { next_block, now }) => return next_poll(next_block, now, access.chain.block_time),
+            Err(ScanError::Awaited) => {
+                tracing::debug!(
+                    chain = access.chain.slug,
+                    endpoint = endpoint.name(),
+                    "a second endpoint is waited for"
+                );
+                awaited = true;
+            }
             Err(ScanError::Chain(error)) => {
                 tracing::warn!(
                     chain = access.chain.slug,
@@ -114,10 +126,14 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
             Err(error) => return stopped(context, access, &error).await,
         }
     }
+    if awaited {
+        return POLL;
+    }
     let pause = access.endpoints.wait(Instant::now());
     // Not one that may be asked now has answered; or none may be asked.
     let Some(error) = failure else { return pause.clamp(POLL, SLOW_POLL) };
-    let asked = error.retry_after().unwrap_or_default();
+    // Longer than usual only if no other endpoint can be asked sooner.
+    let asked = error.retry_after().unwrap_or_default().min(pause);
     health::note_failure(context, access, &error.into()).await;
     give_back(context, access).await;
     pause.clamp(POLL, MAX_PAUSE).max(asked)

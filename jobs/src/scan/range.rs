@@ -34,11 +34,17 @@ pub(super) async fn advance(
     while let Some(read) = ahead.next().await {
         let range = match read {
             Ok(range) => range,
-            Err(ChainError::RangeTooLarge { limit }) if endpoint.span.blocks() > 1 => {
+            Err(ScanError::Chain(ChainError::RangeTooLarge { limit })) if endpoint.span.blocks() > 1 => {
                 endpoint.span.shrink(limit);
                 return Ok(Step::Advanced);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if let ScanError::Chain(too_large @ ChainError::RangeTooLarge { .. }) = &error {
+                    // There is no smaller question: an endpoint that refuses this one is no use for now.
+                    endpoint.refused(too_large);
+                }
+                return Err(error);
+            }
         };
         if range.blocks.first().is_none_or(|block| block.parent != fence.hash) {
             return Ok(Step::Reorganised);

@@ -59,11 +59,19 @@ on_both_databases!(
         for failure in [|| ChainError::RateLimited { retry_after: None }, || ChainError::Unreachable("reset".into())] {
             world.client.fail(Call::Head, failure);
             world.client.take_journal();
-            for _nudge in 0..20 {
+            // A nudge counts while the rest lasts: on a slow machine that is over sooner.
+            let mut nudges = 0;
+            for nudge in 0..20 {
+                let (nudged, rest) = (Instant::now(), access.endpoints.wait(Instant::now()));
                 Workers::drain(&world.context).await;
+                let is_asked = world.client.take_journal().count(Call::Head) > 0;
+                if nudge > 0 && nudged.elapsed() >= rest {
+                    break;
+                }
+                assert_eq!(is_asked, nudge == 0, "nudge {nudge}: {}", failure());
+                nudges += 1;
             }
-            let asked = world.client.take_journal().count(Call::Head);
-            assert_eq!(asked, 1, "{}", failure());
+            assert!(nudges > 0);
             assert_eq!(world.cursor().await.health, "unreachable");
             // It is asked again, less and less often, and as soon as the issue of a node that is back demands.
             let rests = async || {
@@ -77,7 +85,8 @@ on_both_databases!(
                 waited.push(rests().await);
             }
             assert_eq!(world.client.take_journal().count(Call::Head), waited.len());
-            assert!(waited[0] < waited[7] && waited[7] < Duration::from_secs(4), "{waited:?}");
+            let longest = waited.iter().max().unwrap();
+            assert!(waited[0] < *longest && *longest < Duration::from_secs(4), "{waited:?}");
             world.client.behave();
             rests().await;
             assert_eq!(world.cursor().await.health, "ok");

@@ -1,12 +1,12 @@
 //! A chain client that does what the honest one does, until it is told otherwise.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, TransferQuery};
+use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, Search, TransferQuery};
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
@@ -37,6 +37,11 @@ struct Tampering {
     behind: Option<u64>,
     torn_above: Option<u64>,
     misnamed: Option<u64>,
+    full: bool,
+    withholding: bool,
+    denying: bool,
+    included_at: Option<Inclusion>,
+    hanging: BTreeSet<Call>,
     failing: BTreeMap<Call, fn() -> ChainError>,
     elsewhere: Option<Arc<dyn ChainClient>>,
     after: BTreeMap<Call, VecDeque<BoxFuture<'static, ()>>>,
@@ -85,6 +90,31 @@ impl Tampered {
         self.tampering().misnamed = Some(height);
     }
 
+    /// From now on its headers prove nothing: all of its blocks are too full.
+    pub(crate) fn fill_filters(&self) {
+        self.tampering().full = true;
+    }
+
+    /// From now on it tells of no transfer.
+    pub(crate) fn withhold(&self) {
+        self.tampering().withholding = true;
+    }
+
+    /// From now on its headers deny the transfers that it tells of.
+    pub(crate) fn deny_transfers(&self) {
+        self.tampering().denying = true;
+    }
+
+    /// From now on every transaction stands there.
+    pub(crate) fn include_at(&self, at: Inclusion) {
+        self.tampering().included_at = Some(at);
+    }
+
+    /// From now on such a call gets no answer.
+    pub(crate) fn hang(&self, call: Call) {
+        self.tampering().hanging.insert(call);
+    }
+
     /// From now on such a call fails.
     pub(crate) fn fail(&self, call: Call, error: fn() -> ChainError) {
         self.tampering().failing.insert(call, error);
@@ -128,6 +158,10 @@ impl Tampered {
         let happening = self.tampering().after.get_mut(&call).and_then(VecDeque::pop_front);
         if let Some(happening) = happening {
             happening.await;
+        }
+        let hangs = self.tampering().hanging.contains(&call);
+        if hangs {
+            std::future::pending::<()>().await;
         }
         answer
     }
@@ -199,6 +233,7 @@ impl ChainClient for Tampered {
         let last = query.blocks.last().expect("nobody looks into no block").block;
         let answer = match last.number > self.behind() {
             true => Err(ChainError::NotOnChain { number: last.number, expected: last.hash, found: None }),
+            false if self.tampering().withholding => Ok(Vec::new()),
             false => client.transfers(query).await,
         };
         if answer.is_ok() {
@@ -207,8 +242,24 @@ impl ChainClient for Tampered {
         self.end(Call::Transfers, answer).await
     }
 
+    async fn search(&self, query: &TransferQuery) -> Result<Search, ChainError> {
+        let transfers = self.transfers(query).await?;
+        let tampering = self.tampering();
+        let numbers = query.blocks.iter().map(|block| block.number);
+        let denied = transfers.iter().map(|transfer| (transfer.tx_hash, transfer.position));
+        Ok(Search {
+            unproven: numbers.filter(|_| tampering.full).collect(),
+            denied: denied.filter(|_| tampering.denying).collect(),
+            left_out: 0,
+            transfers,
+        })
+    }
+
     async fn inclusion(&self, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
-        let answer = self.begin(Call::Inclusion)?.inclusion(tx_hash).await;
+        let mut answer = self.begin(Call::Inclusion)?.inclusion(tx_hash).await;
+        if let Some(at) = self.tampering().included_at {
+            answer = Ok(Some(at));
+        }
         let behind = self.behind();
         self.end(Call::Inclusion, answer.map(|at| at.filter(|at| at.block_number <= behind))).await
     }
