@@ -61,6 +61,13 @@ pub trait ChainClient: Send + Sync + fmt::Debug {
         Ok(Search { transfers: self.transfers(query).await?, ..Search::default() })
     }
 
+    /// From this height on takes the endpoint's word for block hashes that do not hash again: a chain whose headers have a
+    /// shape that we do not know, as after a fork. Nothing of such a header is evidence, so that a second endpoint is asked
+    /// about everything in its block.
+    fn trust_header_hashes(&self, from: u64) {
+        let _ = from;
+    }
+
     /// From now on the filters of this chain's headers are not relied on: two endpoints have told of a log that one denies.
     fn distrust_blooms(&self, number: u64) {
         let _ = number;

@@ -136,6 +136,17 @@ pub enum ChainError {
         /// Height.
         number: u64,
     },
+    /// A block that is stamped with a time which has not come.
+    #[error(
+        "block {number} is stamped {} s ahead of the database's clock: if that clock is right, the endpoint is not",
+        ahead.as_secs()
+    )]
+    FromTheFuture {
+        /// Height.
+        number: u64,
+        /// How far ahead.
+        ahead: Duration,
+    },
     /// The endpoint is of another chain.
     #[error(
         "the endpoint is of the chain with id {found}, not {expected}: correct its URL or the chain_id in the registry"
@@ -173,6 +184,8 @@ impl ChainError {
             | Self::BlockMissing { .. }
             | Self::NotOnChain { .. }
             | Self::LogsMissing { .. }
+            | Self::HeaderHashMismatch { .. }
+            | Self::FromTheFuture { .. }
             | Self::Unconfirmed
             | Self::TransactionMissing { .. } => true,
             Self::Node { code, message, .. } => {
@@ -187,7 +200,6 @@ impl ChainError {
             | Self::FilterTooLarge { .. }
             | Self::BatchTooLarge { .. }
             | Self::WrongChain { .. }
-            | Self::HeaderHashMismatch { .. }
             | Self::Untrue { .. } => false,
         }
     }
@@ -200,10 +212,11 @@ impl ChainError {
         }
     }
 
-    /// Whether the endpoint said something that cannot be true, which should cost it its standing. A header of a shape
-    /// that we do not know is no lie.
+    /// Whether the endpoint said something that cannot be true, which should cost it its standing. A header that does not
+    /// hash to its own name is no lie by itself: it may have a shape that we do not know, which only another endpoint can
+    /// tell ([`crate::Endpoints::judge_header`]).
     pub fn is_lie(&self) -> bool {
-        matches!(self, Self::Untrue { .. } | Self::HeaderHashMismatch { computed: Some(_), .. })
+        matches!(self, Self::Untrue { .. })
     }
 }
 

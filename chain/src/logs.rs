@@ -14,7 +14,7 @@ use crate::classify::is_unknown_block;
 use crate::evidence::{Hit, Kind};
 use crate::evm::{header_call, quantity};
 use crate::rpc::{Call, malformed, parse, untrue};
-use crate::{ChainError, EvmClient, Header, TransferQuery, blocks, native};
+use crate::{ChainError, EvmClient, Header, TransferQuery, native};
 
 /// Most recipients in one filter: what go-ethereum takes in one place of a filter. An endpoint that takes fewer says so,
 /// and is asked for half as many from then on.
@@ -285,7 +285,7 @@ fn filter(first: &Header, last: &Header, contracts: &BTreeSet<Address>, recipien
 
 /// An empty answer is no proof: the node must hold the block up to which it claims to have looked.
 pub(crate) fn check_tip(client: &EvmClient, last: &Block, header: &RawValue) -> Result<(), ChainError> {
-    let found = blocks::read("eth_getBlockByNumber", header, client.header_hashes())?.map(|read| read.header.hash);
+    let found = client.header("eth_getBlockByNumber", header)?.map(|read| read.header.hash);
     if found == Some(last.hash) {
         return Ok(());
     }

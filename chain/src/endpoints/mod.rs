@@ -6,6 +6,7 @@
 //! requests, but for seconds only, unless it asks for more itself: nobody else can answer, every answer is checked
 //! anyhow, and a node that is back has to be found soon.
 
+mod headers;
 mod span;
 mod standing;
 

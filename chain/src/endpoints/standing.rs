@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use cryptopay_domain::address::Hash;
+
 use crate::ChainError;
 
 /// First rest after a failure; doubles with each further one in a row.
@@ -58,6 +60,8 @@ pub(crate) struct Standing {
     head: Option<u64>,
     /// When it was last asked for that.
     asked: Option<Instant>,
+    /// A block whose header did not hash to its own name, and that nobody else could be asked about.
+    unverified: Option<(u64, Hash)>,
 }
 
 impl Standing {
@@ -154,6 +158,17 @@ impl Standing {
         if head.is_some() {
             self.head = head;
         }
+    }
+
+    /// Remembers a block whose header could not be verified; gives the one that was remembered.
+    pub(crate) fn note_unverified(&mut self, number: u64, stated: Hash) -> Option<(u64, Hash)> {
+        self.unverified.replace((number, stated))
+    }
+
+    /// The last failure was none of its own: it may be asked again at once.
+    pub(crate) fn forgive_failure(&mut self) {
+        self.failures = self.failures.saturating_sub(1);
+        self.rest = self.rest.filter(|(_, rest)| *rest != Rest::BackOff);
     }
 
     /// It gave no usable answer. `chance` (0 to 255) spreads the waiting of many.

@@ -21,6 +21,7 @@ mod tokens;
 mod watch;
 mod window;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, Endpoint, Hurry, Tip};
@@ -95,7 +96,7 @@ pub(crate) enum Scanned {
 
 /// Runs one scan and says when to come again. Every endpoint that may be asked gets its turn before it is given up.
 pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
-    let mut tried = Vec::new();
+    let (mut tried, mut judged) = (Vec::new(), BTreeSet::new());
     let (mut failure, mut awaited) = (None, false);
     while let Some(endpoint) = access.endpoints.choose(Instant::now(), &tried) {
         tried.push(endpoint.name().to_owned());
@@ -121,6 +122,12 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
                     %error,
                     "a look at the chain stopped; it goes on from the cursor"
                 );
+                if let ChainError::HeaderHashMismatch { number, stated, .. } = error
+                    && judged.insert(endpoint.name().to_owned())
+                    && access.endpoints.judge_header(endpoint, number, stated).await
+                {
+                    tried.pop();
+                }
                 failure = Some(error);
             }
             Err(error) => return stopped(context, access, &error).await,
