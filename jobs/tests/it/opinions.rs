@@ -3,15 +3,18 @@
 use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, Inclusion};
+use cryptopay_domain::address::Hash;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::registry::ReceiptEncoding;
 use cryptopay_domain::transfer::TransferState;
 use cryptopay_sandbox::KeepTransactions;
-use cryptopay_test_support::{TestDatabase, on_both_databases};
+use cryptopay_test_support::{B256, TestDatabase, on_both_databases};
 
 use crate::tampered::Call;
-use crate::world::{Ask, REORG_DEPTH, SLUG, World};
+use crate::world::{Ask, REORG_DEPTH, REQUIRED, SLUG, World};
 
+/// In a block that is still to be scanned: nobody can say that a payment which stands there is gone.
+const NOT_YET: Inclusion = Inclusion { block_number: 1_000_000, block_hash: Hash(B256::ZERO), succeeded: true };
 /// Longer than an endpoint that failed once or twice is left alone.
 const A_REST: Duration = Duration::from_secs(1);
 
@@ -152,9 +155,11 @@ on_both_databases!(while_another_endpoint_is_on_another_branch_no_payment_is_giv
     world.pay(&order).await;
     world.mine(2).await;
     world.drain().await;
+    clients.iter().for_each(|client| client.include_at(NOT_YET));
     world.reorganise(2, KeepTransactions::No).await;
     world.drain().await;
     world.let_doubts_age().await;
+    clients[0].behave();
     clients[1].misname(world.cursor_height().await);
     for _ in 0..3 {
         world.drain().await;
@@ -172,6 +177,7 @@ on_both_databases!(a_payment_that_reverted_in_a_block_below_the_window_is_gone, 
     world.pay(&order).await;
     world.mine(2).await;
     world.drain().await;
+    world.client.include_at(NOT_YET);
     world.reorganise(2, KeepTransactions::No).await;
     world.drain().await;
     let missing = world.transfers().await.remove(0);
@@ -180,15 +186,71 @@ on_both_databases!(a_payment_that_reverted_in_a_block_below_the_window_is_gone, 
     assert!(world.window().await.iter().all(|block| block.number > missing.block_number));
     world.let_doubts_age().await;
     let block_number = u64::try_from(missing.block_number).unwrap();
-    // In a block that is still to be scanned: it will come back by itself.
-    let ahead = world.height().await + 1;
-    let (block_hash, succeeded) = (missing.block_hash, false);
-    world.client.include_at(Inclusion { block_number: ahead, block_hash, succeeded });
     world.drain().await;
-    assert_eq!(world.transfers().await[0].state, TransferState::Missing);
-    world.client.include_at(Inclusion { block_number, block_hash, succeeded });
+    assert_eq!(world.transfers().await[0].state, TransferState::Missing, "it will come back by itself");
+    world.client.include_at(Inclusion { block_number, block_hash: missing.block_hash, succeeded: false });
     world.drain().await;
     assert_eq!(world.transfers().await[0].state, TransferState::Orphaned);
     assert_eq!(world.status(&order).await, OrderStatus::Pending);
+    world.audit().await;
+});
+
+on_both_databases!(headers_of_a_shape_that_nobody_knows_stop_no_credits, async |db: TestDatabase| {
+    let (mut world, shop) = World::with_shop(db, "*").await;
+    let clients = world.use_several(2).await;
+    clients.iter().for_each(|client| client.be_strange());
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(REQUIRED).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed, "both state the same hashes");
+    let cursor = world.cursor().await;
+    assert_eq!((cursor.health.as_str(), cursor.problem), ("ok", None));
+
+    // A sole endpoint has to state the same again.
+    world.restart("with one").await;
+    world.client.be_strange();
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(REQUIRED).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Pending);
+    world.mine(1).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+
+    // One that is alone with its headers is a liar.
+    let clients = world.use_several(2).await;
+    clients[0].be_strange();
+    world.mine(1).await;
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, world.height().await);
+    assert!(world.cursor().await.problem.unwrap().contains("endpoint 1 is in quarantine"));
+    world.audit().await;
+});
+
+on_both_databases!(a_block_that_is_stamped_with_a_time_to_come_closes_no_order, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, "*").await;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    let before = world.cursor_height().await;
+    world.mine(1).await;
+    world.client.stamp_ahead(Duration::from_secs(3_600));
+    world.drain().await;
+    let cursor = world.cursor().await;
+    assert_eq!((world.cursor_height().await, cursor.health.as_str()), (before, "unreachable"));
+    assert!(cursor.problem.unwrap().contains("ahead of the database's clock"));
+    assert_eq!(world.status(&order).await, OrderStatus::Pending);
+    // Clocks are not all alike.
+    world.client.stamp_ahead(Duration::from_secs(600));
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, before + 1);
+
+    // A simulated block follows business time, which may be years from now.
+    world.client.behave();
+    world.advance(300 * 24 * 3_600).await;
+    world.mine(1).await;
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, world.height().await);
+    assert_eq!(world.status(&order).await, OrderStatus::Expired);
     world.audit().await;
 });

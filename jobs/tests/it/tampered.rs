@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, Search, TransferQuery};
@@ -37,6 +38,9 @@ struct Tampering {
     behind: Option<u64>,
     torn_above: Option<u64>,
     misnamed: Option<u64>,
+    strange: Strangeness,
+    forged_head: Option<Header>,
+    stamped_ahead: Duration,
     full: bool,
     withholding: bool,
     denying: bool,
@@ -45,6 +49,13 @@ struct Tampering {
     failing: BTreeMap<Call, fn() -> ChainError>,
     elsewhere: Option<Arc<dyn ChainClient>>,
     after: BTreeMap<Call, VecDeque<BoxFuture<'static, ()>>>,
+}
+
+/// Headers that do not hash to their own names.
+#[derive(Default)]
+struct Strangeness {
+    is_strange: bool,
+    is_trusted: bool,
 }
 
 /// What was asked so far.
@@ -88,6 +99,35 @@ impl Tampered {
     /// From now on it has another block at this height, when it is asked for that alone.
     pub(crate) fn misname(&self, height: u64) {
         self.tampering().misnamed = Some(height);
+    }
+
+    /// From now on its headers have a shape that nobody knows.
+    pub(crate) fn be_strange(&self) {
+        self.tampering().strange.is_strange = true;
+    }
+
+    /// From now on this is its newest block.
+    pub(crate) fn forge_head(&self, head: Header) {
+        self.tampering().forged_head = Some(head);
+    }
+
+    /// From now on its blocks are stamped with a time that has not come.
+    pub(crate) fn stamp_ahead(&self, time: Duration) {
+        self.tampering().stamped_ahead = time;
+    }
+
+    /// The header as it shows it.
+    fn shown(&self, mut header: Header) -> Result<Header, ChainError> {
+        let tampering = self.tampering();
+        header.block.time = header.block.time.plus(tampering.stamped_ahead);
+        if tampering.strange.is_strange {
+            if !tampering.strange.is_trusted {
+                let (number, stated) = (header.number, header.hash);
+                return Err(ChainError::HeaderHashMismatch { number, stated, computed: None });
+            }
+            header.bloom = None;
+        }
+        Ok(header)
     }
 
     /// From now on its headers prove nothing: all of its blocks are too full.
@@ -188,11 +228,12 @@ impl ChainClient for Tampered {
         let client = self.begin(Call::Head)?;
         let head = client.head().await?;
         let behind = self.behind();
-        let answer = match head.number > behind {
-            true => Ok(client.block(behind).await?.expect("a lagging node has some block").into()),
-            false => Ok(head),
+        let head = match head.number > behind {
+            true => client.block(behind).await?.expect("a lagging node has some block").into(),
+            false => head,
         };
-        self.end(Call::Head, answer).await
+        let forged = self.tampering().forged_head.clone();
+        self.end(Call::Head, self.shown(forged.unwrap_or(head))).await
     }
 
     async fn tagged(&self, tag: FinalityTag) -> Result<Option<Block>, ChainError> {
@@ -209,7 +250,11 @@ impl ChainClient for Tampered {
         {
             block.hash = block.parent;
         }
-        self.end(Call::Block, answer.map(|block| block.filter(|block| block.number <= behind))).await
+        let answer = match answer {
+            Ok(Some(block)) if block.number <= behind => self.shown(block.into()).map(|header| Some(header.block)),
+            answer => answer.map(|_| None),
+        };
+        self.end(Call::Block, answer).await
     }
 
     async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Header>, ChainError> {
@@ -225,6 +270,7 @@ impl ChainClient for Tampered {
                 block.block.parent = block.block.hash;
             }
         }
+        let answer = answer.and_then(|headers| headers.into_iter().map(|header| self.shown(header)).collect());
         self.end(Call::Blocks, answer).await
     }
 
@@ -262,6 +308,10 @@ impl ChainClient for Tampered {
         }
         let behind = self.behind();
         self.end(Call::Inclusion, answer.map(|at| at.filter(|at| at.block_number <= behind))).await
+    }
+
+    fn trust_header_hashes(&self, _: u64) {
+        self.tampering().strange.is_trusted = true;
     }
 
     async fn decimals(&self, contract: AccountAddress) -> Result<u8, ChainError> {
