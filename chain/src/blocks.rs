@@ -24,9 +24,9 @@ pub(crate) struct Read {
 pub(crate) enum HeaderHashes {
     /// It must.
     Verified,
-    /// The chain's headers have a shape that we cannot encode: the node's word is taken, and the caller asks a second
-    /// endpoint instead.
-    Trusted,
+    /// From this height on the chain's headers have a shape that we cannot encode: the node's word is taken where they do not
+    /// hash again, and a second endpoint is asked instead.
+    TrustedFrom(u64),
 }
 
 /// What of a header every chain has.
@@ -63,8 +63,10 @@ pub(crate) fn read(method: &'static str, answer: &RawValue, hashes: HeaderHashes
         return Ok(Some(Read { header, transactions_root: Some(fields.transactions_root) }));
     }
     match hashes {
-        HeaderHashes::Trusted => Ok(Some(Read { header: block.into(), transactions_root: None })),
-        HeaderHashes::Verified => Err(ChainError::HeaderHashMismatch {
+        HeaderHashes::TrustedFrom(from) if stated.number >= from => {
+            Ok(Some(Read { header: block.into(), transactions_root: None }))
+        }
+        HeaderHashes::TrustedFrom(_) | HeaderHashes::Verified => Err(ChainError::HeaderHashMismatch {
             number: stated.number,
             stated: block.hash,
             computed: computed.map(Hash),

@@ -6,7 +6,7 @@ use std::ops::{Deref, RangeInclusive};
 use async_trait::async_trait;
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
-use cryptopay_domain::transfer::{Block, ObservedTransfer};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, Position};
 
 use crate::signature::{SentSignature, Testimony};
 use crate::{ChainError, LogsBloom};
@@ -58,7 +58,19 @@ pub trait ChainClient: Send + Sync + fmt::Debug {
 
     /// The same, with what the endpoint's own answers cannot prove.
     async fn search(&self, query: &TransferQuery) -> Result<Search, ChainError> {
-        Ok(Search { transfers: self.transfers(query).await?, unproven: Vec::new(), left_out: 0 })
+        Ok(Search { transfers: self.transfers(query).await?, ..Search::default() })
+    }
+
+    /// From this height on takes the endpoint's word for block hashes that do not hash again: a chain whose headers have a
+    /// shape that we do not know, as after a fork. Nothing of such a header is evidence, so that a second endpoint is asked
+    /// about everything in its block.
+    fn trust_header_hashes(&self, from: u64) {
+        let _ = from;
+    }
+
+    /// From now on the filters of this chain's headers are not relied on: two endpoints have told of a log that one denies.
+    fn distrust_blooms(&self, number: u64) {
+        let _ = number;
     }
 
     /// Where a transaction stands; `None` while the endpoint knows no block that holds it.
@@ -135,6 +147,8 @@ pub struct Search {
     pub transfers: Vec<ObservedTransfer>,
     /// Heights of blocks that may hold more: their headers do not deny it, and say too little to hold the endpoint to it.
     pub unproven: Vec<u64>,
+    /// Those of the transfers whose logs their block's verified header denies, by transaction and position.
+    pub denied: Vec<(Hash, Position)>,
     /// Logs that the endpoint's first answer left out and its headers gave away.
     pub left_out: usize,
 }

@@ -136,6 +136,17 @@ pub enum ChainError {
         /// Height.
         number: u64,
     },
+    /// A block that is stamped with a time which has not come.
+    #[error(
+        "block {number} is stamped {} s ahead of the database's clock: if that clock is right, the endpoint is not",
+        ahead.as_secs()
+    )]
+    FromTheFuture {
+        /// Height.
+        number: u64,
+        /// How far ahead.
+        ahead: Duration,
+    },
     /// The endpoint is of another chain.
     #[error(
         "the endpoint is of the chain with id {found}, not {expected}: correct its URL or the chain_id in the registry"
@@ -173,6 +184,8 @@ impl ChainError {
             | Self::BlockMissing { .. }
             | Self::NotOnChain { .. }
             | Self::LogsMissing { .. }
+            | Self::HeaderHashMismatch { .. }
+            | Self::FromTheFuture { .. }
             | Self::Unconfirmed
             | Self::TransactionMissing { .. } => true,
             Self::Node { code, message, .. } => {
@@ -187,7 +200,6 @@ impl ChainError {
             | Self::FilterTooLarge { .. }
             | Self::BatchTooLarge { .. }
             | Self::WrongChain { .. }
-            | Self::HeaderHashMismatch { .. }
             | Self::Untrue { .. } => false,
         }
     }
@@ -200,24 +212,27 @@ impl ChainError {
         }
     }
 
-    /// Whether the endpoint said something that cannot be true, which should cost it its standing. A header of a shape
-    /// that we do not know is no lie.
+    /// Whether the endpoint said something that cannot be true, which should cost it its standing. A header that does not
+    /// hash to its own name is no lie by itself: it may have a shape that we do not know, which only another endpoint can
+    /// tell ([`crate::Endpoints::judge_header`]).
     pub fn is_lie(&self) -> bool {
-        matches!(self, Self::Untrue { .. } | Self::HeaderHashMismatch { computed: Some(_), .. })
+        matches!(self, Self::Untrue { .. })
     }
 }
 
 impl ChainError {
+    /// Whether the endpoint has not got there yet: no fault of it, where another one may simply be ahead.
+    pub fn is_not_there_yet(&self) -> bool {
+        matches!(
+            self,
+            Self::BlockMissing { .. } | Self::NotOnChain { found: None, .. } | Self::TransactionMissing { .. }
+        )
+    }
+
     /// Whether the endpoint, or the one of several behind its address that answered, has not got there yet: asking again
     /// at once may reach another.
     pub(crate) fn is_behind(&self) -> bool {
-        matches!(
-            self,
-            Self::BlockMissing { .. }
-                | Self::NotOnChain { found: None, .. }
-                | Self::TransactionMissing { .. }
-                | Self::LogsMissing { .. }
-        )
+        self.is_not_there_yet() || matches!(self, Self::LogsMissing { .. })
     }
 }
 

@@ -22,7 +22,8 @@ use crate::logs::{ASK_AGAIN, MAX_RECIPIENTS_PER_FILTER};
 use crate::rpc::{Call, Rpc, is_null, malformed, parse, untrue};
 use crate::signature::{SentSignature, Testimony};
 use crate::{
-    ChainClient, ChainError, Header, Inclusion, Search, Tip, Traffic, TransferQuery, Witness, evidence, logs, native,
+    ChainClient, ChainError, Header, Inclusion, Search, Tip, Traffic, TransferQuery, Witness, evidence, logs, metrics,
+    native,
 };
 
 /// Most blocks of one [`ChainClient::blocks`] or [`ChainClient::transfers`]: bounds what one step holds in memory.
@@ -54,7 +55,8 @@ impl Default for Limits {
 pub struct EvmClient {
     name: String,
     pub(crate) rpc: Rpc,
-    trusts_header_hashes: AtomicBool,
+    /// Height from which headers are taken that do not hash again; none where it is the largest number.
+    trusts_headers_from: AtomicU64,
     /// Whether the headers' filters have been found to leave out logs of this chain.
     distrusts_blooms: AtomicBool,
     /// Recipients in one filter; halves for good when the endpoint refuses one as too large.
@@ -83,18 +85,22 @@ impl EvmClient {
         &self.name
     }
 
-    /// From now on takes this endpoint's word for its block hashes where they do not hash again: for a chain whose
-    /// headers have a shape that we do not know, which is so when two endpoints agree to differ from us. The caller
-    /// then compares the hashes of two endpoints instead. Holds for the life of this client.
-    pub fn trust_header_hashes(&self) {
-        if !self.trusts_header_hashes.swap(true, Ordering::Relaxed) {
-            tracing::warn!(endpoint = self.name, "block hashes of this endpoint cannot be verified; its word is taken");
-        }
-    }
-
     /// Whether every block hash that this client returns was computed again from its header.
     pub fn verifies_header_hashes(&self) -> bool {
-        !self.trusts_header_hashes.load(Ordering::Relaxed)
+        self.trusts_headers_from.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    /// Reads a block's header as far as it can be believed; counts those that are taken on trust.
+    pub(crate) fn header(&self, method: &'static str, answer: &RawValue) -> Result<Option<Read>, ChainError> {
+        let hashes = match self.trusts_headers_from.load(Ordering::Relaxed) {
+            u64::MAX => HeaderHashes::Verified,
+            from => HeaderHashes::TrustedFrom(from),
+        };
+        let read = blocks::read(method, answer, hashes)?;
+        if read.as_ref().is_some_and(|read| read.header.bloom.is_none()) {
+            metrics::unverified_header(&self.name);
+        }
+        Ok(read)
     }
 
     fn new(name: String, transport: BoxTransport, secrets: Vec<String>, limits: Limits) -> Self {
@@ -102,7 +108,7 @@ impl EvmClient {
         Self {
             name,
             rpc,
-            trusts_header_hashes: AtomicBool::new(false),
+            trusts_headers_from: AtomicU64::new(u64::MAX),
             distrusts_blooms: AtomicBool::new(false),
             most_recipients: AtomicUsize::new(MAX_RECIPIENTS_PER_FILTER),
             last_id: AtomicU64::new(0),
@@ -125,17 +131,6 @@ impl EvmClient {
 
     pub(crate) fn trusts_blooms(&self) -> bool {
         !self.distrusts_blooms.load(Ordering::Relaxed)
-    }
-
-    /// A block holds a log that its header's filter denies: on this chain the filters prove nothing.
-    pub(crate) fn distrust_blooms(&self, number: u64) {
-        if !self.distrusts_blooms.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                endpoint = self.name,
-                block_number = number,
-                "the header's filter denies a log of its block; the filters of this chain are not relied on"
-            );
-        }
     }
 
     /// Reads a chain id, and refuses one that is another than this endpoint's last.
@@ -166,7 +161,7 @@ impl EvmClient {
 
     /// Reads the answer to a question for one height.
     fn numbered(&self, number: u64, answer: &RawValue) -> Result<Option<Header>, ChainError> {
-        let Some(read) = blocks::read(BY_NUMBER, answer, self.header_hashes())? else { return Ok(None) };
+        let Some(read) = self.header(BY_NUMBER, answer)? else { return Ok(None) };
         if read.header.number != number {
             let what = format!("asked for block {number}, it sent block {}", read.header.number);
             return Err(untrue(BY_NUMBER, what));
@@ -174,13 +169,9 @@ impl EvmClient {
         Ok(Some(read.header))
     }
 
-    pub(crate) fn header_hashes(&self) -> HeaderHashes {
-        if self.verifies_header_hashes() { HeaderHashes::Verified } else { HeaderHashes::Trusted }
-    }
-
     async fn at(&self, tag_or_number: String) -> Result<Option<Read>, ChainError> {
         let answer = self.rpc.one(BY_NUMBER, json!([tag_or_number, false])).await?;
-        blocks::read(BY_NUMBER, &answer, self.header_hashes())
+        self.header(BY_NUMBER, &answer)
     }
 }
 
@@ -232,18 +223,18 @@ impl ChainClient for EvmClient {
         let mut answers = self.rpc.each(&calls).await?.into_iter();
         let missing = || malformed(BY_NUMBER, "it is missing from the batch");
         let chain_id = self.note_id(&answers.next().ok_or_else(missing)??)?;
-        let head = blocks::read(BY_NUMBER, &answers.next().ok_or_else(missing)??, self.header_hashes())?;
+        let head = self.header(BY_NUMBER, &answers.next().ok_or_else(missing)??)?;
         let head = head.ok_or_else(|| malformed(BY_NUMBER, "the node has no newest block"))?.header;
         // Depth decides where there is no tag.
         let tagged = answers.next().and_then(Result::ok);
-        let tagged = tagged.and_then(|answer| blocks::read(BY_NUMBER, &answer, self.header_hashes()).ok().flatten());
+        let tagged = tagged.and_then(|answer| self.header(BY_NUMBER, &answer).ok().flatten());
         Ok(Tip { chain_id, head, tagged: tagged.map(|read| read.header.block) })
     }
 
     async fn tagged(&self, tag: FinalityTag) -> Result<Option<Block>, ChainError> {
         let call = tag_call(tag);
         let read = match self.rpc.one(call.method, call.params).await {
-            Ok(answer) => blocks::read(BY_NUMBER, &answer, self.header_hashes()),
+            Ok(answer) => self.header(BY_NUMBER, &answer),
             Err(error) => Err(error),
         };
         match read {
@@ -308,13 +299,38 @@ impl ChainClient for EvmClient {
                 found.hits.extend(native::find(self, query, found.full.as_deref()).await?);
             }
             let transfers = evidence::gather(self, found.hits, last).await?;
-            Ok(Search { transfers, unproven: found.unproven, left_out: found.left_out })
+            let is_denied = |transfer: &&ObservedTransfer| {
+                transfer.log_index.is_some() && found.denied.contains(&(transfer.block.number, transfer.to.0))
+            };
+            let denied =
+                transfers.iter().filter(is_denied).map(|transfer| (transfer.tx_hash, transfer.position)).collect();
+            Ok(Search { transfers, unproven: found.unproven, denied, left_out: found.left_out })
         };
         match found.await {
             Err(ChainError::BodyTooLarge { .. }) if query.blocks.len() > 1 => {
                 Err(ChainError::RangeTooLarge { limit: None })
             }
             other => other,
+        }
+    }
+
+    fn trust_header_hashes(&self, from: u64) {
+        if self.trusts_headers_from.fetch_min(from, Ordering::Relaxed) > from {
+            tracing::warn!(
+                endpoint = self.name,
+                from_block = from,
+                "block hashes of this endpoint cannot be verified; its word is taken"
+            );
+        }
+    }
+
+    fn distrust_blooms(&self, number: u64) {
+        if !self.distrusts_blooms.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                endpoint = self.name,
+                block_number = number,
+                "two endpoints tell of a log that its block's filter denies; the filters of this chain are not relied on"
+            );
         }
     }
 

@@ -14,7 +14,7 @@ use crate::classify::is_unknown_block;
 use crate::evidence::{Hit, Kind};
 use crate::evm::{header_call, quantity};
 use crate::rpc::{Call, malformed, parse, untrue};
-use crate::{ChainError, EvmClient, Header, TransferQuery, blocks, native};
+use crate::{ChainError, EvmClient, Header, TransferQuery, native};
 
 /// Most recipients in one filter: what go-ethereum takes in one place of a filter. An endpoint that takes fewer says so,
 /// and is asked for half as many from then on.
@@ -40,6 +40,8 @@ pub(crate) struct Found {
     pub(crate) hits: Vec<Hit>,
     /// Heights of blocks whose headers neither deny nor prove that there is more.
     pub(crate) unproven: Vec<u64>,
+    /// Who is told to have received something where the block's verified header denies it.
+    pub(crate) denied: BTreeSet<(u64, Address)>,
     /// Logs that only the second, unfiltered question brought up.
     pub(crate) left_out: usize,
     /// The only block of the query in full, where payments in coins are looked for too: it came in the same packet.
@@ -62,7 +64,7 @@ pub(crate) async fn find(client: &EvmClient, query: &TransferQuery) -> Result<Fo
         }
     };
     let doubts = reading.doubts(client, query);
-    let mut found = Found { unproven: doubts.unproven, full, ..Found::default() };
+    let mut found = Found { unproven: doubts.unproven, denied: doubts.denied, full, ..Found::default() };
     let before = reading.hits.len();
     let mut again = 0..ASK_AGAIN;
     while let Err(error) = prove(client, &doubts.telling, &mut reading).await {
@@ -182,6 +184,8 @@ struct Doubts<'a> {
     /// Their filters say enough to hold the endpoint to it.
     telling: Vec<&'a Header>,
     unproven: Vec<u64>,
+    /// What was told of and is denied.
+    denied: BTreeSet<(u64, Address)>,
 }
 
 impl<'a> Reading<'a> {
@@ -234,21 +238,15 @@ impl<'a> Reading<'a> {
     /// Holds what was told against the headers.
     fn doubts(&self, client: &EvmClient, query: &'a TransferQuery) -> Doubts<'a> {
         let sought = Sought::new(TRANSFER, self.contracts.iter().copied(), self.recipients.iter().copied());
-        let denied = |header: &&Header| {
-            let told = self.told.range((header.number, Address::ZERO)..=(header.number, Address::repeat_byte(0xff)));
-            let missed = |bloom| told.clone().any(|(_, to)| !sought.perhaps_in(bloom).any(|perhaps| perhaps == *to));
-            header.bloom.as_ref().is_some_and(missed)
-        };
-        if let Some(header) = query.blocks.iter().find(denied) {
-            client.distrust_blooms(header.number);
-        }
-        let mut doubts = Doubts { telling: Vec::new(), unproven: Vec::new() };
+        let mut doubts = Doubts { telling: Vec::new(), unproven: Vec::new(), denied: BTreeSet::new() };
         for header in &query.blocks {
             let bloom = header.bloom.as_ref().filter(|_| client.trusts_blooms());
             let Some(bloom) = bloom else {
                 doubts.unproven.push(header.number);
                 continue;
             };
+            let told = self.told.range((header.number, Address::ZERO)..=(header.number, Address::repeat_byte(0xff)));
+            doubts.denied.extend(told.filter(|(_, to)| !sought.perhaps_in(bloom).any(|perhaps| perhaps == *to)));
             if sought.perhaps_in(bloom).all(|recipient| self.told.contains(&(header.number, recipient))) {
                 continue;
             }
@@ -287,7 +285,7 @@ fn filter(first: &Header, last: &Header, contracts: &BTreeSet<Address>, recipien
 
 /// An empty answer is no proof: the node must hold the block up to which it claims to have looked.
 pub(crate) fn check_tip(client: &EvmClient, last: &Block, header: &RawValue) -> Result<(), ChainError> {
-    let found = blocks::read("eth_getBlockByNumber", header, client.header_hashes())?.map(|read| read.header.hash);
+    let found = client.header("eth_getBlockByNumber", header)?.map(|read| read.header.hash);
     if found == Some(last.hash) {
         return Ok(());
     }

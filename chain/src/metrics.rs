@@ -15,6 +15,7 @@ use crate::rpc::Call;
 
 const CALLS: &str = "cryptopay_rpc_calls_total";
 const ERRORS: &str = "cryptopay_rpc_errors_total";
+const UNVERIFIED: &str = "cryptopay_rpc_unverified_headers_total";
 const SECONDS: &str = "cryptopay_rpc_request_seconds";
 
 /// Tells the recorder what each metric of this crate means.
@@ -25,7 +26,22 @@ pub fn describe() {
         Unit::Count,
         "Requests to an RPC endpoint that failed, by first method and kind of error."
     );
+    describe_counter!(
+        UNVERIFIED,
+        Unit::Count,
+        "Headers that were taken on an endpoint's word, since they do not hash to their own names."
+    );
     describe_histogram!(SECONDS, Unit::Seconds, "Time from a request to an RPC endpoint to its complete answer.");
+}
+
+/// Counts a header that was taken on trust. `name` is what logs call the endpoint.
+pub(crate) fn unverified_header(name: &str) {
+    counter!(UNVERIFIED, "endpoint" => host_of(name)).increment(1);
+}
+
+/// Host and port, where the name is that of a URL.
+fn host_of(name: &str) -> String {
+    name.split_once("://").map_or(name, |(_, host)| host).to_owned()
 }
 
 /// Counts what goes to one endpoint.
@@ -38,7 +54,7 @@ pub(crate) struct Meter {
 impl Meter {
     /// `name` is what logs call the endpoint: of a URL no more than scheme, host and port.
     pub(crate) fn new(name: &str) -> Self {
-        let endpoint = name.split_once("://").map_or(name, |(_, host)| host).to_owned();
+        let endpoint = host_of(name);
         let seconds = histogram!(SECONDS, "endpoint" => endpoint.clone());
         Self { endpoint, seconds, calls: RwLock::default() }
     }
@@ -84,7 +100,8 @@ fn kind(error: &ChainError) -> &'static str {
         ChainError::RangeTooLarge { .. } => "range_too_large",
         ChainError::FilterTooLarge { .. } => "filter_too_large",
         ChainError::BatchTooLarge { .. } => "batch_too_large",
-        ChainError::HeaderHashMismatch { .. } | ChainError::Untrue { .. } => "untrue",
+        ChainError::Untrue { .. } | ChainError::FromTheFuture { .. } => "untrue",
+        ChainError::HeaderHashMismatch { .. } => "unverifiable",
         ChainError::BrokenLink { .. }
         | ChainError::BlockMissing { .. }
         | ChainError::NotOnChain { .. }

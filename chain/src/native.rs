@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::evidence::{Envelope, Hit, Kind, envelope};
 use crate::logs::ASK_AGAIN;
 use crate::rpc::{Call, parse, untrue};
-use crate::{ChainError, EvmClient, Header, TransferQuery, blocks};
+use crate::{ChainError, EvmClient, Header, TransferQuery};
 
 /// Full blocks in one batch: a busy block is about a megabyte of JSON.
 const MAX_BLOCKS_PER_BATCH: usize = 8;
@@ -86,7 +86,7 @@ fn payments(
     recipients: &BTreeSet<Address>,
 ) -> Result<Vec<Hit>, ChainError> {
     let missing = |found| ChainError::NotOnChain { number: block.number, expected: block.hash, found };
-    let read = blocks::read(BY_HASH, answer, client.header_hashes())?.ok_or_else(|| missing(None))?;
+    let read = client.header(BY_HASH, answer)?.ok_or_else(|| missing(None))?;
     if read.header.block != *block {
         return Err(missing(Some(read.header.hash)));
     }

@@ -102,6 +102,33 @@ impl Entity {
         Ok(rows)
     }
 
+    /// The blocks of the window up to `height` that are vouched for.
+    pub async fn vouched_up_to(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        height: i64,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Number.lte(height))
+            .filter(Column::VouchedBy.is_not_null())
+            .all(connection)
+            .await
+    }
+
+    /// The `limit` newest blocks of the window, newest first.
+    pub async fn newest(connection: &impl ConnectionTrait, chain: &str, limit: u64) -> Result<Vec<Model>, DbErr> {
+        use sea_orm::QuerySelect;
+        let newest = Self::find().filter(Column::Chain.eq(chain)).order_by_desc(Column::Number);
+        newest.limit(limit).all(connection).await
+    }
+
+    /// Height of the oldest block of the window.
+    pub async fn oldest(connection: &impl ConnectionTrait, chain: &str) -> Result<Option<i64>, DbErr> {
+        let oldest = Self::find().filter(Column::Chain.eq(chain)).order_by_asc(Column::Number);
+        Ok(oldest.one(connection).await?.map(|row| row.number))
+    }
+
     /// Notes that a block's hash was named again, if it is still the one that is held.
     pub async fn vouch(
         connection: &impl ConnectionTrait,

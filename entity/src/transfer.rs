@@ -157,6 +157,48 @@ impl Entity {
             .await
     }
 
+    /// Blocks up to `height` that hold included transfers, as we know them, oldest first, at most `limit`.
+    pub async fn included_blocks(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        height: i64,
+        limit: u64,
+    ) -> Result<Vec<(i64, Hash)>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::BlockNumber)
+            .column(Column::BlockHash)
+            .distinct()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::State.eq(TransferState::Included))
+            .filter(Column::BlockNumber.lte(height))
+            .order_by_asc(Column::BlockNumber)
+            .limit(limit)
+            .into_tuple()
+            .all(connection)
+            .await
+    }
+
+    /// Included transfers in the numbered blocks, oldest blocks first, at most `limit` for each statement that it takes.
+    pub async fn included_in(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        numbers: impl IntoIterator<Item = i64>,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        let mut rows = Vec::new();
+        for piece in pieces(numbers) {
+            let included = Self::find()
+                .filter(Column::Chain.eq(chain))
+                .filter(Column::State.eq(TransferState::Included))
+                .filter(Column::BlockNumber.is_in(piece))
+                .order_by_asc(Column::BlockNumber)
+                .limit(limit);
+            rows.extend(included.all(connection).await?);
+        }
+        Ok(rows)
+    }
+
     /// Gives transfers another state, one version up, where they still have `from`.
     pub async fn set_state(
         connection: &impl ConnectionTrait,

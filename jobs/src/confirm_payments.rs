@@ -1,19 +1,23 @@
 //! `confirm_payments`: asks the chain once more for the blocks that hold payments which are deep enough, and confirms
 //! those whose hash is still the same.
 //!
-//! Where a second endpoint is healthy, both have to name the same hash: one endpoint's branch confirms nothing. What they
-//! contradict each other about waits; with a third one, two against one decide, and the one is trusted less.
+//! Where a second endpoint is healthy, both have to name the same hash: one endpoint's branch confirms nothing, however
+//! deep it is. What they contradict each other about waits until two agree, also while one of them is away; with a third
+//! one, two against one decide, and the one is trusted less.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use cryptopay_chain::{ChainError, Endpoint};
+use cryptopay_chain::{ChainError, Endpoint, Witness};
 use cryptopay_domain::address::Hash;
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
 use cryptopay_ledger::{LedgerError, Occasion};
 
 use crate::context::{ChainAccess, Context};
+
+/// Least patience with a second endpoint: payments wait meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why nothing was confirmed this time. The next scan, or the sweep, tries again.
 #[derive(Debug, thiserror::Error)]
@@ -60,26 +64,41 @@ async fn check(access: &ChainAccess, wanted: Blocks) -> Result<(Blocks, String),
     let Some(first) = access.endpoints.choose(Instant::now(), &[]).filter(|_| !numbers.is_empty()) else {
         return Ok((BTreeSet::new(), String::new()));
     };
-    let named = Named::by(access, first, &numbers).await?;
+    let named = Named::by(access.endpoints.witness(first, &numbers).await?);
+    access.state.forget_disputes(|block| wanted.contains(block));
     let held: Blocks = wanted.into_iter().filter(|block| named.holds(block)).collect();
-    let Some(second) = access.endpoints.second(Instant::now(), first) else {
-        return Ok((held, "asked again".to_owned()));
+    let other = match access.endpoints.second(Instant::now(), first) {
+        Some(second) => {
+            let witness = access.endpoints.witness_soon(second, &numbers, PATIENCE).await;
+            witness.ok().map(|witness| (second, Named::by(witness)))
+        }
+        None => None,
     };
-    let Ok(other) = Named::by(access, second, &numbers).await else {
-        return Ok((held, "asked again".to_owned()));
+    let Some((second, other)) = other else {
+        return Ok((undisputed(access, held, &Named::default()), "asked again".to_owned()));
     };
-    let disputed = |block: &&(i64, Hash)| other.knows(block) && !other.holds(block);
-    let dispute = held.iter().find(disputed).map(|(number, _)| {
+    let disputed: Blocks = held.iter().filter(|block| other.knows(block) && !other.holds(block)).copied().collect();
+    let dispute = disputed.first().map(|(number, _)| {
         format!("{} and {} name different blocks at height {number}; payments wait", first.name(), second.name())
     });
+    let held = held.into_iter().filter(|block| !disputed.contains(block)).collect();
     if let Some(dispute) = &dispute {
         tracing::error!(chain = access.chain.slug, dispute, "endpoints contradict each other");
         decide(access, [(first, &named), (second, &other)], &numbers).await;
     }
-    access.state.note_dispute(dispute);
+    access.state.remember_disputes(disputed);
     // One that is not there yet says nothing; it is no healthy second endpoint for that block.
-    let agreed = held.into_iter().filter(|block| !disputed(&block)).collect();
+    let agreed = undisputed(access, held, &other);
+    if dispute.is_some() || !access.state.are_disputes() {
+        access.state.note_dispute(dispute);
+    }
     Ok((agreed, format!("asked again, {}", second.name())))
+}
+
+/// Without what was disputed before and the `other` endpoint does not settle.
+fn undisputed(access: &ChainAccess, held: Blocks, other: &Named) -> Blocks {
+    access.state.forget_disputes(|block| !other.holds(block));
+    held.into_iter().filter(|block| !access.state.is_disputed(block)).collect()
 }
 
 /// With a third endpoint, two against one say whom to trust less.
@@ -90,7 +109,7 @@ async fn decide(access: &ChainAccess, parties: [(&Endpoint, &Named); 2], numbers
         endpoint.is_usable(now) && endpoint.name() != first.name() && endpoint.name() != second.name()
     });
     let Some(third) = third else { return };
-    let Ok(judge) = Named::by(access, third, numbers).await else { return };
+    let Ok(judge) = access.endpoints.witness_soon(third, numbers, PATIENCE).await.map(Named::by) else { return };
     for (number, hash) in &ours.0 {
         let Some(other) = theirs.0.get(number).filter(|other| *other != hash) else { continue };
         let what =
@@ -104,13 +123,13 @@ async fn decide(access: &ChainAccess, parties: [(&Endpoint, &Named); 2], numbers
 }
 
 /// What an endpoint names at some heights.
+#[derive(Default)]
 struct Named(BTreeMap<i64, Hash>);
 
 impl Named {
-    async fn by(access: &ChainAccess, endpoint: &Endpoint, numbers: &[u64]) -> Result<Self, ChainError> {
-        let witness = access.endpoints.witness(endpoint, numbers).await?;
+    fn by(witness: Witness) -> Self {
         let blocks = witness.blocks.into_iter().flatten();
-        Ok(Self(blocks.filter_map(|block| Some((i64::try_from(block.number).ok()?, block.hash))).collect()))
+        Self(blocks.filter_map(|block| Some((i64::try_from(block.number).ok()?, block.hash))).collect())
     }
 
     fn holds(&self, (number, hash): &(i64, Hash)) -> bool {

@@ -6,6 +6,7 @@
 //! requests, but for seconds only, unless it asks for more itself: nobody else can answer, every answer is checked
 //! anyhow, and a node that is back has to be found soon.
 
+mod headers;
 mod span;
 mod standing;
 
@@ -185,8 +186,32 @@ impl Endpoints {
             .await
     }
 
+    /// The same, and not waited for longer than for an endpoint that usually takes so long, and at least for `least`: for a
+    /// second opinion, which somebody waits for who has a first.
+    ///
+    /// # Errors
+    /// Why there is no answer that counts; the endpoint's standing knows.
+    pub async fn witness_soon(
+        &self,
+        endpoint: &Endpoint,
+        numbers: &[u64],
+        least: Duration,
+    ) -> Result<Witness, ChainError> {
+        let question = async {
+            let witness = endpoint.client.witness(numbers).await?;
+            self.identify(witness.chain_id)?;
+            Ok(witness)
+        };
+        endpoint.ask_soon(least, question).await
+    }
+
+    /// Whether another endpoint than `first` may be asked now, or could be in a moment.
+    pub fn is_another_near(&self, now: Instant, first: &Endpoint) -> bool {
+        self.list.iter().any(|endpoint| endpoint.name != first.name && endpoint.standing().is_near(now))
+    }
+
     /// An endpoint that may be asked and was not `tried` already.
-    pub(crate) fn untried(&self, now: Instant, tried: &[String]) -> Option<&Endpoint> {
+    pub fn untried(&self, now: Instant, tried: &[String]) -> Option<&Endpoint> {
         self.best(now, None, tried)
     }
 
@@ -195,10 +220,10 @@ impl Endpoints {
     }
 
     fn best<'a>(&'a self, now: Instant, current: Option<&'a Endpoint>, tried: &[String]) -> Option<&'a Endpoint> {
-        let freshest = self.list.iter().filter_map(|endpoint| endpoint.standing().head()).max().unwrap_or(0);
-        let usable =
-            self.list.iter().filter(|endpoint| !tried.contains(&endpoint.name) && endpoint.standing().is_usable(now));
-        usable.min_by_key(|endpoint| {
+        // Only of those that are trusted: a head that one in quarantine made up would make all others seem to lag.
+        let usable = || self.list.iter().filter(|endpoint| endpoint.standing().is_usable(now));
+        let freshest = usable().filter_map(|endpoint| endpoint.standing().head()).max().unwrap_or(0);
+        usable().filter(|endpoint| !tried.contains(&endpoint.name)).min_by_key(|endpoint| {
             let cost = endpoint.standing().cost(freshest);
             let in_use = current.is_some_and(|current| std::ptr::eq(current, *endpoint));
             if in_use { cost.saturating_sub(STICKINESS_MS) } else { cost }
@@ -247,13 +272,29 @@ impl Endpoint {
         let now = Instant::now();
         match &answer {
             Ok(_) => self.standing().answered(now, now.saturating_duration_since(began)),
-            // It is about the question.
-            Err(
-                ChainError::RangeTooLarge { .. } | ChainError::BatchTooLarge { .. } | ChainError::FilterTooLarge { .. },
-            ) => {}
+            // It is about the question, which can be a smaller one. Batches and filters have been made as small as is of use
+            // before such an error is seen here.
+            Err(ChainError::RangeTooLarge { .. }) => {}
             Err(error) => self.failed(now, error),
         }
         answer
+    }
+
+    /// The same, and gives up what takes longer than it usually does, and at least `least`.
+    ///
+    /// # Errors
+    /// What the question failed with.
+    pub async fn ask_soon<T>(
+        &self,
+        least: Duration,
+        question: impl Future<Output = Result<T, ChainError>>,
+    ) -> Result<T, ChainError> {
+        self.ask(within(self.patience(least), question)).await
+    }
+
+    /// Notes that what it said cannot be used, though the answer by itself was one.
+    pub fn refused(&self, error: &ChainError) {
+        self.failed(Instant::now(), error);
     }
 
     /// What another endpoint's answer, or the chain itself, has shown to be untrue.

@@ -9,18 +9,29 @@ const MAX_BLOCKS: u64 = 2_000;
 /// Most ranges that are read at the same time.
 const MAX_AHEAD: usize = 8;
 
+/// Ranges as wide as an endpoint's stated limit that it has to answer before a slightly wider one is tried: the limit may
+/// have been a misread message, or of an hour in which much was asked.
+const AT_LIMIT: u64 = 256;
+
 /// Adapted to what the endpoint answers: halved when it refuses, grown slowly while it does not.
 #[derive(Debug)]
 pub struct Span {
     blocks: AtomicU64,
     /// What the endpoint has said to be its limit, or [`MAX_BLOCKS`].
     most: AtomicU64,
+    /// Ranges as wide as that which it has answered.
+    at_most: AtomicU64,
     ahead: AtomicUsize,
 }
 
 impl Default for Span {
     fn default() -> Self {
-        Self { blocks: AtomicU64::new(FIRST_BLOCKS), most: AtomicU64::new(MAX_BLOCKS), ahead: AtomicUsize::new(1) }
+        Self {
+            blocks: AtomicU64::new(FIRST_BLOCKS),
+            most: AtomicU64::new(MAX_BLOCKS),
+            at_most: AtomicU64::new(0),
+            ahead: AtomicUsize::new(1),
+        }
     }
 }
 
@@ -40,6 +51,7 @@ impl Span {
         let halved = (self.blocks() / 2).max(1);
         if let Some(limit) = limit {
             self.most.fetch_min(limit.max(1), Ordering::Relaxed);
+            self.at_most.store(0, Ordering::Relaxed);
         }
         self.blocks.store(limit.map_or(halved, |limit| limit.clamp(1, halved)), Ordering::Relaxed);
         self.ahead.store(1, Ordering::Relaxed);
@@ -48,7 +60,13 @@ impl Span {
     /// The endpoint has answered a range.
     pub fn grow(&self) {
         let blocks = self.blocks();
-        let grown = blocks.saturating_add(blocks / 8 + 1).min(self.most.load(Ordering::Relaxed));
+        let wider = |blocks: u64| blocks.saturating_add(blocks / 8 + 1);
+        let most = self.most.load(Ordering::Relaxed);
+        if blocks >= most && self.at_most.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= AT_LIMIT {
+            self.at_most.store(0, Ordering::Relaxed);
+            self.most.store(wider(most).min(MAX_BLOCKS), Ordering::Relaxed);
+        }
+        let grown = wider(blocks).min(self.most.load(Ordering::Relaxed));
         self.blocks.store(grown, Ordering::Relaxed);
         self.ahead.store(self.ahead().saturating_add(1).min(MAX_AHEAD), Ordering::Relaxed);
     }
@@ -71,9 +89,26 @@ mod tests {
         span.shrink(Some(10));
         assert_eq!(span.blocks(), 10);
         (0..100).for_each(|_| span.grow());
-        assert_eq!(span.blocks(), 10, "its own limit is not tried again");
+        assert_eq!(span.blocks(), 10, "its own limit is not tried again soon");
         (0..20).for_each(|_| span.shrink(None));
         assert_eq!((span.blocks(), span.ahead()), (1, 1));
+    }
+
+    #[test]
+    fn a_limit_that_an_endpoint_once_stated_is_outgrown_slowly() {
+        let span = Span::default();
+        span.shrink(Some(1));
+        (0..AT_LIMIT).for_each(|_| span.grow());
+        assert_eq!(span.blocks(), 2);
+        // It was meant: one range in as many is asked for in vain.
+        span.shrink(Some(1));
+        assert_eq!(span.blocks(), 1);
+        (1..AT_LIMIT).for_each(|_| span.grow());
+        assert_eq!(span.blocks(), 1);
+        (0..AT_LIMIT * 40).for_each(|_| span.grow());
+        assert!(span.blocks() > 100, "{}", span.blocks());
+        (0..AT_LIMIT * 100).for_each(|_| span.grow());
+        assert_eq!(span.blocks(), MAX_BLOCKS);
     }
 
     #[test]

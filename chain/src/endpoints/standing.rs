@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use cryptopay_domain::address::Hash;
+
 use crate::ChainError;
 
 /// First rest after a failure; doubles with each further one in a row.
@@ -16,6 +18,9 @@ const MAX_RATE_REST: Duration = Duration::from_secs(60);
 /// Longest rest of a sole endpoint that does not ask for a longer one, a quarter less or more: with what a look takes, a
 /// node that is back is found within 5 s whatever was wrong with it.
 const MAX_SOLE_REST: Duration = Duration::from_secs(3);
+/// Failures in a row up to which an endpoint is thought to be between two attempts, and not away: the rests between so many
+/// take about two seconds.
+const FEW_FAILURES: u32 = 3;
 /// First quarantine for a lie; four times as long for each further one.
 const FIRST_QUARANTINE: Duration = Duration::from_secs(5);
 const MAX_QUARANTINE: Duration = Duration::from_secs(3_600);
@@ -55,6 +60,8 @@ pub(crate) struct Standing {
     head: Option<u64>,
     /// When it was last asked for that.
     asked: Option<Instant>,
+    /// A block whose header did not hash to its own name, and that nobody else could be asked about.
+    unverified: Option<(u64, Hash)>,
 }
 
 impl Standing {
@@ -84,6 +91,15 @@ impl Standing {
     /// Why it is left alone now, if it is.
     pub(crate) fn resting(&self, now: Instant) -> Option<Rest> {
         self.rest.filter(|(until, _)| *until > now).map(|(_, rest)| rest)
+    }
+
+    /// Whether it may be asked now, or in a moment: it only rests after a failure or two.
+    pub(crate) fn is_near(&self, now: Instant) -> bool {
+        match self.resting(now) {
+            None => true,
+            Some(Rest::BackOff) => self.failures <= FEW_FAILURES,
+            Some(Rest::Asked | Rest::Lied | Rest::Foreign) => false,
+        }
     }
 
     pub(crate) fn problem(&self) -> Option<&str> {
@@ -144,6 +160,17 @@ impl Standing {
         }
     }
 
+    /// Remembers a block whose header could not be verified; gives the one that was remembered.
+    pub(crate) fn note_unverified(&mut self, number: u64, stated: Hash) -> Option<(u64, Hash)> {
+        self.unverified.replace((number, stated))
+    }
+
+    /// The last failure was none of its own: it may be asked again at once.
+    pub(crate) fn forgive_failure(&mut self) {
+        self.failures = self.failures.saturating_sub(1);
+        self.rest = self.rest.filter(|(_, rest)| *rest != Rest::BackOff);
+    }
+
     /// It gave no usable answer. `chance` (0 to 255) spreads the waiting of many.
     pub(crate) fn failed(&mut self, now: Instant, error: &ChainError, chance: u8) {
         self.failures = self.failures.saturating_add(1);
@@ -156,8 +183,12 @@ impl Standing {
                 let times = 4_u32.saturating_pow(self.lies.saturating_sub(1).min(15));
                 (Rest::Lied, FIRST_QUARANTINE.saturating_mul(times).min(MAX_QUARANTINE))
             }
-            // What is asked of us is kept to the second.
-            error if error.retry_after().is_some() => {
+            // What is asked of us is kept to the second. A fault of the only one is another matter: whoever stands before it
+            // cannot know when it is back.
+            error
+                if error.retry_after().is_some()
+                    && !(self.is_sole && matches!(error, ChainError::Unavailable { .. })) =>
+            {
                 self.rest_until(now, error.retry_after().unwrap_or_default(), Rest::Asked);
                 self.problem = Some(error.to_string());
                 return;
@@ -270,6 +301,37 @@ mod tests {
         assert!(
             !standing.is_usable(now + Duration::from_secs(89)) && standing.is_usable(now + Duration::from_secs(90))
         );
+    }
+
+    #[test]
+    fn a_fault_that_names_an_hour_does_not_blind_a_chain_with_one_endpoint() {
+        let now = Instant::now();
+        let fault = ChainError::Unavailable { status: 503, retry_after: Some(Duration::from_secs(3_600)) };
+        let mut sole = Standing::of_sole();
+        for _ in 0..20 {
+            sole.rest = None;
+            sole.failed(now, &fault, 255);
+        }
+        assert!(!sole.is_usable(now) && sole.is_usable(now + Duration::from_secs(4)));
+        let mut one_of_several = Standing::default();
+        one_of_several.failed(now, &fault, 255);
+        assert!(!one_of_several.is_usable(now + Duration::from_secs(3_599)), "others answer meanwhile");
+    }
+
+    #[test]
+    fn one_that_failed_just_now_is_near_and_one_that_keeps_failing_or_lied_is_not() {
+        let now = Instant::now();
+        let mut standing = Standing::default();
+        assert!(standing.is_near(now));
+        for _ in 0..FEW_FAILURES {
+            standing.failed(now, &away(), 128);
+            assert!(standing.is_near(now) && !standing.is_usable(now));
+        }
+        standing.failed(now, &away(), 128);
+        assert!(!standing.is_near(now));
+        let mut liar = Standing::default();
+        liar.failed(now, &lie(), 128);
+        assert!(!liar.is_near(now));
     }
 
     #[test]

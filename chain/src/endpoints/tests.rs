@@ -163,6 +163,33 @@ fn the_one_that_lags_is_passed_over_when_a_fresher_one_exists() {
     assert_eq!(pool.choose(now, &[]).unwrap().name(), "https://0.example");
 }
 
+#[test]
+fn a_head_that_a_liar_made_up_makes_nobody_else_lag() {
+    let pool = endpoints(3);
+    let now = Instant::now();
+    pool.list[0].standing().showed(now, Some(1_000_000));
+    pool.list[0].standing().failed(now, &ChainError::Untrue { method: "eth_getLogs", what: "no".into() }, 0);
+    pool.list[1].standing().showed(now, Some(100));
+    pool.list[1].standing().answered(now, Duration::from_millis(900));
+    pool.list[2].standing().showed(now, Some(80));
+    pool.list[2].standing().answered(now, Duration::from_millis(5));
+    assert_eq!(pool.choose(now, &[]).unwrap().name(), "https://1.example", "the other one is twenty blocks behind");
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_made_smaller_counts_as_a_failure_and_one_that_can_does_not() {
+    let pool = endpoints(1);
+    let failures: [fn() -> ChainError; 2] =
+        [|| ChainError::BatchTooLarge { calls: 2 }, || ChainError::FilterTooLarge { recipients: 10 }];
+    for failure in failures {
+        pool.list[0].ask(async { Err::<(), _>(failure()) }).await.unwrap_err();
+        assert!(!pool.list[0].is_usable(Instant::now()), "{}", failure());
+        pool.pass(Duration::from_secs(4));
+    }
+    pool.list[0].ask(async { Err::<(), _>(ChainError::RangeTooLarge { limit: None }) }).await.unwrap_err();
+    assert!(pool.list[0].is_usable(Instant::now()));
+}
+
 #[tokio::test]
 async fn an_endpoint_of_another_chain_is_named_and_told_apart_from_one_that_lied() {
     let pool = endpoints(2);

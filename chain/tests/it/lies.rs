@@ -1,6 +1,11 @@
 //! Every way in which a node is known, or easily thought, to say what is not so.
 
-use cryptopay_chain::{ChainClient, ChainError};
+use std::sync::Arc;
+use std::time::Instant;
+
+use alloy::primitives::{B256, keccak256};
+use cryptopay_chain::{ChainClient, ChainError, Endpoints, EvmClient, Hurry};
+use cryptopay_domain::address::Hash;
 use cryptopay_domain::transfer::ObservedTransfer;
 use serde_json::{Value, json};
 
@@ -61,8 +66,8 @@ async fn a_header_must_hash_to_its_own_name() {
         });
         let error = client.head().await.unwrap_err();
         assert!(
-            matches!(error, ChainError::HeaderHashMismatch { number: 3, computed: Some(_), .. }) && error.is_lie(),
-            "{field}"
+            matches!(error, ChainError::HeaderHashMismatch { number: 3, computed: Some(_), .. }) && !error.is_lie(),
+            "{field}: one endpoint alone cannot tell whether it is one"
         );
         assert!(client.blocks(1..=3).await.is_err() && client.block(1).await.is_err(), "{field}");
     }
@@ -78,9 +83,89 @@ async fn unknown_header_shapes_are_taken_on_trust_only_when_told_so() {
     let error = client.head().await.unwrap_err();
     assert!(matches!(error, ChainError::HeaderHashMismatch { computed: None, .. }) && !error.is_lie());
     assert!(client.verifies_header_hashes());
-    client.trust_header_hashes();
-    assert_eq!(client.head().await.unwrap().block, paid().block(3));
+    client.trust_header_hashes(3);
+    let head = client.head().await.unwrap();
+    assert_eq!((head.block, head.bloom), (paid().block(3), None));
     assert!(!client.verifies_header_hashes());
+    assert!(client.block(2).await.is_err(), "what is older has a shape that is known");
+}
+
+/// Endpoints of the chain, the first of which are strange in their own way.
+fn endpoints(clients: Vec<EvmClient>) -> Endpoints {
+    let named = |(number, client): (usize, EvmClient)| (format!("{number}"), Arc::new(client) as Arc<dyn ChainClient>);
+    Endpoints::new(1, clients.into_iter().enumerate().map(named))
+}
+
+/// After a fork: the header has a field more, which its hash covers and we do not know.
+fn forked() -> EvmClient {
+    paid().lying(|method, _, truth| {
+        let mut header = truth?;
+        if method.starts_with("eth_getBlock") && header["number"] == json!("0x3") {
+            header["hash"] = other_hash();
+        }
+        Ok(header)
+    })
+}
+
+async fn mismatch(endpoints: &Endpoints) -> (u64, Hash) {
+    let endpoint = endpoints.iter().next().unwrap();
+    match endpoints.tip(endpoint, None, Hurry::None).await.unwrap_err() {
+        ChainError::HeaderHashMismatch { number, stated, .. } => (number, stated),
+        _ => (u64::MAX, Hash(B256::ZERO)),
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_two_endpoints_agree_on_is_taken_though_it_cannot_be_verified() {
+    let endpoints = endpoints(vec![forked(), forked()]);
+    let first = endpoints.iter().next().unwrap();
+    let (number, stated) = mismatch(&endpoints).await;
+    assert!(endpoints.judge_header(first, number, stated).await);
+    for endpoint in endpoints.iter() {
+        assert!(endpoint.is_usable(Instant::now()));
+        let tip = endpoints.tip(endpoint, None, Hurry::None).await.unwrap();
+        assert_eq!((tip.head.hash, tip.head.bloom), (stated, None));
+    }
+    assert_eq!(endpoints.faults(Instant::now()), None);
+    assert!(first.client().blocks(1..=2).await.unwrap().iter().all(|header| header.bloom.is_some()));
+}
+
+#[tokio::test]
+async fn a_header_that_another_endpoint_shows_with_a_true_hash_is_a_lie() {
+    let endpoints = endpoints(vec![forked(), paid().client()]);
+    let first = endpoints.iter().next().unwrap();
+    let (number, stated) = mismatch(&endpoints).await;
+    assert!(!endpoints.judge_header(first, number, stated).await);
+    let states: Vec<&str> = endpoints.health(Instant::now()).iter().map(|health| health.state).collect();
+    assert_eq!(states, ["quarantined", "ok"]);
+}
+
+#[tokio::test]
+async fn a_sole_endpoint_is_believed_when_it_states_the_same_at_a_later_look() {
+    let endpoints = endpoints(vec![forked()]);
+    let sole = endpoints.iter().next().unwrap();
+    let (number, stated) = mismatch(&endpoints).await;
+    assert!(!endpoints.judge_header(sole, number, stated).await, "one look is not enough");
+    let (number, stated) = mismatch(&endpoints).await;
+    assert!(endpoints.judge_header(sole, number, stated).await);
+    assert_eq!(endpoints.tip(sole, None, Hurry::None).await.unwrap().head.hash, stated);
+
+    // One that makes up another hash every time is not.
+    let mut asked = 0_u64;
+    let client = paid().lying(move |method, _, truth| {
+        let mut header = truth?;
+        if method.starts_with("eth_getBlock") {
+            asked += 1;
+            header["hash"] = json!(keccak256(asked.to_string()));
+        }
+        Ok(header)
+    });
+    let endpoints = self::endpoints(vec![client]);
+    let sole = endpoints.iter().next().unwrap();
+    for _ in 0..4 {
+        let (number, stated) = mismatch(&endpoints).await;
+        assert!(!endpoints.judge_header(sole, number, stated).await);
+    }
 }
 
 #[tokio::test]

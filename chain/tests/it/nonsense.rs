@@ -59,7 +59,7 @@ fn ask_everything(client: &EvmClient) {
             let _ = client.transfers(&query).await;
             let _ = client.inclusion(query.blocks[0].hash).await;
             let _ = client.decimals(AccountAddress(TOKEN)).await;
-            client.trust_header_hashes();
+            client.trust_header_hashes(0);
         }
     });
 }

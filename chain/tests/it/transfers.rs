@@ -1,6 +1,6 @@
 //! What an honest node's answers turn into.
 
-use cryptopay_chain::{ChainClient, ChainError};
+use cryptopay_chain::{ChainClient, ChainError, LogsBloom};
 use cryptopay_domain::address::{AccountAddress, Asset};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{ObservedTransfer, Position};
@@ -194,4 +194,22 @@ async fn an_endpoint_that_takes_small_batches_only_is_served_with_small_batches(
         truth
     });
     assert_eq!(client.blocks(0..=20).await.unwrap().len(), 21);
+}
+
+#[tokio::test]
+async fn a_log_that_its_blocks_header_denies_is_named_until_the_filters_are_not_relied_on() {
+    let node = Node::with(&[vec![Tx::token(SHOP, 25)], vec![Tx::token(SHOP_2, 4)]]);
+    let mut query = node.query(1, false);
+    query.blocks[1].bloom = Some(LogsBloom::from_bytes(&[0; 256]));
+    let client = node.client();
+    for _ in 0..2 {
+        let search = client.search(&query).await.unwrap();
+        let [denied, other] = search.transfers.as_slice() else { panic!("{search:?}") };
+        assert_eq!((denied.block.number, other.block.number), (2, 3));
+        assert_eq!(search.denied, [(denied.tx_hash, denied.position)]);
+        assert_eq!(search.unproven, [0; 0], "one endpoint's word changes nothing about the other blocks");
+    }
+    client.distrust_blooms(2);
+    let search = client.search(&query).await.unwrap();
+    assert_eq!((search.transfers.len(), search.denied.len(), search.unproven), (2, 0, vec![1, 2, 3]));
 }

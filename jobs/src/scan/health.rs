@@ -30,6 +30,8 @@ pub(super) struct Seen {
     problem: Option<String>,
     /// Whether the cursor has moved.
     pub(super) moved: bool,
+    /// Whether the cursor went back: what stood above it was put in doubt by this very look.
+    pub(super) went_back: bool,
     /// Whether the endpoint's head is below what is verified.
     pub(super) behind: bool,
 }
@@ -37,7 +39,7 @@ pub(super) struct Seen {
 impl Seen {
     /// At the beginning of a look.
     pub(super) fn new(cursor: chain_cursor::Model) -> Self {
-        Self { health: cursor.health, problem: cursor.problem, moved: false, behind: false }
+        Self { health: cursor.health, problem: cursor.problem, moved: false, went_back: false, behind: false }
     }
 }
 
@@ -52,8 +54,7 @@ pub(super) async fn note(
 ) -> Result<(), DbErr> {
     let block_time = access.chain.block_time;
     let stalled_after = block_time.saturating_mul(10).max(STALLED_AFTER);
-    let bearable = block_time.saturating_mul(3).max(BEARABLE_LAG);
-    let (health, problem) = if access.state.is_behind(seen.behind, bearable) {
+    let (health, problem) = if access.state.is_behind(seen.behind, bearable_lag(access)) {
         let words = "no endpoint shows a block as new as the verified ones: check that they are in sync";
         ("lagging", Some(words.to_owned()))
     } else if now.is_some_and(|now| now.since(head.time) > stalled_after && now > head.time) {
@@ -70,6 +71,11 @@ pub(super) async fn note(
         ("ok", problems.into_iter().flatten().next())
     };
     write(context, access, seen, (health, problem), Some(head.number)).await
+}
+
+/// How long no endpoint may have shown a block as new as the verified ones.
+pub(super) fn bearable_lag(access: &ChainAccess) -> Duration {
+    access.chain.block_time.saturating_mul(3).max(BEARABLE_LAG)
 }
 
 /// Notes that there is much to read, while it is read.

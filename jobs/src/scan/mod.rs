@@ -11,6 +11,7 @@ mod ahead;
 pub(crate) mod heads;
 mod health;
 mod lease;
+mod opinion;
 mod range;
 mod reorg;
 mod resync;
@@ -20,6 +21,7 @@ mod tokens;
 mod watch;
 mod window;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, Endpoint, Hurry, Tip};
@@ -34,6 +36,7 @@ use crate::context::{ChainAccess, Context};
 use health::Seen;
 pub(crate) use lease::give_back;
 use lease::{hold, lease};
+use range::Way;
 pub(crate) use state::ScanState;
 use watch::WatchList;
 
@@ -47,6 +50,9 @@ const SLOW_POLL: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// How old the block of a finality tag may be while it still says something.
 const FRESH_FINALITY: Duration = Duration::from_secs(3600);
+/// How far ahead of business time a block may be stamped. Nodes refuse blocks a few seconds from the future; the rest is for a
+/// database whose clock is wrong. A time beyond this would pass every deadline.
+const MAX_AHEAD: Duration = Duration::from_secs(15 * 60);
 /// How often an endpoint is asked for its newest block that is not the one in use.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// The same while the one in use shows no new block: another may have one.
@@ -64,6 +70,9 @@ pub(crate) enum ScanError {
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] DbErr),
+    /// Another endpoint is about to say whether what the first one told is all: nothing is wrong with either.
+    #[error("a second endpoint is asked again in a moment about blocks whose headers prove nothing")]
+    Awaited,
     /// The chain has reorganised deeper than the window of hashes that is kept, and nobody has confirmed that yet.
     #[error(
         "the chain has reorganised below block {oldest}, deeper than the {depth} blocks that are kept; credits are frozen until a second endpoint or several looks agree: check the endpoints, or raise reorg_depth"
@@ -91,8 +100,8 @@ pub(crate) enum Scanned {
 
 /// Runs one scan and says when to come again. Every endpoint that may be asked gets its turn before it is given up.
 pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
-    let mut tried = Vec::new();
-    let mut failure = None;
+    let (mut tried, mut judged) = (Vec::new(), BTreeSet::new());
+    let (mut failure, mut awaited) = (None, false);
     while let Some(endpoint) = access.endpoints.choose(Instant::now(), &tried) {
         tried.push(endpoint.name().to_owned());
         let others = access.endpoints.are_left(Instant::now(), &tried);
@@ -102,6 +111,14 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
             Ok(Scanned::Idle) => return IDLE_POLL,
             Ok(Scanned::Passed) => {}
             Ok(Scanned::AtHead { next_block, now }) => return next_poll(next_block, now, access.chain.block_time),
+            Err(ScanError::Awaited) => {
+                tracing::debug!(
+                    chain = access.chain.slug,
+                    endpoint = endpoint.name(),
+                    "a second endpoint is waited for"
+                );
+                awaited = true;
+            }
             Err(ScanError::Chain(error)) => {
                 tracing::warn!(
                     chain = access.chain.slug,
@@ -109,15 +126,25 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
                     %error,
                     "a look at the chain stopped; it goes on from the cursor"
                 );
+                if let ChainError::HeaderHashMismatch { number, stated, .. } = error
+                    && judged.insert(endpoint.name().to_owned())
+                    && access.endpoints.judge_header(endpoint, number, stated).await
+                {
+                    tried.pop();
+                }
                 failure = Some(error);
             }
             Err(error) => return stopped(context, access, &error).await,
         }
     }
+    if awaited {
+        return POLL;
+    }
     let pause = access.endpoints.wait(Instant::now());
     // Not one that may be asked now has answered; or none may be asked.
     let Some(error) = failure else { return pause.clamp(POLL, SLOW_POLL) };
-    let asked = error.retry_after().unwrap_or_default();
+    // Longer than usual only if no other endpoint can be asked sooner.
+    let asked = error.retry_after().unwrap_or_default().min(pause);
     health::note_failure(context, access, &error.into()).await;
     give_back(context, access).await;
     pause.clamp(POLL, MAX_PAUSE).max(asked)
@@ -160,6 +187,8 @@ async fn scan_chain(
     let mut asked = Instant::now();
     tokens::check(context, access, endpoint).await;
     let mut seen = Seen::new(cursor);
+    let mut latest = Latest::at(context).await?;
+    latest.check(endpoint, [&tip.head.block])?;
     loop {
         let (height, head) = (signed_to_unsigned(fence.height), &tip.head);
         if head.number == height && head.hash == fence.hash {
@@ -168,29 +197,41 @@ async fn scan_chain(
         let watch = WatchList::read(context, access, fence.height).await?;
         access.state.note_watched(!watch.is_empty());
         if watch.is_empty() && head.number > height {
-            // Nothing links the blocks that are skipped to ours; who the endpoint is came with its head.
-            if watch::skip(context, access, &fence, head).await? {
+            // Nothing links the blocks that are skipped to ours; who the endpoint is came with its head, and where there is
+            // another one it holds the block as well.
+            let agreed = watch::agreed(access, endpoint, head).await?.filter(|block| block.number > height);
+            let Some(block) = agreed else {
+                health::note(context, access, &seen, head, None).await?;
+                return Ok(Scanned::Idle);
+            };
+            if watch::skip(context, access, &fence, &block).await? {
                 health::note(context, access, &seen, head, None).await?;
                 return Ok(Scanned::Idle);
             }
             continue;
         }
         if window::ensure(context, access, endpoint, &fence).await? {
+            seen.went_back = true;
             match lease(context, access).await? {
                 Some(renewed) => fence = renewed,
                 None => return Ok(Scanned::Elsewhere),
             }
             continue;
         }
-        match range::advance(context, access, endpoint, &mut fence, &tip, &watch, &mut seen).await? {
+        let way = Way { endpoint, tip: &tip, watch: &watch, latest };
+        match range::advance(context, access, way, &mut fence, &mut seen).await? {
             Step::Advanced => seen.moved = true,
             Step::Lagging => {
-                seen.behind = true;
-                break;
+                if window::start_again(context, access, endpoint, &fence, &tip.head).await? {
+                    (seen.moved, seen.went_back) = (true, true);
+                } else {
+                    seen.behind = true;
+                    break;
+                }
             }
             Step::Reorganised => {
                 reorg::go_back(context, access, endpoint, &fence, &tip.head).await?;
-                seen.moved = true;
+                (seen.moved, seen.went_back) = (true, true);
             }
             Step::Elsewhere => return Ok(Scanned::Elsewhere),
         }
@@ -202,10 +243,17 @@ async fn scan_chain(
             // Reading took so long that there must be more by now.
             tip = access.endpoints.tip(endpoint, tag, hurry).await?;
             asked = Instant::now();
+            latest = Latest::at(context).await?;
+            latest.check(endpoint, [&tip.head.block])?;
         }
     }
     if !seen.behind {
-        second_look::run(context, access, endpoint, &fence).await?;
+        if seen.went_back {
+            // However long this look took: a second one is another one.
+            context.queue.scan_after(slug, POLL);
+        } else {
+            second_look::run(context, access, endpoint, &fence).await?;
+        }
         access.state.forget_depth();
     }
     if seen.moved {
@@ -231,11 +279,31 @@ async fn begin(
 ) -> Result<chain_cursor::Model, ScanError> {
     let (database, slug) = (&context.database, access.chain.slug.as_str());
     let head = access.endpoints.tip(endpoint, None, hurry).await?.head;
+    Latest::at(context).await?.check(endpoint, [&head.block])?;
     let now = clock::database_now(database).await?;
     let height = i64::try_from(head.number).unwrap_or(i64::MAX);
     chain_cursor::Entity::begin(database, slug, height, head.hash, head.time, now).await?;
     let begun = chain_cursor::Entity::of(database, slug).await?;
     begun.ok_or_else(|| DbErr::RecordNotFound(format!("the cursor of {slug}")).into())
+}
+
+/// The latest time that a block may be stamped with. Simulated blocks follow business time, and so does this.
+#[derive(Debug, Clone, Copy)]
+struct Latest(Timestamp);
+
+impl Latest {
+    async fn at(context: &Context) -> Result<Self, DbErr> {
+        Ok(Self(clock::business_now(&context.database).await?.plus(MAX_AHEAD)))
+    }
+
+    /// Refuses blocks from the future. No lie is noted for it, since it may be the database's clock that is wrong.
+    fn check<'a>(&self, endpoint: &Endpoint, blocks: impl IntoIterator<Item = &'a Block>) -> Result<(), ChainError> {
+        let Some(block) = blocks.into_iter().find(|block| block.time > self.0) else { return Ok(()) };
+        let ahead = block.time.since(self.0).saturating_add(MAX_AHEAD);
+        let error = ChainError::FromTheFuture { number: block.number, ahead };
+        endpoint.refused(&error);
+        Err(error)
+    }
 }
 
 /// What one step towards the head came to.

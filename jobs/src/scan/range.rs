@@ -10,19 +10,27 @@ use super::ahead::{Ahead, Range, Source};
 use super::health::{Seen, note_backlog};
 use super::lease::{is_due, lease};
 use super::watch::WatchList;
-use super::{ScanError, Step, final_height, reorg, signed_to_unsigned};
+use super::{Latest, ScanError, Step, final_height, reorg, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
+
+/// Where a step leads, and through whom.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) tip: &'a Tip,
+    pub(super) watch: &'a WatchList,
+    pub(super) latest: Latest,
+}
 
 /// Reads up to the head, or finds out that there is nothing to read.
 pub(super) async fn advance(
     context: &Context,
     access: &ChainAccess,
-    endpoint: &Endpoint,
+    way: Way<'_>,
     fence: &mut Fence,
-    tip: &Tip,
-    watch: &WatchList,
     seen: &mut Seen,
 ) -> Result<Step, ScanError> {
+    let Way { endpoint, tip, watch, latest } = way;
     let height = signed_to_unsigned(fence.height);
     if tip.head.number <= height {
         // A shorter chain: either the endpoint lags behind what we have verified, or those blocks are gone.
@@ -34,15 +42,22 @@ pub(super) async fn advance(
     while let Some(read) = ahead.next().await {
         let range = match read {
             Ok(range) => range,
-            Err(ChainError::RangeTooLarge { limit }) if endpoint.span.blocks() > 1 => {
+            Err(ScanError::Chain(ChainError::RangeTooLarge { limit })) if endpoint.span.blocks() > 1 => {
                 endpoint.span.shrink(limit);
                 return Ok(Step::Advanced);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if let ScanError::Chain(too_large @ ChainError::RangeTooLarge { .. }) = &error {
+                    // There is no smaller question: an endpoint that refuses this one is no use for now.
+                    endpoint.refused(too_large);
+                }
+                return Err(error);
+            }
         };
         if range.blocks.first().is_none_or(|block| block.parent != fence.hash) {
             return Ok(Step::Reorganised);
         }
+        latest.check(endpoint, &range.blocks)?;
         if is_due(access) {
             match lease(context, access).await? {
                 Some(renewed) if (renewed.height, renewed.hash) == (fence.height, fence.hash) => *fence = renewed,

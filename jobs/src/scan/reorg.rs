@@ -33,8 +33,10 @@ pub(super) async fn go_back(
 ) -> Result<(), ScanError> {
     let slug = access.chain.slug.as_str();
     let window = chain_block::Entity::window(&context.database, slug).await?;
-    let candidates: Vec<&chain_block::Model> =
-        window.iter().filter(|row| signed_to_unsigned(row.number) <= head.number).collect();
+    let candidates: Vec<&chain_block::Model> = window
+        .iter()
+        .filter(|row| row.number <= fence.height && signed_to_unsigned(row.number) <= head.number)
+        .collect();
     for rows in candidates.chunks(STRIDE) {
         let (Some(newest), Some(oldest)) = (rows.first(), rows.last()) else { continue };
         let range = signed_to_unsigned(oldest.number)..=signed_to_unsigned(newest.number);

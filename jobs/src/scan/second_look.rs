@@ -1,7 +1,7 @@
 //! Transfers that a reorganisation has put in doubt, and that the new branch did not bring back: a fresh query, at least
 //! one poll later, decides whether they are gone. It needs no new block.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cryptopay_chain::{Endpoint, Inclusion};
 use cryptopay_domain::ids::TransferId;
@@ -14,10 +14,13 @@ use crate::context::{ChainAccess, Context};
 
 /// Transfers looked at in one scan.
 const BATCH: u64 = 100;
+/// Least patience with another endpoint: the next look asks again.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks again for every transfer that has been missing for a poll, once the new branch is verified past its height (up to
 /// the fence): before that nobody can know whether the branch holds it. Not to be asked of an endpoint that lags. Another
-/// endpoint is asked where one is as far, on the same branch.
+/// endpoint is asked where one is as far. If it is on another branch, nobody can say which is the chain's: the transfers stay
+/// in doubt.
 pub(super) async fn run(
     context: &Context,
     access: &ChainAccess,
@@ -37,12 +40,12 @@ pub(super) async fn run(
         context.queue.scan_after(slug, POLL);
     }
     let mut gone = Vec::new();
-    let mut asked = None;
-    for row in ripe.iter().filter(|row| row.block_number <= fence.height) {
-        let witness = match asked {
-            Some(witness) => witness,
-            None => *asked.insert(another(access, endpoint, fence).await),
-        };
+    let ripe: Vec<_> = ripe.into_iter().filter(|row| row.block_number <= fence.height).collect();
+    if ripe.is_empty() {
+        return Ok(());
+    }
+    let Some(witness) = another(access, endpoint, fence).await else { return Ok(()) };
+    for row in ripe {
         let inclusion = witness.ask(witness.client().inclusion(row.tx_hash)).await?;
         if is_gone(context, access, inclusion).await? {
             gone.push(row.id);
@@ -54,17 +57,31 @@ pub(super) async fn run(
     orphan(context, access, gone).await
 }
 
-/// Another endpoint that holds the newest verified block; the one in use where there is none.
-async fn another<'a>(access: &'a ChainAccess, endpoint: &'a Endpoint, fence: &Fence) -> &'a Endpoint {
-    let Some(second) = access.endpoints.second(Instant::now(), endpoint) else { return endpoint };
-    let witness = access.endpoints.witness(second, &[signed_to_unsigned(fence.height)]).await;
-    let holds = witness
-        .is_ok_and(|witness| witness.blocks.first().copied().flatten().is_some_and(|block| block.hash == fence.hash));
-    if holds { second } else { endpoint }
+/// Another endpoint that holds the newest verified block; the one in use where the others are away or have no block there.
+/// `None` while another one names a different block, or may be able to say in a moment.
+async fn another<'a>(access: &'a ChainAccess, endpoint: &'a Endpoint, fence: &Fence) -> Option<&'a Endpoint> {
+    let alone = || (!access.endpoints.is_another_near(Instant::now(), endpoint)).then_some(endpoint);
+    let Some(second) = access.endpoints.second(Instant::now(), endpoint) else { return alone() };
+    let witness = access.endpoints.witness_soon(second, &[signed_to_unsigned(fence.height)], PATIENCE).await;
+    let Ok(witness) = witness else { return alone() };
+    match witness.blocks.first().copied().flatten() {
+        Some(block) if block.hash == fence.hash => Some(second),
+        Some(block) => {
+            tracing::warn!(
+                chain = access.chain.slug,
+                endpoint = second.name(),
+                block_number = block.number,
+                "an endpoint names another block than the verified one; what a reorganisation has removed stays in doubt"
+            );
+            None
+        }
+        None => Some(endpoint),
+    }
 }
 
 /// A transaction that no block holds is gone. One that stands in a block which we have scanned, without its transfer
-/// having come back, has become another one. One in a block that is still to be scanned will come back by itself.
+/// having come back, has become another one, also where that block has left the window. One in a block that is still to be
+/// scanned will come back by itself.
 async fn is_gone(context: &Context, access: &ChainAccess, inclusion: Option<Inclusion>) -> Result<bool, ScanError> {
     let Some(inclusion) = inclusion else { return Ok(true) };
     let slug = access.chain.slug.as_str();
@@ -74,7 +91,10 @@ async fn is_gone(context: &Context, access: &ChainAccess, inclusion: Option<Incl
         return Ok(false);
     }
     let ours = chain_block::Entity::numbered(&context.database, slug, [number]).await?;
-    Ok(ours.first().is_some_and(|block| block.hash == inclusion.block_hash))
+    match ours.first() {
+        Some(block) => Ok(block.hash == inclusion.block_hash),
+        None => Ok(chain_block::Entity::oldest(&context.database, slug).await?.is_some_and(|oldest| number < oldest)),
+    }
 }
 
 async fn orphan(context: &Context, access: &ChainAccess, gone: Vec<TransferId>) -> Result<(), ScanError> {

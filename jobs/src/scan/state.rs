@@ -8,6 +8,12 @@ use std::time::Duration;
 use cryptopay_domain::address::{AccountAddress, Hash};
 use tokio::time::Instant;
 
+/// Longest wait for a second endpoint's word on blocks whose headers prove nothing: a payment is seen so much later.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+/// After so long without a wait the next one is another, and as long. One that is always farther behind than that costs it
+/// once, and not at every block.
+const ANOTHER_WAIT: Duration = Duration::from_secs(10);
+
 /// Memory of one process about one chain.
 #[derive(Debug, Default)]
 pub(crate) struct ScanState {
@@ -28,8 +34,12 @@ struct Memory {
     depth: Option<(i64, Hash, u32)>,
     /// What endpoints contradict each other about.
     dispute: Option<String>,
+    /// Blocks that one endpoint has named and another one has not: no single word settles that.
+    disputed: BTreeSet<(i64, Hash)>,
     /// Whose word was taken last for what a block holds, since its header proves nothing and nobody else could be asked.
     unchecked: Option<(Instant, String)>,
+    /// Since when a second opinion is waited for, and when it was last.
+    awaited: Option<(Instant, Instant)>,
     /// Contracts whose decimals have been compared.
     compared: BTreeSet<AccountAddress>,
     compared_at: Option<Instant>,
@@ -94,6 +104,39 @@ impl ScanState {
         self.memory().dispute.clone()
     }
 
+    pub(crate) fn remember_disputes(&self, blocks: impl IntoIterator<Item = (i64, Hash)>) {
+        self.memory().disputed.extend(blocks);
+    }
+
+    /// Keeps only those that still `matter`.
+    pub(crate) fn forget_disputes(&self, matter: impl Fn(&(i64, Hash)) -> bool) {
+        self.memory().disputed.retain(matter);
+    }
+
+    pub(crate) fn is_disputed(&self, block: &(i64, Hash)) -> bool {
+        self.memory().disputed.contains(block)
+    }
+
+    pub(crate) fn are_disputes(&self) -> bool {
+        !self.memory().disputed.is_empty()
+    }
+
+    /// Whether a second endpoint that has nothing to say yet may be waited for a moment longer.
+    pub(super) fn may_await_opinion(&self) -> bool {
+        let (mut memory, now) = (self.memory(), Instant::now());
+        let since = match memory.awaited {
+            Some((since, last)) if now.saturating_duration_since(last) < ANOTHER_WAIT => since,
+            _ => now,
+        };
+        memory.awaited = Some((since, now));
+        now.saturating_duration_since(since) < LONGEST_WAIT
+    }
+
+    /// A second endpoint has said something.
+    pub(super) fn note_opinion(&self) {
+        self.memory().awaited = None;
+    }
+
     pub(super) fn note_unchecked(&self, endpoint: &str) {
         self.memory().unchecked = Some((Instant::now(), endpoint.to_owned()));
     }
@@ -131,7 +174,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lag_counts_once_it_has_lasted_and_what_went_unchecked_is_forgotten_in_time() {
+    async fn a_lag_counts_once_it_has_lasted_a_wait_ends_and_what_went_unchecked_is_forgotten_in_time() {
         let state = ScanState::default();
         let bearable = Duration::from_secs(5);
         assert!(!state.is_behind(true, bearable));
@@ -140,6 +183,19 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(state.is_behind(true, bearable));
         assert!(!state.is_behind(false, bearable) && !state.is_behind(true, bearable), "it begins anew");
+
+        for _ in 0..4 {
+            assert!(state.may_await_opinion());
+            tokio::time::advance(LONGEST_WAIT / 4).await;
+        }
+        assert!(!state.may_await_opinion(), "it has been waited for long enough");
+        tokio::time::advance(ANOTHER_WAIT / 2).await;
+        assert!(!state.may_await_opinion(), "and not again at every block");
+        tokio::time::advance(ANOTHER_WAIT).await;
+        assert!(state.may_await_opinion());
+        tokio::time::advance(LONGEST_WAIT).await;
+        state.note_opinion();
+        assert!(state.may_await_opinion(), "it came; the next is another one");
 
         state.note_unchecked("https://one.example");
         assert_eq!(state.unchecked(bearable).as_deref(), Some("https://one.example"));

@@ -1,5 +1,9 @@
 //! What is watched on a chain, and what happens while nothing is.
 
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
+
+use cryptopay_chain::{Endpoint, Hurry};
 use cryptopay_domain::address::AccountAddress;
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
@@ -9,6 +13,9 @@ use sea_orm::DbErr;
 
 use super::ScanError;
 use crate::context::{ChainAccess, Context};
+
+/// Least patience with another endpoint.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is watched on a chain.
 pub(super) struct WatchList {
@@ -47,6 +54,50 @@ pub(super) async fn is_watched(context: &Context, access: &ChainAccess) -> Resul
     let watched = receiving_address::Entity::is_any_watched(&context.database, &access.chain.slug).await?;
     access.state.note_watched(watched);
     Ok(watched)
+}
+
+/// The block that an unwatched chain may skip to: the newest one up to the head that another endpoint names as well, where one
+/// is there. Nothing would lead back from a head that one endpoint has made up. `None` while they differ, or another one
+/// may be able to say in a moment.
+pub(super) async fn agreed(
+    access: &ChainAccess,
+    endpoint: &Endpoint,
+    head: &Block,
+) -> Result<Option<Block>, ScanError> {
+    let (mut tried, mut contradicted) = (vec![endpoint.name().to_owned()], None);
+    while let Some(other) = access.endpoints.untried(Instant::now(), &tried) {
+        tried.push(other.name().to_owned());
+        let Some(theirs) = newest_of(access, other, head.number).await else { continue };
+        let ours = match theirs.number.cmp(&head.number) {
+            Ordering::Equal => Some(*head),
+            Ordering::Less => endpoint.ask(endpoint.client().block(theirs.number)).await?,
+            // It came there while it was asked.
+            Ordering::Greater => return Ok(None),
+        };
+        if let Some(ours) = ours.filter(|ours| ours.hash == theirs.hash) {
+            if !access.state.are_disputes() {
+                access.state.note_dispute(None);
+            }
+            return Ok(Some(ours));
+        }
+        contradicted = Some((other.name(), theirs.number));
+    }
+    if let Some((other, number)) = contradicted {
+        let dispute = format!("{} and {other} name different blocks at height {number}", endpoint.name());
+        tracing::error!(chain = access.chain.slug, dispute, "endpoints contradict each other");
+        access.state.note_dispute(Some(dispute));
+        return Ok(None);
+    }
+    Ok((!access.endpoints.is_another_near(Instant::now(), endpoint)).then_some(*head))
+}
+
+/// An endpoint's block at a height, or its newest one where it has not got there.
+async fn newest_of(access: &ChainAccess, other: &Endpoint, number: u64) -> Option<Block> {
+    let witness = access.endpoints.witness_soon(other, &[number], PATIENCE).await.ok()?;
+    match witness.blocks.first().copied().flatten() {
+        Some(block) => Some(block),
+        None => access.endpoints.tip(other, None, Hurry::OthersWait).await.ok().map(|tip| tip.head.block),
+    }
 }
 
 /// Moves the cursor of an unwatched chain to the head; `false` if something is watched by now.

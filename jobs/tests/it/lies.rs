@@ -1,12 +1,14 @@
 //! Endpoints that lag, fail or mix things up: the cursor never passes a block that was not verified.
 
+use std::time::Instant;
+
 use cryptopay_chain::ChainError;
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 
 use crate::tampered::Call;
-use crate::world::{Ask, World};
+use crate::world::{Ask, SLUG, World};
 
 on_both_databases!(an_older_head_moves_the_cursor_neither_on_nor_back, async |db: TestDatabase| {
     let (world, shop) = World::with_shop(db, "*").await;
@@ -129,6 +131,8 @@ on_both_databases!(a_range_that_is_too_large_is_halved_until_it_fits, async |db:
         world.client.take_journal().ranges.iter().map(|range| range.end() - range.start() + 1).collect();
     assert_eq!((tries[0], tries.last()), (150, Some(&1)), "{tries:?}");
     assert!(tries.windows(2).all(|pair| pair[1] < pair[0]) && tries.len() <= 9, "halved, then given up: {tries:?}");
+    let health = world.context.chains[SLUG].endpoints.health(Instant::now());
+    assert!(health[0].problem.as_ref().unwrap().contains("too large"), "it rests like after any failure: {health:?}");
 
     world.client.behave();
     world.drain().await;

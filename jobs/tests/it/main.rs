@@ -19,6 +19,7 @@ mod leases;
 mod lies;
 mod node;
 mod numbering;
+mod opinions;
 mod payments;
 mod reorganisations;
 mod signed;

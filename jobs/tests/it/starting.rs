@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptopay_chain::{EvmClient, Limits};
+use cryptopay_chain::{EvmClient, Header, Inclusion, Limits};
+use cryptopay_domain::address::Hash;
 use cryptopay_domain::order::OrderStatus;
-use cryptopay_entity::{chain_cursor, sandbox_block};
+use cryptopay_domain::transfer::{Block, TransferState};
+use cryptopay_entity::{chain_block, chain_cursor, sandbox_block};
 use cryptopay_jobs::Workers;
 use cryptopay_sandbox::{KeepTransactions, SimulatedChain};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::tampered::Call;
 use crate::world::{Ask, REQUIRED, SLUG, World};
@@ -100,6 +103,88 @@ on_both_databases!(no_block_above_the_cursor_at_an_orders_creation_is_ever_skipp
             }
         }
     }
+    world.audit().await;
+});
+
+/// A head far above the chain, as an endpoint has it that makes it up or is of another chain.
+async fn forged_head(world: &World) -> Header {
+    let nobodys = Hash([7; 32].into());
+    Block { number: 1_000_000, hash: nobodys, parent: nobodys, time: world.now().await }.into()
+}
+
+on_both_databases!(an_idle_chain_skips_to_no_head_that_one_endpoint_alone_has, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let clients = world.use_several(2).await;
+    world.mine(5).await;
+    clients[0].forge_head(forged_head(&world).await);
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, world.height().await, "the newest block that both have");
+    let merchant = world.merchant().await;
+    let order = world.order(&merchant, Ask::default()).await;
+    world.pay(&order).await;
+    clients[0].behave();
+    world.mine(REQUIRED).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+
+    // On different branches: the chain waits and says why.
+    world.unwatch_everything().await;
+    world.drain().await;
+    let before = world.cursor_height().await;
+    world.mine(1).await;
+    clients[1].misname(world.height().await);
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, before);
+    assert!(world.cursor().await.problem.unwrap().contains("name different blocks"));
+    clients[1].behave();
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, before + 1);
+});
+
+/// On a runtime of one thread, whose clock can be moved.
+#[tokio::test]
+async fn an_idle_chain_comes_back_from_a_head_that_nobody_knows() {
+    let world = World::new(TestDatabase::sqlite().await).await;
+    world.client.forge_head(forged_head(&world).await);
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, 1_000_000);
+    world.client.behave();
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, 1_000_000, "an endpoint that only lags looks just like that");
+    tokio::time::pause();
+    tokio::time::advance(world.chain.block_time * 4).await;
+    tokio::time::resume();
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, world.height().await);
+    let merchant = world.merchant().await;
+    let order = world.order(&merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(REQUIRED).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+    world.audit().await;
+}
+
+on_both_databases!(a_chain_without_its_window_doubts_what_a_reorganisation_has_removed, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, "*").await;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(2).await;
+    world.drain().await;
+    let newest = world.cursor().await.height;
+    chain_block::Entity::delete_many().filter(chain_block::Column::Number.lt(newest)).exec(&world.db).await.unwrap();
+    // Not gone before the test looks: it is said to stand in a block that is still to be scanned.
+    let (block_number, block_hash) = (1_000_000, world.cursor().await.hash);
+    world.client.include_at(Inclusion { block_number, block_hash, succeeded: true });
+    world.reorganise(2, KeepTransactions::No).await;
+    world.drain().await;
+    assert_eq!(world.transfers().await[0].state, TransferState::Missing);
+    world.client.behave();
+    world.let_doubts_age().await;
+    world.drain().await;
+    assert_eq!(world.transfers().await[0].state, TransferState::Orphaned);
+    assert_eq!(world.status(&order).await, OrderStatus::Pending);
+    assert_eq!(world.cursor_height().await, world.height().await);
     world.audit().await;
 });
 

@@ -1,12 +1,13 @@
 //! A chain client that does what the honest one does, until it is told otherwise.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, TransferQuery};
+use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, Search, TransferQuery};
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
@@ -37,9 +38,24 @@ struct Tampering {
     behind: Option<u64>,
     torn_above: Option<u64>,
     misnamed: Option<u64>,
+    strange: Strangeness,
+    forged_head: Option<Header>,
+    stamped_ahead: Duration,
+    full: bool,
+    withholding: bool,
+    denying: bool,
+    included_at: Option<Inclusion>,
+    hanging: BTreeSet<Call>,
     failing: BTreeMap<Call, fn() -> ChainError>,
     elsewhere: Option<Arc<dyn ChainClient>>,
     after: BTreeMap<Call, VecDeque<BoxFuture<'static, ()>>>,
+}
+
+/// Headers that do not hash to their own names.
+#[derive(Default)]
+struct Strangeness {
+    is_strange: bool,
+    is_trusted: bool,
 }
 
 /// What was asked so far.
@@ -83,6 +99,60 @@ impl Tampered {
     /// From now on it has another block at this height, when it is asked for that alone.
     pub(crate) fn misname(&self, height: u64) {
         self.tampering().misnamed = Some(height);
+    }
+
+    /// From now on its headers have a shape that nobody knows.
+    pub(crate) fn be_strange(&self) {
+        self.tampering().strange.is_strange = true;
+    }
+
+    /// From now on this is its newest block.
+    pub(crate) fn forge_head(&self, head: Header) {
+        self.tampering().forged_head = Some(head);
+    }
+
+    /// From now on its blocks are stamped with a time that has not come.
+    pub(crate) fn stamp_ahead(&self, time: Duration) {
+        self.tampering().stamped_ahead = time;
+    }
+
+    /// The header as it shows it.
+    fn shown(&self, mut header: Header) -> Result<Header, ChainError> {
+        let tampering = self.tampering();
+        header.block.time = header.block.time.plus(tampering.stamped_ahead);
+        if tampering.strange.is_strange {
+            if !tampering.strange.is_trusted {
+                let (number, stated) = (header.number, header.hash);
+                return Err(ChainError::HeaderHashMismatch { number, stated, computed: None });
+            }
+            header.bloom = None;
+        }
+        Ok(header)
+    }
+
+    /// From now on its headers prove nothing: all of its blocks are too full.
+    pub(crate) fn fill_filters(&self) {
+        self.tampering().full = true;
+    }
+
+    /// From now on it tells of no transfer.
+    pub(crate) fn withhold(&self) {
+        self.tampering().withholding = true;
+    }
+
+    /// From now on its headers deny the transfers that it tells of.
+    pub(crate) fn deny_transfers(&self) {
+        self.tampering().denying = true;
+    }
+
+    /// From now on every transaction stands there.
+    pub(crate) fn include_at(&self, at: Inclusion) {
+        self.tampering().included_at = Some(at);
+    }
+
+    /// From now on such a call gets no answer.
+    pub(crate) fn hang(&self, call: Call) {
+        self.tampering().hanging.insert(call);
     }
 
     /// From now on such a call fails.
@@ -129,6 +199,10 @@ impl Tampered {
         if let Some(happening) = happening {
             happening.await;
         }
+        let hangs = self.tampering().hanging.contains(&call);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         answer
     }
 
@@ -154,11 +228,12 @@ impl ChainClient for Tampered {
         let client = self.begin(Call::Head)?;
         let head = client.head().await?;
         let behind = self.behind();
-        let answer = match head.number > behind {
-            true => Ok(client.block(behind).await?.expect("a lagging node has some block").into()),
-            false => Ok(head),
+        let head = match head.number > behind {
+            true => client.block(behind).await?.expect("a lagging node has some block").into(),
+            false => head,
         };
-        self.end(Call::Head, answer).await
+        let forged = self.tampering().forged_head.clone();
+        self.end(Call::Head, self.shown(forged.unwrap_or(head))).await
     }
 
     async fn tagged(&self, tag: FinalityTag) -> Result<Option<Block>, ChainError> {
@@ -175,7 +250,11 @@ impl ChainClient for Tampered {
         {
             block.hash = block.parent;
         }
-        self.end(Call::Block, answer.map(|block| block.filter(|block| block.number <= behind))).await
+        let answer = match answer {
+            Ok(Some(block)) if block.number <= behind => self.shown(block.into()).map(|header| Some(header.block)),
+            answer => answer.map(|_| None),
+        };
+        self.end(Call::Block, answer).await
     }
 
     async fn blocks(&self, range: RangeInclusive<u64>) -> Result<Vec<Header>, ChainError> {
@@ -191,6 +270,7 @@ impl ChainClient for Tampered {
                 block.block.parent = block.block.hash;
             }
         }
+        let answer = answer.and_then(|headers| headers.into_iter().map(|header| self.shown(header)).collect());
         self.end(Call::Blocks, answer).await
     }
 
@@ -199,6 +279,7 @@ impl ChainClient for Tampered {
         let last = query.blocks.last().expect("nobody looks into no block").block;
         let answer = match last.number > self.behind() {
             true => Err(ChainError::NotOnChain { number: last.number, expected: last.hash, found: None }),
+            false if self.tampering().withholding => Ok(Vec::new()),
             false => client.transfers(query).await,
         };
         if answer.is_ok() {
@@ -207,10 +288,30 @@ impl ChainClient for Tampered {
         self.end(Call::Transfers, answer).await
     }
 
+    async fn search(&self, query: &TransferQuery) -> Result<Search, ChainError> {
+        let transfers = self.transfers(query).await?;
+        let tampering = self.tampering();
+        let numbers = query.blocks.iter().map(|block| block.number);
+        let denied = transfers.iter().map(|transfer| (transfer.tx_hash, transfer.position));
+        Ok(Search {
+            unproven: numbers.filter(|_| tampering.full).collect(),
+            denied: denied.filter(|_| tampering.denying).collect(),
+            left_out: 0,
+            transfers,
+        })
+    }
+
     async fn inclusion(&self, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
-        let answer = self.begin(Call::Inclusion)?.inclusion(tx_hash).await;
+        let mut answer = self.begin(Call::Inclusion)?.inclusion(tx_hash).await;
+        if let Some(at) = self.tampering().included_at {
+            answer = Ok(Some(at));
+        }
         let behind = self.behind();
         self.end(Call::Inclusion, answer.map(|at| at.filter(|at| at.block_number <= behind))).await
+    }
+
+    fn trust_header_hashes(&self, _: u64) {
+        self.tampering().strange.is_trusted = true;
     }
 
     async fn decimals(&self, contract: AccountAddress) -> Result<u8, ChainError> {

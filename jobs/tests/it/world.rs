@@ -15,7 +15,7 @@ use cryptopay_domain::event::EventFilter;
 use cryptopay_domain::ids::{EndpointId, MerchantId, OrderId, WalletId};
 use cryptopay_domain::merchant::{EndpointScope, Ownership, Plan, WalletKind};
 use cryptopay_domain::order::{LatePolicy, OrderStatus};
-use cryptopay_domain::registry::{Chain, FinalityTag, Registry};
+use cryptopay_domain::registry::{Chain, FinalityTag, ReceiptEncoding, Registry};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::webhook::secret_from_entropy;
 use cryptopay_entity::webhook_endpoint::NewEndpoint;
@@ -214,6 +214,14 @@ impl World {
         chain.finality = Some(FinalityTag::Safe);
         self.town.chain = Arc::new(chain);
         self.restart("with finality").await;
+    }
+
+    /// From now on the chain is one of another kind.
+    pub(crate) async fn use_receipts(&mut self, receipts: ReceiptEncoding) {
+        let mut chain = (*self.town.chain).clone();
+        chain.receipts = receipts;
+        self.town.chain = Arc::new(chain);
+        self.restart("of another kind").await;
     }
 
     /// Does as if the jobs' process had gone without a word, and its leases had run out.

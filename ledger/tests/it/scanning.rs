@@ -90,6 +90,30 @@ on_both_databases!(depth_without_a_second_word_for_the_block_confirms_nothing, a
     world.audit().await;
 });
 
+on_both_databases!(depth_beyond_any_reorganisation_needs_a_second_word_as_well, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let payment = world.pay_exactly(&order);
+    let block = world.mine(&[payment]);
+    // All of it is read at once, and the block is below the window that is kept.
+    world.mine_empty(world.settings().reorg_depth + 5);
+    world.scan().await;
+    let wanted = ledger::blocks_to_check(world.db(), world.settings()).await.unwrap();
+    assert_eq!(wanted, BTreeSet::from([(i64::try_from(block.number).unwrap(), block.hash)]));
+    let occasion = world.occasion("deep enough");
+    let nobody = BTreeSet::new();
+    let work = async |txn: &DatabaseTransaction| ledger::confirm(txn, occasion, world.settings(), &nobody, "it").await;
+    world.transact(work).await.map(drop).unwrap();
+    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert!(ledger::has_final(world.db(), world.settings()).await.unwrap(), "it still waits for that word");
+
+    world.confirm().await;
+    assert_eq!(world.said(order.id).await, "confirmed finalized 100000000");
+    assert!(!ledger::has_final(world.db(), world.settings()).await.unwrap());
+    assert_eq!(ledger::blocks_to_check(world.db(), world.settings()).await.unwrap(), BTreeSet::new());
+    world.audit().await;
+});
+
 on_both_databases!(the_finality_tag_confirms_before_the_depth_does, async |db: TestDatabase| {
     let mut world = World::new(db).await;
     world.final_lag = Some(1);
