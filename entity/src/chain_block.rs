@@ -4,7 +4,7 @@ use cryptopay_domain::address::Hash;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, QueryOrder};
+use sea_orm::{ActiveValue::Set, QueryOrder, QuerySelect};
 
 use crate::pieces::pieces;
 
@@ -118,7 +118,6 @@ impl Entity {
 
     /// The `limit` newest blocks of the window, newest first.
     pub async fn newest(connection: &impl ConnectionTrait, chain: &str, limit: u64) -> Result<Vec<Model>, DbErr> {
-        use sea_orm::QuerySelect;
         let newest = Self::find().filter(Column::Chain.eq(chain)).order_by_desc(Column::Number);
         newest.limit(limit).all(connection).await
     }
