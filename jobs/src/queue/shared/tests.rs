@@ -369,6 +369,12 @@ async fn what_redis_refuses_is_named_without_its_words() {
     assert!(process.run_by_the_sweep("first").await < Duration::from_secs(5));
     process.stop().await;
 
+    // Keys alone are of no use without scripts.
+    ask::<()>(&admin, "ACL SETUSER pay -@scripting").await;
+    assert_eq!(redis.check().await, Err(RedisProblem::Forbidden));
+    ask::<()>(&admin, "ACL SETUSER pay +@all").await;
+    assert_eq!(redis.check().await, Ok(()));
+
     ask::<()>(&admin, "REPLICAOF 127.0.0.1 1").await;
     assert_eq!(redis.check().await, Err(RedisProblem::ReadOnly));
 }
