@@ -26,5 +26,6 @@ mod starting;
 mod sweeping;
 mod tampered;
 mod thrift;
+mod vanishing;
 mod workers;
 mod world;

@@ -76,9 +76,15 @@ impl Process {
         let sender = Arc::new(sender);
         let run = AnyRun(Arc::new(move |key: String| sender.send_modify(|ran| *ran.entry(key).or_default() += 1)));
         let job = Job { name: JOB, queue: queue.clone(), concurrency: 64, run, running };
-        let running =
-            vec![tokio::spawn(supervise(job, stop.clone())), tokio::spawn(forward(redis.clone(), JOB, queue.clone()))];
+        let running = vec![
+            tokio::spawn(supervise(job, stop.clone())),
+            tokio::spawn(Self::forwarding(redis.clone(), queue.clone())),
+        ];
         Self { queue, stop, running, ran }
+    }
+
+    async fn forwarding(redis: Redis, queue: KeyedQueue<String>) {
+        forward(&redis, JOB, &queue).await;
     }
 
     async fn has_run(&mut self, key: &str) {
