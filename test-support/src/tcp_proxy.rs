@@ -4,14 +4,12 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 use tokio::{
     io::{self, AsyncReadExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::timeout,
 };
 
 /// A port of 127.0.0.1 that passes connections on to a server, until it is told to do otherwise. It ends, and closes every
@@ -28,8 +26,6 @@ struct Shared {
     upstream: SocketAddr,
     /// Counts up when connections die; odd while new ones do as well.
     age: watch::Sender<u64>,
-    /// Dead connections on which somebody has asked something since.
-    unanswered: watch::Sender<usize>,
 }
 
 impl TcpProxy {
@@ -41,7 +37,7 @@ impl TcpProxy {
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("127.0.0.1 should have a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let shared = Arc::new(Shared { upstream, age: watch::Sender::default(), unanswered: watch::Sender::default() });
+        let shared = Arc::new(Shared { upstream, age: watch::Sender::default() });
         let serving = Arc::clone(&shared);
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -80,17 +76,6 @@ impl TcpProxy {
         self.shared.age.send_modify(|age| *age += 1);
         assert!(!is_away(*self.shared.age.borrow()), "it has not vanished");
     }
-
-    /// Waits until something was asked on so many dead connections.
-    ///
-    /// # Panics
-    ///
-    /// When that does not happen in time.
-    pub async fn wait_for_unanswered(&self, connections: usize, patience: Duration) {
-        let mut unanswered = self.shared.unanswered.subscribe();
-        let waiting = unanswered.wait_for(|count| *count >= connections);
-        timeout(patience, waiting).await.expect("too little was asked").expect("the proxy should live");
-    }
 }
 
 impl Drop for TcpProxy {
@@ -116,11 +101,8 @@ impl Shared {
                 _ = age.wait_for(|age| *age != begun) => {}
             }
         }
+        // Whatever is asked, until whoever asks has enough of it.
         let mut asked = [0; 1_024];
-        if client.read(&mut asked).await.is_ok_and(|bytes| bytes > 0) {
-            self.unanswered.send_modify(|count| *count += 1);
-        }
-        // Until whoever asks has enough of it.
         while client.read(&mut asked).await.is_ok_and(|bytes| bytes > 0) {}
     }
 }

@@ -7,7 +7,7 @@ use cryptopay_domain::order::OrderStatus;
 use cryptopay_entity::pool;
 use cryptopay_jobs::{Deadlines, Workers};
 use cryptopay_test_support::{TcpProxy, TestDatabase, block_on};
-use sea_orm::{ConnectOptions, Database, DatabaseConnection};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement, TransactionTrait};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -27,6 +27,14 @@ async fn connect(url: &str, proxy: &TcpProxy) -> DatabaseConnection {
         .sqlx_logging(false)
         .map_sqlx_postgres_pool_opts(pool::without_the_dead);
     Database::connect(options).await.unwrap()
+}
+
+/// How many statements wait for a lock.
+async fn waiting(connection: &impl ConnectionTrait) -> i64 {
+    let sql = "SELECT COUNT(*) AS waiting FROM pg_stat_activity \
+               WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await.unwrap().unwrap();
+    row.try_get("", "waiting").unwrap()
 }
 
 #[test]
@@ -56,12 +64,21 @@ fn a_database_that_vanished_without_a_word_keeps_nothing_from_going_on() {
         let order = world.order(&merchant, Ask::default()).await;
         world.receiver.wait_for(ENDPOINTS, PATIENCE).await;
 
-        proxy.vanish();
         let (paid, nudges) = world.order_with_nudges(&merchant, Ask { amount: "3.00", ..Ask::default() }).await;
-        context.queue.nudge(nudges);
         world.pay(&paid).await;
-        // A scan, the timers, and as many claims as there may be.
-        proxy.wait_for_unanswered(5, PATIENCE).await;
+        // It vanishes in the midst of a scan, of timers, and of as many claims as there may be.
+        let held = world.db.begin().await.unwrap();
+        let lock = "LOCK TABLE chain_cursor, webhook_delivery, webhook_endpoint, event IN ACCESS EXCLUSIVE MODE";
+        held.execute_unprepared(lock).await.unwrap();
+        context.queue.nudge(nudges);
+        let in_the_midst = async {
+            while waiting(&held).await < 6 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, in_the_midst).await.expect("too little is going on");
+        proxy.vanish();
+        held.rollback().await.unwrap();
         proxy.come_back();
 
         // Both events of each endpoint, found by the sweep, a scan and a confirmation.
