@@ -16,13 +16,16 @@ use crate::world::{Ask, PATIENCE, World};
 /// More than the jobs that may claim at once.
 const ENDPOINTS: usize = 4;
 
+/// Each of them hangs: a scan, two timers at least, and as many claims as there may be.
+const CONNECTIONS: u32 = 6;
+
 /// As the binary connects, through the proxy.
 async fn connect(url: &str, proxy: &TcpProxy) -> DatabaseConnection {
     let mut url: Url = url.parse().unwrap();
     url.set_port(Some(proxy.address().port())).unwrap();
     let mut options = ConnectOptions::new(url);
     options
-        .max_connections(12)
+        .max_connections(CONNECTIONS)
         .acquire_timeout(Duration::from_secs(3))
         .sqlx_logging(false)
         .map_sqlx_postgres_pool_opts(pool::without_the_dead);
@@ -66,13 +69,13 @@ fn a_database_that_vanished_without_a_word_keeps_nothing_from_going_on() {
 
         let (paid, nudges) = world.order_with_nudges(&merchant, Ask { amount: "3.00", ..Ask::default() }).await;
         world.pay(&paid).await;
-        // It vanishes in the midst of a scan, of timers, and of as many claims as there may be.
+        // It vanishes in the midst of something on every connection.
         let held = world.db.begin().await.unwrap();
         let lock = "LOCK TABLE chain_cursor, webhook_delivery, webhook_endpoint, event IN ACCESS EXCLUSIVE MODE";
         held.execute_unprepared(lock).await.unwrap();
         context.queue.nudge(nudges);
         let in_the_midst = async {
-            while waiting(&held).await < 6 {
+            while waiting(&held).await < i64::from(CONNECTIONS) {
                 tokio::task::yield_now().await;
             }
         };
