@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cryptopay_entity::pool;
 use cryptopay_migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, TransactionTrait};
 use secrecy::ExposeSecret;
@@ -65,6 +66,7 @@ pub async fn open(url: &DatabaseUrl) -> Result<DatabaseConnection, SchemaError> 
         .connect_lazy(true)
         .sqlx_logging(false)
         .map_sqlx_postgres_opts(|postgres| postgres.options([("lock_timeout", LOCK_TIMEOUT)]))
+        .map_sqlx_postgres_pool_opts(pool::without_the_dead)
         .map_sqlx_sqlite_opts(|sqlite| {
             sqlite
                 .journal_mode(sea_orm::sqlx::sqlite::SqliteJournalMode::Wal)

@@ -8,7 +8,7 @@ use cryptopay_chain::ChainError;
 use cryptopay_entity::event_counter;
 use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, Shortcut, WebhookClient};
-use cryptopay_jobs::{Context, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
+use cryptopay_jobs::{Context, Deadlines, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
 use poem::web::LocalAddr;
 use sea_orm::DatabaseConnection;
@@ -189,6 +189,7 @@ pub fn build(
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         // Also of processes with the same number, each in a container of its own.
         owner: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
+        deadlines: Deadlines::default(),
     };
     let passwords = Passwords::new();
     let (context, live, counts) = (Arc::new(context), Live::default(), Counts::default());

@@ -5,10 +5,11 @@
 //! behind re-reads by sequence; it never skips.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use cryptopay_entity::{event, event_counter};
-use cryptopay_jobs::Events;
+use cryptopay_jobs::{Events, keep_running};
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const CAPACITY: usize = 1_024;
 /// How often the tailer looks when the bus is silent.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long passing on what is new may take before the database is asked again; a connection that hangs is thrown away.
+const FORWARD_WITHIN: Duration = Duration::from_secs(5);
 /// Events read at once.
 const BATCH: u64 = 500;
 
@@ -54,12 +57,19 @@ impl Live {
     }
 
     /// Follows the events numbered after `last`, until `stop`. Whoever subscribes later than `last` was read hears of every
-    /// event that is numbered after that.
-    pub async fn follow(self, mut last: i64, database: DatabaseConnection, events: Events, stop: CancellationToken) {
+    /// event that is numbered after that. Should it break off, it goes on behind the last one that was passed on.
+    pub async fn follow(self, last: i64, database: DatabaseConnection, events: Events, stop: CancellationToken) {
+        let last = AtomicI64::new(last);
+        keep_running("live_events", stop, || self.pass_on(&last, &database, &events)).await;
+    }
+
+    async fn pass_on(&self, last: &AtomicI64, database: &DatabaseConnection, events: &Events) {
         let mut bus = events.subscribe();
         let mut waits = false;
         loop {
-            match self.forward(&database, &mut last).await {
+            // A database that vanished without a word answers nothing, and refuses nothing.
+            let passed = timeout(FORWARD_WITHIN, self.forward(database, last)).await;
+            match passed.unwrap_or_else(|_| Err(DbErr::Custom("it does not answer".to_owned()))) {
                 Ok(()) if waits => {
                     waits = false;
                     tracing::info!("live events go on");
@@ -70,22 +80,19 @@ impl Live {
                 }
                 Ok(()) | Err(_) => {}
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = timeout(LOOK_EVERY, bus.changed()) => {}
-            }
+            let _ = timeout(LOOK_EVERY, bus.changed()).await;
         }
     }
 
-    async fn forward(&self, database: &DatabaseConnection, last: &mut i64) -> Result<(), DbErr> {
+    async fn forward(&self, database: &DatabaseConnection, last: &AtomicI64) -> Result<(), DbErr> {
         loop {
-            let events = event::Entity::tail(database, *last, BATCH).await?;
+            let events = event::Entity::tail(database, last.load(Ordering::Relaxed), BATCH).await?;
             let Some(newest) = events.last().and_then(|event| event.sequence) else { return Ok(()) };
             for event in events {
                 // Nobody listening is fine.
                 let _ = self.sender.send(Arc::new(event));
             }
-            *last = newest;
+            last.store(newest, Ordering::Relaxed);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
-use cryptopay_jobs::{ChainAccess, Context, Events, Queue};
+use cryptopay_jobs::{ChainAccess, Context, Deadlines, Events, Queue};
 use cryptopay_test_support::TestDatabase;
 use poem_openapi::types::Type;
 use sea_orm::DatabaseConnection;
@@ -73,6 +73,7 @@ fn app_on(database: DatabaseConnection, variables: &[(&str, &str)], chains: BTre
         webhooks: WebhookClient::new(policy).unwrap(),
         secrets: Arc::new(EndpointSecrets(keys.clone())),
         owner: "test".to_owned(),
+        deadlines: Deadlines::default(),
     };
     App::new(Parts {
         config,

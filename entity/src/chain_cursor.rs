@@ -24,7 +24,7 @@ pub struct Model {
     pub head_height: i64,
     /// Newest block that the finality tag vouches for.
     pub final_height: Option<i64>,
-    /// Who scans.
+    /// Who scans; nobody once the lease was given back.
     pub lease_owner: Option<String>,
     /// Until when (database clock).
     pub lease_until: Timestamp,
@@ -36,7 +36,7 @@ pub struct Model {
     pub problem: Option<String>,
     /// Last look at the chain (database clock).
     pub polled_at: Timestamp,
-    /// Last move.
+    /// Last move (database clock).
     pub updated_at: Timestamp,
 }
 
@@ -61,6 +61,11 @@ impl Model {
     pub fn last_look(&self, now: Timestamp) -> Timestamp {
         let newest = [self.polled_at, self.updated_at, self.lease_until].into_iter().max();
         newest.map_or(now, |newest| Ord::min(newest, now))
+    }
+
+    /// Whether whoever scanned has gone without a word: a lease that has run out and was not given back (database clock).
+    pub fn is_abandoned(&self, now: Timestamp) -> bool {
+        self.lease_owner.is_some() && self.lease_until < now
     }
 }
 
@@ -122,14 +127,7 @@ impl Entity {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<i64>, DbErr> {
-        let renewed = Self::update_many()
-            .col_expr(Column::LeaseUntil, Expr::value(until))
-            .filter(Column::Chain.eq(chain))
-            .filter(Column::LeaseOwner.eq(owner))
-            .filter(Column::LeaseUntil.gte(now))
-            .exec(connection)
-            .await?;
-        if renewed.rows_affected == 0 {
+        if !Self::renew(connection, chain, owner, now, until).await? {
             let taken = Self::update_many()
                 .col_expr(Column::LeaseUntil, Expr::value(until))
                 .col_expr(Column::LeaseOwner, Expr::value(Some(owner.to_owned())))
@@ -146,7 +144,25 @@ impl Entity {
         Ok(cursor.filter(|cursor| cursor.lease_owner.as_deref() == Some(owner)).map(|cursor| cursor.lease_epoch))
     }
 
-    /// Gives a lease back at the end of a look: it ends now, which is what it says of the look.
+    /// Renews a lease until `until`; `false` if its owner does not hold it any more.
+    pub async fn renew(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let renewed = Self::update_many()
+            .col_expr(Column::LeaseUntil, Expr::value(until))
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::LeaseOwner.eq(owner))
+            .filter(Column::LeaseUntil.gte(now))
+            .exec(connection)
+            .await?;
+        Ok(renewed.rows_affected == 1)
+    }
+
+    /// Gives a lease back at the end of a look: it ends now, which is what it says of the look, and is nobody's.
     pub async fn give_back(
         connection: &impl ConnectionTrait,
         chain: &str,
@@ -155,9 +171,9 @@ impl Entity {
     ) -> Result<(), DbErr> {
         Self::update_many()
             .col_expr(Column::LeaseUntil, Expr::value(now))
+            .col_expr(Column::LeaseOwner, Expr::value(None::<String>))
             .filter(Column::Chain.eq(chain))
             .filter(Column::LeaseOwner.eq(owner))
-            .filter(Column::LeaseUntil.gt(now))
             .exec(connection)
             .await?;
         Ok(())
@@ -167,6 +183,7 @@ impl Entity {
     pub async fn release_all(connection: &impl ConnectionTrait, owner: &str) -> Result<(), DbErr> {
         Self::update_many()
             .col_expr(Column::LeaseUntil, Expr::value(Timestamp::default()))
+            .col_expr(Column::LeaseOwner, Expr::value(None::<String>))
             .filter(Column::LeaseOwner.eq(owner))
             .exec(connection)
             .await?;

@@ -5,6 +5,7 @@
 //! transaction and passed down as a value.
 
 use cryptopay_domain::time::Timestamp;
+use sea_orm::sea_query::Expr;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 /// The database's clock.
@@ -20,6 +21,11 @@ pub async fn business_now(connection: &impl ConnectionTrait) -> Result<Timestamp
         format!("SELECT {now} + COALESCE((SELECT offset_micros FROM sandbox_clock WHERE id = 1), 0) AS now"),
     )
     .await
+}
+
+/// The database's clock, as what a statement writes.
+pub fn database_now_expr(connection: &impl ConnectionTrait) -> Expr {
+    Expr::cust(now_sql(connection.get_database_backend()))
 }
 
 /// SQL for the database's clock in microseconds since 1970.

@@ -16,6 +16,7 @@ pub mod merchant_wallet;
 pub mod pages;
 pub mod payment_order;
 mod pieces;
+pub mod pool;
 pub mod receiving_address;
 pub mod recognition;
 pub mod refresh_token;

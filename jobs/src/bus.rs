@@ -13,7 +13,7 @@ use redis::{AsyncCommands, RedisResult};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::context::Context;
-use crate::queue::Redis;
+use crate::queue::{Redis, RedisProblem};
 
 /// How long telling may take.
 const TELL_WITHIN: Duration = Duration::from_millis(250);
@@ -70,6 +70,7 @@ async fn listen(context: &Context, redis: &Redis, part: Part) {
     loop {
         // The connection that everything else uses says in the log when Redis is away.
         let ended = hear(context, redis, part).await;
+        redis.note_deaf(Some(ended.as_ref().err().map_or(RedisProblem::Away, RedisProblem::of)));
         tracing::debug!(?ended, "listening again");
         tokio::time::sleep(RETRY_EVERY).await;
     }
@@ -78,6 +79,7 @@ async fn listen(context: &Context, redis: &Redis, part: Part) {
 async fn hear(context: &Context, redis: &Redis, part: Part) -> RedisResult<()> {
     let mut connection = redis.link().listen().await?;
     timeout(SILENCE, connection.subscribe(redis.channel())).await.unwrap_or_else(|_| Err(timed_out()))?;
+    redis.note_deaf(None);
     // Whatever was said before may be unheard.
     act(context, redis, part, &Message::Numbered(0));
     act(context, redis, part, &Message::Committed);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, Endpoint, Witness};
 use cryptopay_domain::address::Hash;
+use cryptopay_domain::registry::Chain;
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
 use cryptopay_ledger::{LedgerError, Occasion};
@@ -37,22 +38,35 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess) {
     }
 }
 
+/// Whether something on a chain is deep enough and not confirmed, or final and not noted as such.
+pub(crate) async fn is_due(context: &Context, chain: &Chain) -> Result<bool, LedgerError> {
+    Ok(due(context, chain).await?.is_some())
+}
+
+/// The blocks to ask for; `None` if there is nothing to do at all.
+async fn due(context: &Context, chain: &Chain) -> Result<Option<Blocks>, LedgerError> {
+    let database = &context.database;
+    let wanted = cryptopay_ledger::blocks_to_check(database, chain).await?;
+    let is_any = !wanted.is_empty() || cryptopay_ledger::has_final(database, chain).await?;
+    Ok(is_any.then_some(wanted))
+}
+
 async fn confirm_payments(context: &Context, access: &ChainAccess) -> Result<(), ConfirmError> {
-    let wanted = cryptopay_ledger::blocks_to_check(&context.database, &access.chain).await?;
-    if wanted.is_empty() && !cryptopay_ledger::has_final(&context.database, &access.chain).await? {
-        return Ok(());
-    }
+    let (database, chain) = (&context.database, &access.chain);
+    let Some(wanted) = context.deadlines.step(due(context, chain)).await? else { return Ok(()) };
     if wanted.is_empty() {
         access.state.note_dispute(None);
     }
     let (checked, vouched_by) = check(access, wanted).await?;
-    let cause = format!("payments on {} are deep enough", access.chain.slug);
-    let nudges = transact!(&context.database, |txn| {
-        let now = clock::business_now(txn).await?;
-        let occasion = Occasion { registry: &context.registry, cause: &cause, now };
-        cryptopay_ledger::confirm(txn, occasion, &access.chain, &checked, &vouched_by).await
-    })?;
-    context.queue.nudge(nudges);
+    let cause = format!("payments on {} are deep enough", chain.slug);
+    let confirming = async {
+        transact!(database, |txn| {
+            let now = clock::business_now(txn).await?;
+            let occasion = Occasion { registry: &context.registry, cause: &cause, now };
+            cryptopay_ledger::confirm(txn, occasion, chain, &checked, &vouched_by).await
+        })
+    };
+    context.queue.nudge(context.deadlines.step::<_, LedgerError>(confirming).await?);
     Ok(())
 }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cryptopay_chain::{ChainClient, Endpoints, Heads};
 use cryptopay_domain::registry::{Chain, Registry};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::webhook_endpoint;
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr};
+use tokio::time::{Instant, timeout};
 
 use crate::events::Events;
 use crate::queue::Queue;
@@ -55,6 +57,51 @@ impl ChainAccess {
         let endpoints = Endpoints::new(chain.chain_id, endpoints);
         Self { chain, endpoints, heads, state: ScanState::default() }
     }
+
+    /// When a scan of it has last shown a sign of life.
+    pub(crate) fn alive_at(&self) -> Option<Instant> {
+        self.state.alive_at()
+    }
+}
+
+/// How long work may take before it counts as lost. A database that vanishes without a word answers nothing and refuses
+/// nothing: without an end to its patience, whoever asked it last would wait for ever, and keep others from the work.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// What is done in the database in one go: a claim, one pass of a timer. Longer than a transaction that waits for the
+    /// locks of others (5 s each) and is begun again some times.
+    pub step: Duration,
+    /// The recording of what was sent: another attempt follows.
+    pub record: Duration,
+    /// A scan that shows no sign of life. Reading may take as long as it does; that the lease is renewed meanwhile is one.
+    pub silence: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let (step, record, silence) = (Duration::from_secs(30), Duration::from_secs(10), Duration::from_secs(60));
+        Self { step, record, silence }
+    }
+}
+
+impl Deadlines {
+    /// Does a step, or gives it up. Its connection to the database is thrown away if that does not answer.
+    pub(crate) async fn step<T, E: From<DbErr>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        within(self.step, work).await
+    }
+
+    /// The same for a recording.
+    pub(crate) async fn record<T>(&self, work: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+        within(self.record, work).await
+    }
+}
+
+async fn within<T, E: From<DbErr>>(limit: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let lost = |_| {
+        let words = format!("no answer within {} s", limit.as_secs_f32());
+        Err(DbErr::Conn(RuntimeErr::Internal(words)).into())
+    };
+    timeout(limit, work).await.unwrap_or_else(lost)
 }
 
 /// Everything that jobs share.
@@ -78,4 +125,6 @@ pub struct Context {
     pub secrets: Arc<dyn SigningSecrets>,
     /// Name of this process in leases; new at every start.
     pub owner: String,
+    /// How long work may take.
+    pub deadlines: Deadlines,
 }

@@ -8,11 +8,13 @@ mod events;
 pub mod metrics;
 mod queue;
 mod scan;
+mod supervise;
 mod timers;
 pub mod webhooks;
 mod workers;
 
-pub use context::{ChainAccess, Context, SigningSecrets};
+pub use context::{ChainAccess, Context, Deadlines, SigningSecrets};
 pub use events::{Events, Listener};
 pub use queue::{KeyedQueue, Queue, Redis, RedisProblem, RedisUrlError, Taken};
+pub use supervise::keep_running;
 pub use workers::{JOBS, STOP_WITHIN, Workers};

@@ -11,6 +11,8 @@ const JOB_RUNS: &str = "cryptopay_job_runs_total";
 const JOB_SECONDS: &str = "cryptopay_job_seconds";
 const JOB_PANICS: &str = "cryptopay_job_panics_total";
 const WORKER_RESTARTS: &str = "cryptopay_worker_restarts_total";
+const JOBS_GIVEN_UP: &str = "cryptopay_job_given_up_total";
+const PART_RESTARTS: &str = "cryptopay_part_restarts_total";
 const QUEUE_LENGTH: &str = "cryptopay_queue_length";
 const TIMER_FAILURES: &str = "cryptopay_timer_failures_total";
 const SCAN_FAILURES: &str = "cryptopay_scan_failures_total";
@@ -22,10 +24,12 @@ const ATTEMPT_SECONDS: &str = "cryptopay_webhook_attempt_seconds";
 const DELIVERIES: &str = "cryptopay_webhook_deliveries_total";
 const ENDPOINTS_DISABLED: &str = "cryptopay_webhook_endpoints_disabled_total";
 
-const COUNTERS: [(&str, &str); 11] = [
+const COUNTERS: [(&str, &str); 13] = [
     (JOB_RUNS, "Runs of a job."),
     (JOB_PANICS, "Runs of a job that broke off in a panic."),
     (WORKER_RESTARTS, "Workers that ended by themselves and were started again."),
+    (JOBS_GIVEN_UP, "Runs of a job that were given up because nothing was heard of them any more."),
+    (PART_RESTARTS, "Parts of the process that ended by themselves and were started again."),
     (TIMER_FAILURES, "Runs of a timer that failed."),
     (SCAN_FAILURES, "Scans of a chain that stopped before its head."),
     (TRANSFERS_FOUND, "Transfers to watched addresses that scans have found."),
@@ -75,6 +79,11 @@ impl JobMeter {
         counter!(JOB_PANICS, "job" => self.0).increment(1);
     }
 
+    /// A run was given up.
+    pub(crate) fn given_up(self) {
+        counter!(JOBS_GIVEN_UP, "job" => self.0).increment(1);
+    }
+
     /// The worker ended by itself, and another one is started.
     pub(crate) fn restarted(self) {
         counter!(WORKER_RESTARTS, "job" => self.0).increment(1);
@@ -93,6 +102,11 @@ impl Drop for Run {
         counter!(JOB_RUNS, "job" => self.job).increment(1);
         histogram!(JOB_SECONDS, "job" => self.job).record(self.started.elapsed());
     }
+}
+
+/// A part of the process ended by itself, and is started again.
+pub(crate) fn part_restarted(part: &'static str) {
+    counter!(PART_RESTARTS, "part" => part).increment(1);
 }
 
 /// A timer's run failed.

@@ -1,6 +1,7 @@
 //! The workers of a process: three apalis workers and the timers, supervised until they are told to stop.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,15 @@ use cryptopay_entity::{chain_cursor, timer_lease};
 use cryptopay_ledger::DeliveryKey;
 use futures_util::future::join_all;
 use sea_orm::DbErr;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::{self, Part};
 use crate::context::Context;
-use crate::queue::{Job, Redis, shared};
+use crate::metrics::JobMeter;
+use crate::queue::{Job, KeyedQueue, Redis, shared};
+use crate::supervise::keep_running;
 use crate::{confirm_payments, scan, timers, webhooks};
 
 /// Jobs of one kind that run at once. A chain's scan is mostly waiting; one per chain is enough.
@@ -24,6 +28,9 @@ const DELIVERY_JOBS: usize = 1_024;
 pub const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// The part of it that is left for what comes after the jobs.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Pause before a chain is given back that this process cannot read. Long enough for somebody else to be idle.
+const LEFT_TO_OTHERS: Duration = Duration::from_millis(500);
 
 const SCAN_CHAIN: &str = "scan_chain";
 const CONFIRM_PAYMENTS: &str = "confirm_payments";
@@ -57,31 +64,31 @@ impl Workers {
             name: SCAN_CHAIN,
             queue: context.queue.scans.clone(),
             concurrency: CHAIN_JOBS,
-            run: with(&context, |context, key: String| async move { scan_chain(&context, key).await }),
+            run: with(&context, &stop, scan_chain),
             running: running.clone(),
         };
         let confirmations = Job {
             name: CONFIRM_PAYMENTS,
             queue: context.queue.confirmations.clone(),
             concurrency: CHAIN_JOBS,
-            run: with(&context, |context, key: String| async move {
-                let Some(access) = context.chains.get(&key) else { return };
-                confirm_payments::run(&context, access).await;
-            }),
+            run: with(&context, &stop, confirm),
             running: running.clone(),
         };
         let deliveries = Job {
             name: DELIVER_WEBHOOKS,
             queue: context.queue.deliveries.clone(),
             concurrency: DELIVERY_JOBS,
-            run: with(&context, |context, key: DeliveryKey| async move { webhooks::run(&context, &key).await }),
+            run: with(&context, &stop, deliver),
             running: running.clone(),
         };
         tracker.spawn(scans.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(confirmations.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(deliveries.supervise(context.owner.clone(), redis.clone(), stop.clone()));
         tracker.spawn(timers::run(context.clone(), stop.clone()));
-        tracker.spawn(scan::heads::run(context.clone(), stop.clone()));
+        tracker.spawn({
+            let (context, stop) = (context.clone(), stop.clone());
+            async move { keep_running("heads", stop.clone(), || scan::heads::run(&context, &stop)).await }
+        });
         tracker.close();
         // Until the last job has ended, since it may leave something to others.
         let ended_sharing = CancellationToken::new();
@@ -90,7 +97,7 @@ impl Workers {
         let ended_sending = CancellationToken::new();
         let keeping = tokio::spawn({
             let (context, ended) = (context.clone(), ended_sending.clone());
-            async move { ended.run_until_cancelled_owned(webhooks::keep_claims(&context)).await }
+            async move { keep_running("keep_claims", ended, || webhooks::keep_claims(&context)).await }
         });
         stop.cancelled().await;
         let ended = async {
@@ -127,8 +134,9 @@ impl Workers {
     /// deadlines are passed, events numbered, and every queue with a due delivery is worked off, queues side by side.
     /// Leases, claims and breakers are respected as by the workers. What fails is logged and left where it is, as there.
     pub async fn drain(context: &Context) {
+        let never = CancellationToken::new();
         for access in context.chains.values() {
-            scan::run(context, access).await;
+            scan::run(context, access, &never).await;
             confirm_payments::run(context, access).await;
         }
         timers::report("expire_orders", timers::pass_deadlines(context).await);
@@ -138,45 +146,99 @@ impl Workers {
 }
 
 /// Scans a chain and asks for the next look at it.
-async fn scan_chain(context: &Context, slug: String) {
-    let Some(access) = context.chains.get(&slug) else { return };
-    let again = scan::run(context, access).await;
-    if context.queue.redis().is_some() {
-        // Whichever worker gets the next look can take it then, and need not wait for the lease to run out.
-        scan::give_back(context, access).await;
-    }
+async fn scan_chain(context: Arc<Context>, stop: CancellationToken, slug: String) {
+    let Some(access) = context.chains.get(&slug) else {
+        return leave_to_others(&context, slug, &context.queue.scans);
+    };
+    let scanning = async {
+        let again = scan::run(&context, access, &stop).await;
+        if context.queue.redis().is_some() {
+            // Whichever worker gets the next look can take it then, and need not wait for the lease to run out.
+            scan::give_back(&context, access).await;
+        }
+        again
+    };
+    let again = while_alive(context.deadlines.silence, || access.alive_at(), scanning).await.unwrap_or_else(|| {
+        JobMeter(SCAN_CHAIN).given_up();
+        let silence_ms = u64::try_from(context.deadlines.silence.as_millis()).unwrap_or(u64::MAX);
+        tracing::error!(
+            chain = slug,
+            silence_ms,
+            "a scan was given up that showed no sign of life; another one begins"
+        );
+        Duration::ZERO
+    });
     context.queue.scan_after(&slug, again);
+}
+
+/// Confirms what is deep enough on a chain.
+async fn confirm(context: Arc<Context>, _: CancellationToken, slug: String) {
+    let Some(access) = context.chains.get(&slug) else {
+        return leave_to_others(&context, slug, &context.queue.confirmations);
+    };
+    confirm_payments::run(&context, access).await;
+}
+
+/// Delivers what is due of a queue.
+async fn deliver(context: Arc<Context>, stop: CancellationToken, key: DeliveryKey) {
+    webhooks::run(&context, &key, &stop).await;
+}
+
+/// Gives a chain back that this process cannot read: while settings change from one process to the next, another can.
+fn leave_to_others(context: &Context, slug: String, queue: &KeyedQueue<String>) {
+    if context.queue.redis().is_some() && context.registry.chain(&slug).is_some() {
+        queue.push_after(slug, LEFT_TO_OTHERS);
+    }
+}
+
+/// Does work to its end; `None` once it has not been alive for as long as `silence`.
+async fn while_alive<T>(
+    silence: Duration,
+    alive_at: impl Fn() -> Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let begun = Instant::now();
+    let last = || alive_at().map_or(begun, |at| at.max(begun));
+    let mut work = pin!(work);
+    loop {
+        let seen = last();
+        match timeout_at(seen + silence, &mut work).await {
+            Ok(done) => return Some(done),
+            Err(_) if last() > seen => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Connects the queues and the bus of this process with those of all others, until `stop`.
 async fn share(context: Arc<Context>, redis: Redis, part: Part, stop: CancellationToken) {
     let queue = &context.queue;
-    let sharing = async {
-        tokio::join!(
-            shared::forward(redis.clone(), SCAN_CHAIN, queue.scans.clone()),
-            shared::forward(redis.clone(), CONFIRM_PAYMENTS, queue.confirmations.clone()),
-            shared::forward(redis.clone(), DELIVER_WEBHOOKS, queue.deliveries.clone()),
-            shared::tidy(redis.clone(), JOB_NAMES),
-            bus::run(&context, &redis, part),
-        )
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = sharing => {}
-    }
+    tokio::join!(
+        keep_running("forward_scans", stop.clone(), || shared::forward(&redis, SCAN_CHAIN, &queue.scans)),
+        keep_running("forward_confirmations", stop.clone(), || {
+            shared::forward(&redis, CONFIRM_PAYMENTS, &queue.confirmations)
+        }),
+        keep_running("forward_deliveries", stop.clone(), || {
+            shared::forward(&redis, DELIVER_WEBHOOKS, &queue.deliveries)
+        }),
+        keep_running("tidy", stop.clone(), || shared::tidy(&redis, JOB_NAMES)),
+        keep_running("bus", stop, || bus::run(&context, &redis, part)),
+    );
 }
 
-/// A job's closure, with the context that it works in.
+/// A job's closure, with the context that it works in and what tells it to begin nothing more.
 fn with<K, F>(
     context: &Arc<Context>,
-    run: impl Fn(Arc<Context>, K) -> F + Clone + Send + Sync + 'static,
+    stop: &CancellationToken,
+    run: impl Fn(Arc<Context>, CancellationToken, K) -> F + Clone + Send + Sync + 'static,
 ) -> impl Fn(K) -> F + Clone + Send + Sync + 'static {
-    let context = context.clone();
-    move |key| run(context.clone(), key)
+    let (context, stop) = (context.clone(), stop.clone());
+    move |key| run(context.clone(), stop.clone(), key)
 }
 
 /// Each queue once: one whose breaker is open stays due.
 async fn drain_deliveries(context: &Context) -> Result<(), DbErr> {
+    let never = CancellationToken::new();
     let mut worked_off = BTreeSet::new();
     loop {
         let mut due = timers::due_queues(context, None).await?;
@@ -185,7 +247,7 @@ async fn drain_deliveries(context: &Context) -> Result<(), DbErr> {
             return Ok(());
         }
         tokio::select! {
-            _ = join_all(due.iter().map(|key| webhooks::run(context, key))) => {}
+            _ = join_all(due.iter().map(|key| webhooks::run(context, key, &never))) => {}
             () = webhooks::keep_claims(context) => {}
         }
     }

@@ -7,7 +7,7 @@ use cryptopay_domain::ids::{AllocationId, OrderId, TransferId};
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::transfer::{Block, ObservedTransfer, TransferState};
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{allocation, chain_block, chain_cursor, merchant_transfer, transfer};
+use cryptopay_entity::{allocation, chain_block, chain_cursor, clock, merchant_transfer, transfer};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
@@ -61,7 +61,7 @@ pub async fn record_batch(
     let mut known = Known::new();
     for (index, block) in batch.blocks.iter().filter(|block| hits.contains(&block.number) || *block == last).enumerate()
     {
-        fence = advance(txn, occasion, &fence, &batch, block).await?;
+        fence = advance(txn, &fence, &batch, block).await?;
         if index == 0 {
             // The first move proves the right to all others: the row stays locked.
             let keep_from = signed(last.number).saturating_sub(i64::from(batch.chain.reorg_depth));
@@ -121,7 +121,7 @@ async fn record_block(
 /// Moves the cursor of a chain on which nothing is watched to a verified head, without the blocks between.
 pub async fn skip_to(
     txn: &DatabaseTransaction,
-    occasion: Occasion<'_>,
+    _occasion: Occasion<'_>,
     fence: &Fence,
     chain: &Chain,
     head: &Block,
@@ -133,7 +133,7 @@ pub async fn skip_to(
         head_height: head.number,
         final_height: None,
     };
-    advance(txn, occasion, fence, &batch, head).await?;
+    advance(txn, fence, &batch, head).await?;
     // The window starts anew: what lies between was not read.
     chain_block::Entity::append(txn, &chain.slug, batch.blocks, signed(head.number)).await?;
     Ok(())
@@ -142,7 +142,6 @@ pub async fn skip_to(
 /// Moves the cursor to a block of the batch; gives the fence for the next move.
 async fn advance(
     txn: &DatabaseTransaction,
-    occasion: Occasion<'_>,
     fence: &Fence,
     batch: &Batch<'_>,
     to: &Block,
@@ -155,7 +154,7 @@ async fn advance(
         .col_expr(Column::BlockTime, Expr::value(to.time))
         .col_expr(Column::HeadHeight, Expr::value(signed(batch.head_height)))
         .col_expr(Column::FinalHeight, Expr::value(batch.final_height.map(signed)))
-        .col_expr(Column::UpdatedAt, Expr::value(occasion.now))
+        .col_expr(Column::UpdatedAt, clock::database_now_expr(txn))
         .filter(Column::Chain.eq(batch.chain.slug.as_str()))
         .filter(Column::LeaseEpoch.eq(fence.epoch))
         .filter(Column::Height.eq(fence.height))

@@ -9,7 +9,7 @@ use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::{Block, TransferState};
-use cryptopay_entity::{chain_block, chain_cursor, transfer};
+use cryptopay_entity::{chain_block, chain_cursor, clock, transfer};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
@@ -34,7 +34,7 @@ pub async fn rewind(
         .col_expr(Column::Height, Expr::value(height))
         .col_expr(Column::Hash, Expr::value(ancestor.hash))
         .col_expr(Column::BlockTime, Expr::value(ancestor.time))
-        .col_expr(Column::UpdatedAt, Expr::value(occasion.now))
+        .col_expr(Column::UpdatedAt, clock::database_now_expr(txn))
         .filter(Column::Chain.eq(chain.slug.as_str()))
         .filter(Column::LeaseEpoch.eq(fence.epoch))
         .filter(Column::Height.eq(fence.height))

@@ -16,6 +16,7 @@ mod port;
 mod redis;
 mod script;
 mod signer;
+mod tcp_proxy;
 mod webhook_receiver;
 
 pub use alloy::primitives::{Address, B256, Bytes, U256};
@@ -28,4 +29,5 @@ pub use parts::Parts;
 pub use port::free_port;
 pub use redis::{RedisServer, TestRedis};
 pub use signer::Signer;
+pub use tcp_proxy::TcpProxy;
 pub use webhook_receiver::{Answer, ReceivedRequest, WebhookReceiver};

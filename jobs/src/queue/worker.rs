@@ -1,8 +1,10 @@
 //! A kind of job and the worker that runs it, supervised: a worker that ends by itself is replaced, after a pause, by
 //! another one under another name.
 
-use std::time::{Duration, Instant};
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
 
+use futures_util::FutureExt;
 use rand::random;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -10,13 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::shared::Redis;
 use super::{JobKey, KeyedQueue, embedded, shared};
 use crate::metrics::JobMeter;
-
-/// First pause before a worker that failed is replaced; it doubles with every failure in a row.
-const MIN_BACKOFF: Duration = Duration::from_millis(50);
-/// Longest such pause: well below the 5 s within which everything works again.
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// A worker that has lived this long begins the pauses anew.
-const PROVEN: Duration = Duration::from_secs(10);
+use crate::supervise::Backoff;
 
 /// What runs a job: a closure from the key.
 pub(crate) trait JobRun<K>: Clone + Send + Sync + 'static {
@@ -91,21 +87,25 @@ impl<K: JobKey, R: JobRun<K>> Job<K, R> {
         redis: Option<Redis>,
         stop: CancellationToken,
     ) {
-        let mut failures: u32 = 0;
+        let mut backoff = Backoff::default();
         while !stop.is_cancelled() {
             let name = names();
             let started = Instant::now();
-            let ended = match &redis {
-                None => embedded::work(&self, &name, stop.clone()).await.map_err(|error| error.to_string()),
-                Some(redis) => shared::work(&self, &name, redis, failures, stop.clone()).await,
+            let working = async {
+                match &redis {
+                    None => embedded::work(&self, &name, stop.clone()).await.map_err(|error| error.to_string()),
+                    Some(redis) => shared::work(&self, &name, redis, backoff.failures(), stop.clone()).await,
+                }
             };
+            // Nothing of a worker that broke off is used again.
+            let ended = AssertUnwindSafe(working).catch_unwind().await;
             if stop.is_cancelled() {
                 break;
             }
-            failures = if started.elapsed() > PROVEN { 1 } else { failures.saturating_add(1) };
-            let pause = MIN_BACKOFF.saturating_mul(1 << failures.clamp(1, 8)).min(MAX_BACKOFF);
+            let pause = backoff.after(started);
             JobMeter(self.name).restarted();
             // Each of them, since they are few: one every two seconds at most.
+            let ended = ended.unwrap_or_else(|_| Err("it broke off".to_owned()));
             let reason = ended.err().unwrap_or_else(|| "it has stopped".to_owned());
             tracing::warn!(job = self.name, reason, "the worker ended by itself; starting another");
             tokio::select! {

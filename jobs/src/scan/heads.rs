@@ -1,12 +1,11 @@
 //! Wakes scans when a WebSocket tells of a new head. Nothing that it says is believed: a socket that is dead or lies costs
 //! a moment, because chains are looked at by the clock as well.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cryptopay_chain::Heads;
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 
@@ -14,22 +13,11 @@ use crate::context::Context;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Listens to every socket of every chain until `stop`.
-pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let tracker = TaskTracker::new();
-    for (slug, access) in &context.chains {
-        for heads in &access.heads {
-            let (context, slug, heads) = (context.clone(), slug.clone(), heads.clone());
-            let stopped = stop.clone();
-            tracker.spawn(async move {
-                tokio::select! {
-                    () = stopped.cancelled() => {}
-                    () = listen(&context, &slug, &heads) => {}
-                }
-            });
-        }
-    }
-    tracker.close();
-    tracker.wait().await;
+pub(crate) async fn run(context: &Context, stop: &CancellationToken) {
+    let sockets = context.chains.iter().flat_map(|(slug, access)| access.heads.iter().map(move |heads| (slug, heads)));
+    join_all(sockets.map(|(slug, heads)| listen(context, slug, heads))).await;
+    // Where there is none, nothing has ended.
+    stop.cancelled().await;
 }
 
 async fn listen(context: &Context, slug: &str, heads: &Heads) {

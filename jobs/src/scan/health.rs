@@ -6,6 +6,7 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::{chain_cursor, clock};
 use sea_orm::DbErr;
+use tokio_util::sync::CancellationToken;
 
 use super::{ScanError, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
@@ -28,18 +29,21 @@ pub(super) struct Seen {
     /// As the database has it.
     health: String,
     problem: Option<String>,
-    /// Whether the cursor has moved.
+    /// Whether the cursor has moved, and nobody was told yet.
     pub(super) moved: bool,
     /// Whether the cursor went back: what stood above it was put in doubt by this very look.
     pub(super) went_back: bool,
     /// Whether the endpoint's head is below what is verified.
     pub(super) behind: bool,
+    /// Nothing more is begun after it.
+    pub(super) stop: CancellationToken,
 }
 
 impl Seen {
     /// At the beginning of a look.
-    pub(super) fn new(cursor: chain_cursor::Model) -> Self {
-        Self { health: cursor.health, problem: cursor.problem, moved: false, went_back: false, behind: false }
+    pub(super) fn new(cursor: chain_cursor::Model, stop: CancellationToken) -> Self {
+        let (health, problem) = (cursor.health, cursor.problem);
+        Self { health, problem, moved: false, went_back: false, behind: false, stop }
     }
 }
 
@@ -113,7 +117,7 @@ pub(super) async fn note_failure(context: &Context, access: &ChainAccess, error:
     let slug = access.chain.slug.as_str();
     let noted = async {
         let Some(cursor) = chain_cursor::Entity::of(&context.database, slug).await? else { return Ok(()) };
-        write(context, access, &Seen::new(cursor), (health, Some(problem)), None).await
+        write(context, access, &Seen::new(cursor, CancellationToken::new()), (health, Some(problem)), None).await
     };
     if let Err(error) = noted.await {
         tracing::warn!(chain = slug, %error, "the chain's problem could not be noted");

@@ -1,12 +1,14 @@
 //! Which process scans a chain.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_cursor, clock};
 use cryptopay_ledger::Fence;
 use sea_orm::DbErr;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::ScanError;
 use crate::context::{ChainAccess, Context};
@@ -43,6 +45,38 @@ pub(super) async fn lease(context: &Context, access: &ChainAccess) -> Result<Opt
         access.state.note_lease(Some(asked_at));
     }
     Ok(leased.map(|(epoch, cursor)| Fence { epoch, height: cursor.height, hash: cursor.hash }))
+}
+
+/// Waits for what is read, and keeps the lease meanwhile, slow as the endpoint may be. `None` once the process is to stop,
+/// which waits for no endpoint.
+pub(super) async fn keeping_the_lease<T>(
+    context: &Context,
+    access: &ChainAccess,
+    stop: &CancellationToken,
+    reading: impl Future<Output = T>,
+) -> Option<T> {
+    let mut reading = pin!(reading);
+    loop {
+        tokio::select! {
+            read = &mut reading => return Some(read),
+            () = stop.cancelled() => return None,
+            () = sleep(RENEW_AFTER) => {
+                if let Err(error) = renew(context, access).await {
+                    tracing::debug!(chain = access.chain.slug, %error, "the lease could not be renewed");
+                }
+            }
+        }
+    }
+}
+
+/// Renews the lease, if it has not run out: whoever has it then keeps it.
+async fn renew(context: &Context, access: &ChainAccess) -> Result<(), DbErr> {
+    let (database, slug, asked_at) = (&context.database, access.chain.slug.as_str(), Instant::now());
+    let now = clock::database_now(database).await?;
+    if chain_cursor::Entity::renew(database, slug, &context.owner, now, now.plus(LEASE)).await? {
+        access.state.note_lease(Some(asked_at));
+    }
+    Ok(())
 }
 
 /// Whether the lease is old enough to be renewed in the midst of a long reading.

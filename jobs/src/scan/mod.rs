@@ -29,8 +29,9 @@ use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::{chain_cursor, clock};
-use cryptopay_ledger::LedgerError;
+use cryptopay_ledger::{Fence, LedgerError};
 use sea_orm::DbErr;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::{ChainAccess, Context};
 use health::Seen;
@@ -96,20 +97,25 @@ pub(crate) enum Scanned {
     AtHead { next_block: Timestamp, now: Timestamp },
     /// Another endpoint has newer blocks.
     Passed,
+    /// The process ends.
+    Stopped,
 }
 
 /// Runs one scan and says when to come again. Every endpoint that may be asked gets its turn before it is given up.
-pub(crate) async fn run(context: &Context, access: &ChainAccess) -> Duration {
+///
+/// After `stop` no further range is begun, and the next look is due at once: it is another process's.
+pub(crate) async fn run(context: &Context, access: &ChainAccess, stop: &CancellationToken) -> Duration {
     let (mut tried, mut judged) = (Vec::new(), BTreeSet::new());
     let (mut failure, mut awaited) = (None, false);
     while let Some(endpoint) = access.endpoints.choose(Instant::now(), &tried) {
         tried.push(endpoint.name().to_owned());
         let others = access.endpoints.are_left(Instant::now(), &tried);
         let hurry = if others { Hurry::OthersWait } else { Hurry::None };
-        match scan_chain(context, access, endpoint, hurry).await {
+        match scan_chain(context, access, endpoint, hurry, stop).await {
             Ok(Scanned::Elsewhere) => return SLOW_POLL,
             Ok(Scanned::Idle) => return IDLE_POLL,
             Ok(Scanned::Passed) => {}
+            Ok(Scanned::Stopped) => return Duration::ZERO,
             Ok(Scanned::AtHead { next_block, now }) => return next_poll(next_block, now, access.chain.block_time),
             Err(ScanError::Awaited) => {
                 tracing::debug!(
@@ -175,18 +181,40 @@ async fn scan_chain(
     access: &ChainAccess,
     endpoint: &Endpoint,
     hurry: Hurry,
+    stop: &CancellationToken,
 ) -> Result<Scanned, ScanError> {
     let slug = access.chain.slug.as_str();
     let cursor = match chain_cursor::Entity::of(&context.database, slug).await? {
         Some(cursor) => cursor,
         None => begin(context, access, endpoint, hurry).await?,
     };
-    let Some(mut fence) = hold(context, access, &cursor).await? else { return Ok(Scanned::Elsewhere) };
+    let Some(fence) = hold(context, access, &cursor).await? else { return Ok(Scanned::Elsewhere) };
+    let mut seen = Seen::new(cursor, stop.clone());
+    let scanned = read_up(context, access, (endpoint, hurry), fence, &mut seen).await;
+    // What was committed counts, also when the look has failed afterwards or another process goes on.
+    confirm_if_moved(context, slug, &mut seen);
+    scanned
+}
+
+/// Wakes the confirmations of a chain whose cursor has moved.
+fn confirm_if_moved(context: &Context, slug: &str, seen: &mut Seen) {
+    if std::mem::take(&mut seen.moved) {
+        context.queue.confirmations.push(slug.to_owned());
+    }
+}
+
+/// The reading itself, by whoever holds the lease.
+async fn read_up(
+    context: &Context,
+    access: &ChainAccess,
+    (endpoint, hurry): (&Endpoint, Hurry),
+    mut fence: Fence,
+    seen: &mut Seen,
+) -> Result<Scanned, ScanError> {
     let tag = wanted_tag(context, access).await?;
     let mut tip = access.endpoints.tip(endpoint, tag, hurry).await?;
     let mut asked = Instant::now();
     tokens::check(context, access, endpoint).await;
-    let mut seen = Seen::new(cursor);
     let mut latest = Latest::at(context).await?;
     latest.check(endpoint, [&tip.head.block])?;
     loop {
@@ -201,11 +229,11 @@ async fn scan_chain(
             // another one it holds the block as well.
             let agreed = watch::agreed(access, endpoint, head).await?.filter(|block| block.number > height);
             let Some(block) = agreed else {
-                health::note(context, access, &seen, head, None).await?;
+                health::note(context, access, seen, head, None).await?;
                 return Ok(Scanned::Idle);
             };
             if watch::skip(context, access, &fence, &block).await? {
-                health::note(context, access, &seen, head, None).await?;
+                health::note(context, access, seen, head, None).await?;
                 return Ok(Scanned::Idle);
             }
             continue;
@@ -219,7 +247,7 @@ async fn scan_chain(
             continue;
         }
         let way = Way { endpoint, tip: &tip, watch: &watch, latest };
-        match range::advance(context, access, way, &mut fence, &mut seen).await? {
+        match range::advance(context, access, way, &mut fence, seen).await? {
             Step::Advanced => seen.moved = true,
             Step::Lagging => {
                 if window::start_again(context, access, endpoint, &fence, &tip.head).await? {
@@ -234,6 +262,7 @@ async fn scan_chain(
                 (seen.moved, seen.went_back) = (true, true);
             }
             Step::Elsewhere => return Ok(Scanned::Elsewhere),
+            Step::Stopped => return Ok(Scanned::Stopped),
         }
         match lease(context, access).await? {
             Some(renewed) => fence = renewed,
@@ -250,20 +279,18 @@ async fn scan_chain(
     if !seen.behind {
         if seen.went_back {
             // However long this look took: a second one is another one.
-            context.queue.scan_after(slug, POLL);
+            context.queue.scan_after(&access.chain.slug, POLL);
         } else {
             second_look::run(context, access, endpoint, &fence).await?;
         }
         access.state.forget_depth();
     }
-    if seen.moved {
-        context.queue.confirmations.push(slug.to_owned());
-    }
+    confirm_if_moved(context, &access.chain.slug, seen);
     let now = clock::business_now(&context.database).await?;
-    if look_elsewhere(access, endpoint, &tip, &seen, now).await && hurry == Hurry::OthersWait {
+    if look_elsewhere(access, endpoint, &tip, seen, now).await && hurry == Hurry::OthersWait {
         return Ok(Scanned::Passed);
     }
-    health::note(context, access, &seen, &tip.head, Some(now)).await?;
+    health::note(context, access, seen, &tip.head, Some(now)).await?;
     if !watch::is_watched(context, access).await? {
         return Ok(Scanned::Idle);
     }
@@ -312,6 +339,7 @@ enum Step {
     Lagging,
     Reorganised,
     Elsewhere,
+    Stopped,
 }
 
 /// The finality tag that is worth asking for: if the chain has one, and something waits for it.

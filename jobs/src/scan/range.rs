@@ -8,7 +8,7 @@ use cryptopay_ledger::{Batch, Fence, LedgerError, Occasion};
 
 use super::ahead::{Ahead, Range, Source};
 use super::health::{Seen, note_backlog};
-use super::lease::{is_due, lease};
+use super::lease::{is_due, keeping_the_lease, lease};
 use super::watch::WatchList;
 use super::{Latest, ScanError, Step, final_height, reorg, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
@@ -39,7 +39,11 @@ pub(super) async fn advance(
     }
     let source = Source { access, endpoint, watch, head: &tip.head };
     let mut ahead = Ahead::new(source, height.saturating_add(1));
-    while let Some(read) = ahead.next().await {
+    loop {
+        let Some(read) = keeping_the_lease(context, access, &seen.stop, ahead.next()).await else {
+            return Ok(Step::Stopped);
+        };
+        let Some(read) = read else { return Ok(Step::Advanced) };
         let range = match read {
             Ok(range) => range,
             Err(ScanError::Chain(ChainError::RangeTooLarge { limit })) if endpoint.span.blocks() > 1 => {
@@ -72,7 +76,6 @@ pub(super) async fn advance(
         seen.moved = true;
         note_backlog(context, access, seen, fence.height, tip.head.number).await?;
     }
-    Ok(Step::Advanced)
 }
 
 /// Writes a range; gives its last block.

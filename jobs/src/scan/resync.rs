@@ -94,6 +94,7 @@ async fn resume_at(
     for _ in 0..PAGES {
         let page = transfer::Entity::blocks_below(&context.database, &access.chain.slug, before, COMPARED).await?;
         let Some((last, _)) = page.last() else { break };
+        access.state.note_alive();
         before = *last;
         let numbers: Vec<u64> = page.iter().map(|(number, _)| signed_to_unsigned(*number)).collect();
         let theirs = access.endpoints.witness(endpoint, &numbers).await?.blocks;

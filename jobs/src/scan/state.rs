@@ -26,6 +26,8 @@ pub(crate) struct ScanState {
 struct Memory {
     /// When this process last took or renewed the lease.
     leased_at: Option<Instant>,
+    /// When a look was last heard of that the database answers.
+    alive_at: Option<Instant>,
     /// Since when no endpoint has shown a block that is as new as what is verified.
     behind_since: Option<Instant>,
     /// When the problem's words were last written.
@@ -47,7 +49,18 @@ struct Memory {
 
 impl ScanState {
     pub(super) fn note_lease(&self, at: Option<Instant>) {
-        self.memory().leased_at = at;
+        let mut memory = self.memory();
+        memory.leased_at = at;
+        memory.alive_at = at.or(memory.alive_at);
+    }
+
+    /// A look gets on, slowly as it may be.
+    pub(super) fn note_alive(&self) {
+        self.memory().alive_at = Some(Instant::now());
+    }
+
+    pub(crate) fn alive_at(&self) -> Option<Instant> {
+        self.memory().alive_at
     }
 
     pub(super) fn was_leased_within(&self, age: Duration) -> bool {

@@ -101,7 +101,8 @@ pub(crate) async fn keep(context: &Context) {
         if held.is_empty() {
             continue;
         }
-        if let Err(error) = renew(context, held).await {
+        // One that hangs is better asked again: a claim that is not renewed is over soon.
+        if let Err(error) = context.deadlines.record(renew(context, held)).await {
             tracing::warn!(%error, "the claims of deliveries on their way could not be renewed");
         }
     }

@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::claims::{CLAIM, JobClaims, token};
@@ -40,9 +41,10 @@ struct Finished {
     verdict: Verdict,
 }
 
-/// Delivers until nothing of this queue is due; then asks to be woken when the next delivery is.
-pub(crate) async fn run(context: &Context, key: &DeliveryKey) {
-    match deliver(context, key).await {
+/// Delivers until nothing of this queue is due; then asks to be woken when the next delivery is. After `stop` nothing more
+/// is claimed: what is on its way is sent to its end.
+pub(crate) async fn run(context: &Context, key: &DeliveryKey, stop: &CancellationToken) {
+    match deliver(context, key, stop).await {
         Ok(Some(delay)) => context.queue.deliveries.push_after(key.clone(), delay),
         Ok(None) => {}
         Err(error) => {
@@ -51,7 +53,7 @@ pub(crate) async fn run(context: &Context, key: &DeliveryKey) {
     }
 }
 
-async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration>, DbErr> {
+async fn deliver(context: &Context, key: &DeliveryKey, stop: &CancellationToken) -> Result<Option<Duration>, DbErr> {
     let queue = Queue { endpoint: key.endpoint, origin: &key.origin };
     let token = token(context);
     let mut claims = context.claims.of_job();
@@ -64,7 +66,7 @@ async fn deliver(context: &Context, key: &DeliveryKey) -> Result<Option<Duration
     let mut ended: Option<Result<(), DbErr>> = None;
     loop {
         let room = IN_FLIGHT.saturating_sub(u64::try_from(running.len()).unwrap_or(IN_FLIGHT));
-        if ended.is_none() && !drained && room > 0 {
+        if ended.is_none() && !drained && room > 0 && !stop.is_cancelled() {
             match claim(context, queue, room, &token).await {
                 Ok(Some(Claimed { endpoint, deliveries, clocks })) => {
                     drained = u64::try_from(deliveries.len()).unwrap_or(0) < room;
@@ -136,6 +138,11 @@ struct Claimed {
 /// Claims what is due. `None` when the endpoint is gone.
 async fn claim(context: &Context, queue: Queue<'_>, room: u64, token: &str) -> Result<Option<Claimed>, DbErr> {
     let _turn = context.claims.turn().await;
+    // Whoever waits without an end keeps the turn from all others.
+    context.deadlines.step(claim_once(context, queue, room, token)).await
+}
+
+async fn claim_once(context: &Context, queue: Queue<'_>, room: u64, token: &str) -> Result<Option<Claimed>, DbErr> {
     transact!(&context.database, |txn| {
         let Some(endpoint) = webhook_endpoint::Entity::find_by_id(queue.endpoint).one(txn).await? else {
             return Ok(None);
@@ -199,7 +206,10 @@ async fn record(
 ) -> Result<(), DbErr> {
     let begun = Instant::now();
     loop {
-        match record_once(context, queue, &finished).await {
+        let turn = context.claims.turn_to_record().await;
+        let recorded = context.deadlines.record(record_once(context, queue, &finished)).await;
+        drop(turn);
+        match recorded {
             Err(error) if begun.elapsed() < RECORD_WITHIN => {
                 tracing::warn!(endpoint = queue.endpoint.0, %error, "what was sent is recorded as soon as the database allows");
                 sleep(RECORD_AGAIN).await;
@@ -216,7 +226,6 @@ async fn record(
 
 /// Records attempts, the endpoint's breaker and what follows from both, in one transaction.
 async fn record_once(context: &Context, queue: Queue<'_>, finished: &[Finished]) -> Result<(), DbErr> {
-    let _turn = context.claims.turn_to_record().await;
     transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
         let mut breaker = webhook_breaker::Entity::of(txn, queue.endpoint, queue.origin).await?;
@@ -343,6 +352,10 @@ async fn switch_off(txn: &DatabaseTransaction, queue: Queue<'_>, reason: &str, n
 /// How long until the next delivery of this queue is due, or its breaker lets one through.
 async fn next_delay(context: &Context, queue: Queue<'_>) -> Result<Option<Duration>, DbErr> {
     let _turn = context.claims.turn_to_record().await;
+    context.deadlines.step(next_delay_now(context, queue)).await
+}
+
+async fn next_delay_now(context: &Context, queue: Queue<'_>) -> Result<Option<Duration>, DbErr> {
     let Some(due) = webhook_delivery::Entity::next_due(&context.database, queue).await? else { return Ok(None) };
     let breaker = webhook_breaker::Entity::of(&context.database, queue.endpoint, queue.origin).await?;
     let now = clock::business_now(&context.database).await?;

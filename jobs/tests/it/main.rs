@@ -27,5 +27,6 @@ mod starting;
 mod sweeping;
 mod tampered;
 mod thrift;
+mod vanishing;
 mod workers;
 mod world;

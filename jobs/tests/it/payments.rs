@@ -1,10 +1,17 @@
 //! From a customer's transaction to the merchant's server.
 
+use std::time::Duration;
+
+use cryptopay_chain::ChainError;
 use cryptopay_domain::order::OrderStatus;
+use cryptopay_jobs::Workers;
+use cryptopay_sandbox::KeepTransactions;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
+use tokio_util::sync::CancellationToken;
 
 use crate::signed;
-use crate::world::{Ask, REQUIRED, World};
+use crate::tampered::Call;
+use crate::world::{Ask, PATIENCE, REQUIRED, World};
 
 const DEFAULTS: &str = "payment.pending,payment.confirmed,payment.failed,order.expired,order.underpaid,payment.reorged";
 
@@ -110,4 +117,66 @@ on_both_databases!(while_a_secret_is_rotated_both_sign, async |db: TestDatabase|
     let both = format!("{} {}", signed::standard(new, request), signed::standard(old, request));
     assert_eq!(request.header("webhook-signature"), Some(both.as_str()));
     signed::check(&journal[1], new);
+});
+
+impl World {
+    /// Waits until the node was asked for what it fails at.
+    async fn has_failed_at(&self, call: Call) {
+        let asked = async {
+            while self.client.calls(call) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("the node was not asked");
+    }
+}
+
+on_both_databases!(what_a_look_that_failed_has_found_is_confirmed_though_no_block_comes, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, DEFAULTS).await;
+    // A payment that is in doubt, for a look to fail at.
+    let gone = world.order(&shop.merchant, Ask { amount: "3.00", ..Ask::default() }).await;
+    world.pay(&gone).await;
+    world.mine(1).await;
+    world.drain().await;
+    world.client.fail(Call::Inclusion, || ChainError::TimedOut { after: Duration::ZERO });
+    world.reorganise(1, KeepTransactions::No).await;
+    world.drain().await;
+    world.let_doubts_age().await;
+
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(REQUIRED).await;
+    world.client.take_journal();
+    let stop = CancellationToken::new();
+    let workers = tokio::spawn(Workers::run(world.context.clone(), stop.clone()));
+    world.has_failed_at(Call::Inclusion).await;
+    world.client.behave();
+    world.wait_for(&order, OrderStatus::Confirmed).await;
+    stop.cancel();
+    workers.await.unwrap();
+    world.audit().await;
+});
+
+on_both_databases!(what_could_not_be_confirmed_is_confirmed_later_though_no_block_comes, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, DEFAULTS).await;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(1).await;
+    world.drain().await;
+    world.client.fail(Call::Block, || ChainError::TimedOut { after: Duration::ZERO });
+    world.mine(REQUIRED - 1).await;
+    world.drain().await;
+    assert_eq!(world.cursor_height().await, world.height().await);
+    assert_eq!(world.status(&order).await, OrderStatus::Confirming);
+
+    world.client.take_journal();
+    let stop = CancellationToken::new();
+    let workers = tokio::spawn(Workers::run(world.context.clone(), stop.clone()));
+    // What it is told at its start fails.
+    world.has_failed_at(Call::Block).await;
+    world.client.behave();
+    world.wait_for(&order, OrderStatus::Confirmed).await;
+    stop.cancel();
+    workers.await.unwrap();
+    world.audit().await;
 });

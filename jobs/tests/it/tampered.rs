@@ -181,6 +181,11 @@ impl Tampered {
         std::mem::take(&mut *self.journal.lock().unwrap())
     }
 
+    /// How often this was asked since then.
+    pub(crate) fn calls(&self, call: Call) -> usize {
+        self.journal.lock().unwrap().count(call)
+    }
+
     fn tampering(&self) -> MutexGuard<'_, Tampering> {
         self.tampering.lock().unwrap()
     }

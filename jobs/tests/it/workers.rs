@@ -2,18 +2,21 @@
 
 #![expect(clippy::print_stdout, reason = "a measurement is for whoever runs the test")]
 
+use std::future::pending;
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::{sandbox_block, timer_lease};
-use cryptopay_jobs::Workers;
-use cryptopay_test_support::{Answer, Parts, on_both_sets_of_parts};
+use cryptopay_jobs::{RedisProblem, STOP_WITHIN, Workers};
+use cryptopay_test_support::{Answer, Parts, RedisServer, TestDatabase, block_on, on_both_sets_of_parts};
 use sea_orm::EntityTrait;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::signed;
+use crate::tampered::Call;
 use crate::world::{Ask, PATIENCE, SLUG, World};
 
 on_both_sets_of_parts!(workers_deliver_by_themselves_and_stop_within_a_second, async |parts: Parts| {
@@ -59,7 +62,7 @@ on_both_sets_of_parts!(workers_deliver_by_themselves_and_stop_within_a_second, a
     let took = stopping.elapsed();
     println!("stopped within {} ms", took.as_millis());
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(world.cursor().await.lease_until < world.now().await.minus(Duration::from_secs(60)), "given back");
+    assert_eq!(world.cursor().await.lease_owner, None, "given back");
     assert_eq!(timer_lease::Entity::find().all(&world.db).await.unwrap(), []);
 
     // Whoever comes next need not wait for it.
@@ -142,3 +145,66 @@ on_both_sets_of_parts!(what_is_being_sent_when_the_workers_stop_is_sent_to_its_e
     assert_eq!(world.delivery(shop.endpoint.id).await.state, DeliveryState::Delivered);
     assert_eq!(world.receiver.journal().len(), 1);
 });
+
+on_both_sets_of_parts!(after_the_order_to_stop_nothing_new_is_claimed, async |parts: Parts| {
+    const ORDERS: usize = 60;
+    let (world, shop) = World::with_shop(parts, "order.created").await;
+    for _ in 0..ORDERS {
+        world.order(&shop.merchant, Ask::default()).await;
+    }
+    world.receiver.answer_always(Answer::status(200).after(Duration::from_secs(1)));
+    let stop = CancellationToken::new();
+    let workers = tokio::spawn(Workers::run(world.context.clone(), stop.clone()));
+    world.receiver.wait_for(1, PATIENCE).await;
+    stop.cancel();
+    workers.await.unwrap();
+    let sent = world.receiver.journal().len();
+    assert!(sent < ORDERS / 2, "{sent} were sent");
+    let deliveries = world.deliveries(shop.endpoint.id).await;
+    let delivered = deliveries.iter().filter(|delivery| delivery.state == DeliveryState::Delivered).count();
+    assert_eq!(delivered, sent, "what was on its way was sent to its end and recorded");
+});
+
+on_both_sets_of_parts!(a_scan_that_waits_for_its_endpoint_holds_no_stop_up, async |parts: Parts| {
+    let (world, _) = World::with_shop(parts, "*").await;
+    let (asked, is_asked) = oneshot::channel();
+    world.client.after_next(Call::Transfers, async move {
+        asked.send(()).unwrap();
+        pending().await
+    });
+    world.mine(1).await;
+    let before = world.cursor_height().await;
+    let stop = CancellationToken::new();
+    let workers = tokio::spawn(Workers::run(world.context.clone(), stop.clone()));
+    is_asked.await.unwrap();
+    let stopping = Instant::now();
+    stop.cancel();
+    workers.await.unwrap();
+    assert!(stopping.elapsed() < STOP_WITHIN / 2, "{:?}", stopping.elapsed());
+    let cursor = world.cursor().await;
+    assert_eq!((cursor.height, cursor.lease_owner), (i64::try_from(before).unwrap(), None), "left to the next process");
+});
+
+#[test]
+fn a_redis_that_lets_nobody_listen_is_not_ready() {
+    block_on(async {
+        let server = RedisServer::start();
+        let mut admin = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let mut user = redis::cmd("ACL");
+        user.arg(&["SETUSER", "pay", "on", ">secret", "~*", "&*", "+@all", "-subscribe"]);
+        user.exec_async(&mut admin).await.unwrap();
+        let url = format!("redis://pay:secret@{}", server.url().rsplit('@').next().unwrap());
+        let world = World::unseen(Parts::from(TestDatabase::postgres().await), Duration::from_secs(1)).await;
+        let context = world.over_redis(&url, "ours:").process_with("worker", [], Vec::new());
+        let stop = CancellationToken::new();
+        let workers = tokio::spawn(Workers::run(context.clone(), stop.clone()));
+        let noticed = async {
+            while context.queue.redis().unwrap().check().await != Err(RedisProblem::Forbidden) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, noticed).await.expect("it passes for usable");
+        stop.cancel();
+        workers.await.unwrap();
+    });
+}

@@ -25,7 +25,7 @@ use cryptopay_entity::{
 };
 use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
-use cryptopay_jobs::{ChainAccess, Context, Events, Queue, Redis, SigningSecrets, Workers};
+use cryptopay_jobs::{ChainAccess, Context, Deadlines, Events, Queue, Redis, SigningSecrets, Workers};
 use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Scanned};
 use cryptopay_sandbox::{KeepTransactions, Paid, Payment, SimulatedChain, advance_clock, mine, pay, reorg};
 use cryptopay_test_support::{Parts, ReceivedRequest, WebhookReceiver};
@@ -251,6 +251,16 @@ impl Town {
         }
     }
 
+    /// The same with another way to the database.
+    pub(crate) fn through(&self, db: DatabaseConnection) -> Self {
+        Self { db, ..self.clone() }
+    }
+
+    /// The same with a Redis that processes share.
+    pub(crate) fn over_redis(&self, url: &str, prefix: &str) -> Self {
+        Self { redis: Some((url.to_owned(), prefix.to_owned())), ..self.clone() }
+    }
+
     /// The simulated chain's own node.
     pub(crate) fn node(&self) -> Arc<dyn ChainClient> {
         let simulated = SimulatedChain::new(self.db.clone(), self.chain.clone());
@@ -287,6 +297,7 @@ impl Town {
             webhooks: WebhookClient::new(policy).unwrap(),
             secrets: Arc::new(PlainSecrets),
             owner: owner.to_owned(),
+            deadlines: Deadlines::default(),
         })
     }
 
@@ -513,6 +524,16 @@ impl Town {
             }
         };
         tokio::time::timeout(PATIENCE, seen).await.expect("nobody has looked at the chain");
+    }
+
+    /// Waits for an order to get there; the database is all that tells.
+    pub(crate) async fn wait_for(&self, order: &payment_order::Model, status: OrderStatus) {
+        let reached = async {
+            while self.status(order).await != status {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, reached).await.is_ok(), "it is never {status:?}");
     }
 
     pub(crate) async fn cursor(&self) -> chain_cursor::Model {

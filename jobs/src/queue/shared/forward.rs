@@ -10,7 +10,7 @@ const BATCH: usize = 100;
 
 /// Passes keys on as they become due, for ever. What does not get through in time is dropped: the connection says in the
 /// log that Redis is away, and the sweep finds the work.
-pub(crate) async fn forward<K: JobKey>(redis: Redis, job: &'static str, queue: KeyedQueue<K>) {
+pub(crate) async fn forward<K: JobKey>(redis: &Redis, job: &'static str, queue: &KeyedQueue<K>) {
     loop {
         let keys = queue.take_away(BATCH).await;
         let outcome = timeout(NUDGE_WITHIN, redis.nudge(job, &keys)).await;

@@ -62,6 +62,8 @@ struct Inner {
     prefix: String,
     /// Where the worker of each kind of job hears that one waits.
     told: Mutex<BTreeMap<String, Arc<Told>>>,
+    /// Why this process does not hear the bus, if it does not.
+    deaf: Mutex<Option<RedisProblem>>,
 }
 
 impl Redis {
@@ -73,20 +75,40 @@ impl Redis {
         let client = url.into_connection_info().and_then(Client::open).map_err(|_| RedisUrlError)?;
         let link = Link::new(client);
         let prefixed = Prefixed::new(link.clone(), prefix);
-        Ok(Self(Arc::new(Inner { link, prefixed, prefix: prefix.to_owned(), told: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            link,
+            prefixed,
+            prefix: prefix.to_owned(),
+            told: Mutex::default(),
+            deaf: Mutex::default(),
+        })))
     }
 
-    /// Whether it can be used: connected to within a second, and written to.
+    /// Whether it can be used: connected to within a second, written to and told something by a script, and listened to.
     ///
     /// # Errors
     /// Why not.
     pub async fn check(&self) -> Result<(), RedisProblem> {
-        let mut probe = redis::cmd("SET");
-        probe.arg(format!("{}probe", self.0.prefix)).arg("1").arg("PX").arg(1_000);
-        let written = timeout(CHECK_WITHIN, probe.exec_async(&mut self.link())).await;
-        written
-            .unwrap_or(Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
-            .map_err(|e| RedisProblem::of(&e))
+        self.check_script().await?;
+        match *self.0.deaf.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(problem) => Err(problem),
+            None => Ok(()),
+        }
+    }
+
+    /// The part of it that workers cannot do without: what they are not told they look for themselves.
+    async fn check_script(&self) -> Result<(), RedisProblem> {
+        // As nudges do: a user who may only set keys is of no use.
+        let mut probe = PROBE.prepare_invoke();
+        probe.key(format!("{}probe", self.0.prefix)).arg(self.channel()).arg(crate::bus::Message::Hello.to_string());
+        let done = timeout(CHECK_WITHIN, probe.invoke_async::<()>(&mut self.link())).await;
+        done.unwrap_or(Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+            .map_err(|error| RedisProblem::of(&error))
+    }
+
+    /// Notes whether the bus is heard: why it is not, or that it is.
+    pub(crate) fn note_deaf(&self, problem: Option<RedisProblem>) {
+        *self.0.deaf.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// How many jobs of each kind are queued, by name. At most one question a kind.
@@ -178,6 +200,9 @@ fn state_prefix(config: &Config) -> String {
     format!("{}:", config.job_meta_hash())
 }
 
+static PROBE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new("redis.call('SET', KEYS[1], '1', 'PX', 1000) return redis.call('PUBLISH', ARGV[1], ARGV[2])")
+});
 static NUDGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("nudge.lua")));
 
 impl fmt::Debug for Redis {

@@ -76,9 +76,15 @@ impl Process {
         let sender = Arc::new(sender);
         let run = AnyRun(Arc::new(move |key: String| sender.send_modify(|ran| *ran.entry(key).or_default() += 1)));
         let job = Job { name: JOB, queue: queue.clone(), concurrency: 64, run, running };
-        let running =
-            vec![tokio::spawn(supervise(job, stop.clone())), tokio::spawn(forward(redis.clone(), JOB, queue.clone()))];
+        let running = vec![
+            tokio::spawn(supervise(job, stop.clone())),
+            tokio::spawn(Self::forwarding(redis.clone(), queue.clone())),
+        ];
         Self { queue, stop, running, ran }
+    }
+
+    async fn forwarding(redis: Redis, queue: KeyedQueue<String>) {
+        forward(&redis, JOB, &queue).await;
     }
 
     async fn has_run(&mut self, key: &str) {
@@ -368,6 +374,12 @@ async fn what_redis_refuses_is_named_without_its_words() {
     let mut process = Process::start(&redis, "one");
     assert!(process.run_by_the_sweep("first").await < Duration::from_secs(5));
     process.stop().await;
+
+    // Keys alone are of no use without scripts.
+    ask::<()>(&admin, "ACL SETUSER pay -@scripting").await;
+    assert_eq!(redis.check().await, Err(RedisProblem::Forbidden));
+    ask::<()>(&admin, "ACL SETUSER pay +@all").await;
+    assert_eq!(redis.check().await, Ok(()));
 
     ask::<()>(&admin, "REPLICAOF 127.0.0.1 1").await;
     assert_eq!(redis.check().await, Err(RedisProblem::ReadOnly));

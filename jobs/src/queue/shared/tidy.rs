@@ -19,13 +19,13 @@ const MAX_DATA: u64 = 50_000;
 const SCAN_COUNT: usize = 1_000;
 
 /// Tidies up for ever; every process may do so at once.
-pub(crate) async fn tidy(redis: Redis, jobs: &'static [&'static str]) {
+pub(crate) async fn tidy(redis: &Redis, jobs: &'static [&'static str]) {
     let mut ticks = interval(TIDY_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         for job in jobs {
-            let outcome = timeout(TIDY_WITHIN, tidy_queue(&redis, job)).await;
+            let outcome = timeout(TIDY_WITHIN, tidy_queue(redis, job)).await;
             tracing::debug!(job, ?outcome, "tidied up in Redis");
         }
     }

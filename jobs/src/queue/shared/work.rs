@@ -150,7 +150,7 @@ impl Begin {
 
 /// Waits until Redis can be used.
 async fn reachable(redis: &Redis) {
-    while redis.check().await.is_err() {
+    while redis.check_script().await.is_err() {
         sleep(RETRY_EVERY).await;
     }
 }
