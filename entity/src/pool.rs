@@ -16,6 +16,8 @@ use tokio::time::timeout;
 /// How long a connection may take to answer that nobody has used for a moment. Several fit into the time that the pool
 /// gives to whoever wants one, so that some dead ones in a row cost one failure and not one each.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// For how long a connection is taken to be well that answered when it came back.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long a connection may take that comes back: what was given up on it ends first, and is rolled back.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -24,8 +26,14 @@ pub fn without_the_dead(options: PgPoolOptions) -> PgPoolOptions {
     options
         // The same question, without an end.
         .test_before_acquire(false)
-        .before_acquire(|connection, _| {
-            Box::pin(async move { answers(connection, ANSWERS_WITHIN).await.map(|()| true) })
+        .before_acquire(|connection, known| {
+            Box::pin(async move {
+                // It has answered when it came back; asking again each time would cost as much as many a question does.
+                if known.idle_for >= FRESH {
+                    answers(connection, ANSWERS_WITHIN).await?;
+                }
+                Ok(true)
+            })
         })
         .after_release(|connection, _| {
             Box::pin(async move { answers(connection, SETTLES_WITHIN).await.map(|()| true) })

@@ -238,3 +238,18 @@ fn openapi() -> Result<Response, poem::Error> {
     let document = DOCUMENT.as_ref().map_err(ApiError::internal)?;
     Ok(Response::builder().content_type("application/json").body(document.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_sandbox_has_is_known_by_its_path() {
+        for path in ["/sandbox/inbox/x", "/api/sandbox/clock/advance/", "//api//sandbox/"] {
+            assert!(is_of_sandbox(path), "{path}");
+        }
+        for path in ["/", "/api/payment-orders/sandbox/", "/order/sandbox", "/api/sandboxes/"] {
+            assert!(!is_of_sandbox(path), "{path}");
+        }
+    }
+}

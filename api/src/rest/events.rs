@@ -103,3 +103,37 @@ impl Events {
         })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cryptopay_entity::webhook_delivery;
+    use cryptopay_test_support::{TestDatabase, on_both_databases};
+    use sea_orm::EntityTrait;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::operations::shop::Shop;
+
+    on_both_databases!(an_event_that_is_pulled_says_what_its_webhook_says, async |db: TestDatabase| {
+        let mut shop = Shop::new(&db).await;
+        let (anna, hers) = shop.merchant("anna").await;
+        let order = shop.order(&anna).await;
+        let body = serde_json::json!({"url": "https://shop.example/hook", "events": ["*"]});
+        let fields = crate::testing::fields::<crate::rest::webhook_endpoints::CreateWebhookEndpoint>(body);
+        let once = crate::testing::once();
+        crate::operations::webhook_endpoints::create(&shop.app, &anna, fields, once).await.unwrap();
+        let paid = shop.transfer(hers, order.pay_units);
+        let stray = shop.transfer(hers, cryptopay_domain::units::Units::new(7));
+        shop.receive("base", &[paid, stray]).await;
+        shop.publish().await;
+        let (pulled, _) = events::after(&shop.app, &anna, 0, 100).await.unwrap();
+        let told = webhook_delivery::Entity::find().all(shop.app.database()).await.unwrap();
+        assert!(told.len() >= 2, "{told:?}");
+        for delivery in told {
+            let body: Value = serde_json::from_str(&delivery.body).unwrap();
+            let event = pulled.iter().find(|event| event.id == delivery.event_id).unwrap();
+            let item = EventItem::new(event);
+            assert_eq!((&item.data.0, item.event.as_str()), (&body["data"], body["event"].as_str().unwrap()));
+        }
+    });
+}

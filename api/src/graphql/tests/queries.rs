@@ -229,6 +229,12 @@ async fn pay(shop: &Shop, order: &OrderRef) {
         reversed_at: Set(None),
     };
     allocation.insert(database).await.unwrap();
+    payment_order::Entity::update_many()
+        .set(payment_order::ActiveModel { received_units: Set(units), ..Default::default() })
+        .filter(payment_order::Column::Id.eq(order.id))
+        .exec(database)
+        .await
+        .unwrap();
 }
 
 on_both_databases!(costly_queries_are_refused_and_full_pages_are_not, async |db: TestDatabase| {

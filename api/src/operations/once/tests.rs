@@ -68,6 +68,14 @@ on_both_databases!(a_key_belongs_to_one_request_of_one_merchant, async |db: Test
     first(add(&app, &neighbour, "k-1", body("till")).await.unwrap());
 });
 
+on_both_databases!(requests_that_mean_the_same_are_the_same, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    let made = first(add(&app, &who, "k-1", json!({"blockchain": "base", "address": ADDRESS})).await.unwrap());
+    let other_words = json!({"blockchain": "BASE", "address": ADDRESS, "label": null, "is_active": null});
+    assert_eq!(again(add(&app, &who, "k-1", other_words).await.unwrap()), made);
+});
+
 on_both_databases!(a_refusal_is_not_kept, async |db: TestDatabase| {
     let app = app(&db).await;
     let who = merchant(&app, "shop").await;
@@ -120,6 +128,9 @@ on_both_databases!(a_key_is_visible_ascii_of_bounded_length, async |db: TestData
         let refused = add(&app, &who, key, body("till")).await.unwrap_err();
         assert_eq!(refused.details.keys().collect::<Vec<_>>(), ["Idempotency-Key"], "{key:?}");
     }
+    // Beside whatever else is wrong.
+    let refused = add(&app, &who, "two words", json!({"blockchain": "base", "address": "0x0"})).await.unwrap_err();
+    assert_eq!(refused.details.keys().collect::<Vec<_>>(), ["Idempotency-Key", "address"]);
     first(add(&app, &who, &"x".repeat(255), body("till")).await.unwrap());
 });
 

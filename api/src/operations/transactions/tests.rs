@@ -1,5 +1,5 @@
 use cryptopay_domain::transfer::{TransactionStatus, TransferState};
-use cryptopay_entity::{clock, receiving_address};
+use cryptopay_entity::{chain_cursor, clock, receiving_address};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
@@ -99,6 +99,28 @@ on_both_databases!(the_status_that_is_asked_for_is_the_status_that_is_shown, asy
         shop.mine("base", 1).await;
     }
     assert_eq!(confirmed_at, BTreeMap::from([(paid.tx_hash, 3), (stray.tx_hash, default)]));
+});
+
+on_both_databases!(a_transaction_is_confirmed_when_the_finality_tag_confirms_its_order, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let order = shop.order(&anna).await;
+    let paid = shop.transfer(hers, order.pay_units);
+    shop.receive("base", &[paid]).await;
+    let confirmed = TransferFilter { statuses: vec![TransactionStatus::Confirmed], ..TransferFilter::default() };
+    assert_eq!(listed(&shop, &anna, confirmed.clone()).await, []);
+    let cursor = chain_cursor::Entity::of(shop.app.database(), "base").await.unwrap().unwrap();
+    for (tag, is_confirmed) in [(cursor.height - 1, false), (cursor.height, true), (cursor.height + 9, true)] {
+        let mut tagged: chain_cursor::ActiveModel = cursor.clone().into();
+        tagged.final_height = sea_orm::Set(Some(tag));
+        sea_orm::ActiveModelTrait::update(tagged, shop.app.database()).await.unwrap();
+        assert_eq!(listed(&shop, &anna, confirmed.clone()).await.len(), usize::from(is_confirmed), "{tag}");
+        let seen = get(&shop.app, &anna, &paid.tx_hash.to_string(), None).await.unwrap().first.shown;
+        let status = if is_confirmed { TransactionStatus::Confirmed } else { TransactionStatus::Pending };
+        assert_eq!((seen.status, seen.confirmations), (status, 1), "{tag}");
+        let of_order = crate::operations::payment_orders::get(&shop.app, &anna, &order.id.to_string()).await.unwrap();
+        assert_eq!(of_order.transfer.unwrap().status, status);
+    }
 });
 
 on_both_databases!(what_comes_after_an_address_was_let_go_is_no_longer_its_merchants, async |db: TestDatabase| {

@@ -170,6 +170,8 @@ on_both_databases!(filters_of_orders_find_what_they_say, async |db: TestDatabase
     crate::operations::payment_orders::cancel(&shop.app, &anna, &orders[4].id.to_string()).await.unwrap();
     let told = "UPDATE payment_order SET order_info = '{\"Name\":\"Zoë 100% _x!\"}' WHERE id = ";
     db.connection().execute_unprepared(&format!("{told}{}", orders[1].id)).await.unwrap();
+    let told = "UPDATE payment_order SET order_info = '{\"name\":\"Иван ÄPFEL\"}' WHERE id = ";
+    db.connection().execute_unprepared(&format!("{told}{}", orders[5].id)).await.unwrap();
     let client = Client::of(&shop, &anna).await;
     let found = async |query: &str| {
         let page = client.page(&format!("/api/payment-orders/?ordering=created_at&{query}")).await;
@@ -190,10 +192,16 @@ on_both_databases!(filters_of_orders_find_what_they_say, async |db: TestDatabase
     assert_eq!(found(&format!("search={}", orders[0].order_id)).await, [0]);
     assert_eq!(found(&format!("search={}", orders[3].nonce)).await, [3]);
     assert_eq!(found(&format!("search={}", paid.tx_hash.to_string().to_uppercase().replace("0X", "0x"))).await, [2]);
-    for part in ["name", "100%25", "_x!", "%22NAME%22"] {
+    assert_eq!(found(&format!("search={}", orders[0].order_id.to_string().to_lowercase())).await, [0]);
+    // Capitals of any alphabet are found as they were written.
+    for part in ["Иван", "ÄPFEL", "%22Иван Ä"] {
+        assert_eq!(found(&format!("search={part}")).await, [5], "{part}");
+    }
+    for part in ["zoë", "100%25", "_x!", "%22Name%22:%22Z"] {
         assert_eq!(found(&format!("search={part}")).await, [1], "{part}");
     }
-    assert_eq!(found("search=private").await, [0, 2, 3, 4, 5]);
+    assert_eq!(found("search=NAME").await, [1, 5]);
+    assert_eq!(found("search=private").await, [0, 2, 3, 4]);
     assert_eq!(found("search=private&status=canceled").await, [4]);
     assert!(found("search=private&status=canceled&blockchain=polygon").await.is_empty());
 });

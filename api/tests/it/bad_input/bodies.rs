@@ -131,6 +131,9 @@ on_both_databases!(every_field_of_a_wrong_type_is_named, async |db: TestDatabase
                 assert!(only(&faults, name), "{name}: {faults:?}");
             }
         }
+        if fields.is_empty() {
+            continue;
+        }
         // … and all at once.
         let mut all = json!({});
         for (name, schema) in &fields {

@@ -7,7 +7,7 @@ use super::{World, rows};
 
 /// Values that a parameter of this name never takes; none for text that may be anything.
 fn wrong_values(parameter: &str) -> Option<&'static [&'static str]> {
-    const NUMBERS: &[&str] = &["0", "-1", "x", "1.5", "1e3", "+", "99999999999999999999", "%00"];
+    const NUMBERS: &[&str] = &["0", "-1", "x", "1.5", "1e3", "+", "%00"];
     Some(match parameter {
         "page" | "page_size" => NUMBERS,
         "status" => &["bogus", "pending,bogus", "pending;confirmed", "%00"],
@@ -71,7 +71,10 @@ on_both_databases!(lists_have_the_documented_block_twice_and_pages_that_end, asy
         }
         assert!(body["count"].is_u64() && body["next"].is_null() && body["previous"].is_null(), "{answer}");
         client.get(&format!("{path}?page=999999")).await.error(404, "NOT_FOUND");
-        client.get(&format!("{path}?page=9007199254740992&page_size=100")).await.error(404, "NOT_FOUND");
+        for far in ["9007199254740992", "99999999999999999999"] {
+            client.get(&format!("{path}?page={far}&page_size=100")).await.error(404, "NOT_FOUND");
+            client.get(&format!("{path}?page_size={far}")).await.data(200);
+        }
     }
     let page = client.get("/api/payment-orders/?page=2&page_size=2&currency=usdc").await.data(200);
     assert_eq!((&page["count"], page["results"].as_array().unwrap().len()), (&5.into(), 2), "{page}");
