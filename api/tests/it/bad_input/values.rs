@@ -195,10 +195,14 @@ on_both_databases!(a_value_that_may_not_be_is_refused_and_its_field_named, async
     assert_eq!(rows(&db).await, before);
 });
 
-/// Fields that others are judged by: what may be paid with, and where to, depends on the chain, and an amount on its token.
-/// With a chain or a token that there is not, nothing more can be said of those.
-const JUDGE_OF_OTHERS: [(&str, &str); 3] =
-    [("createPaymentOrder", "blockchain"), ("createPaymentOrder", "currency"), ("createMerchantWallet", "blockchain")];
+/// Fields that others are judged by: what may be paid with, and where to, depends on the chain, an amount on its token, and
+/// an end on its beginning. Where those mean nothing, nothing more can be said of the others.
+const JUDGE_OF_OTHERS: [(&str, &str); 4] = [
+    ("createPaymentOrder", "blockchain"),
+    ("createPaymentOrder", "currency"),
+    ("createMerchantWallet", "blockchain"),
+    ("replayWebhookDeliveries", "since"),
+];
 
 on_both_databases!(every_wrong_value_of_every_operation_is_named_at_once, async |db: TestDatabase| {
     let world = World::create(&db).await;
