@@ -1,13 +1,14 @@
 //! The OpenAPI document: generated from the handlers, then told what the generator cannot know.
 //!
 //! The generator knows routes, types and the words beside them. Added here: what strings hold (`facts`), which answers each
-//! operation can give (`answers`), an example of every request and answer (`examples`), and what the gateway itself sends
-//! (`webhooks`). All of it goes by rules over the generated document, so that a new route gets its share unasked; what the
+//! operation can give (`answers`), an example of every request and answer (`examples`), where to go on from it (`links`),
+//! and what the gateway itself sends (`webhooks`). All of it goes by rules over the generated document, so that a new route gets its share unasked; what the
 //! rules cannot know of a new field fails a test that names the field and the table.
 
 mod answers;
 mod examples;
 mod facts;
+mod links;
 mod pages;
 mod parameters;
 mod schemas;
@@ -40,6 +41,7 @@ pub fn openapi() -> Result<Value, serde_json::Error> {
     parameters::complete(&mut document);
     answers::complete(&mut document);
     examples::add(&mut document);
+    links::add(&mut document);
     Ok(document)
 }
 

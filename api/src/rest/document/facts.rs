@@ -48,8 +48,8 @@ pub(crate) fn example_of(schema: &str, field: &str) -> Option<Value> {
 /// What a parameter of a path holds, type and all.
 pub(super) fn of_parameter(path: &str, name: &str) -> Option<Fact> {
     Some(match name {
-        "page" => with(whole(1, None, json!(1)), "default", json!(1)),
-        "page_size" => with(whole(1, None, json!(20)), "default", json!(20)),
+        "page" => with(counted(1), "default", json!(1)),
+        "page_size" => with(counted(20), "default", json!(20)),
         "after" if path == "/api/events/" => whole(0, Some(i64::MAX), json!(0)),
         "after" if path == "/api/payment-orders/" => order_or_number(),
         "after" if path.ends_with("/deliveries/") => text(DELIVERY_ID, DELIVERY),
@@ -329,6 +329,11 @@ fn whole(least: i64, most: Option<i64>, example: Value) -> Fact {
         fact.insert("maximum".into(), most.into());
     }
     fact
+}
+
+/// A number from 1, however large: past the end of every list is past the end.
+fn counted(example: u64) -> Fact {
+    object(json!({"type": "integer", "minimum": 1, "examples": [example]}))
 }
 
 fn with(mut fact: Fact, keyword: &str, value: Value) -> Fact {

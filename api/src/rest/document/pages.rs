@@ -33,7 +33,14 @@ fn events() -> Value {
         "description": "Server-sent events: `data` is the `data` of `GET /order/{order_id}/status`, at once and again whenever it \
                         changes; `id` is to be sent as `Last-Event-ID` after a break",
         "content": {"text/event-stream": {
-            "schema": {"type": "string"}, "example": "id: 42\ndata: {\"order_id\":\"ORD-k3vq7xw2m5ab\",\"status\":\"confirming\"}\n\n",
+            // Of each event, as clients of such streams hand them on.
+            "schema": {"type": "object", "required": ["data"], "properties": {
+                "id": {"type": "string", "description": "Sequence of the event that it tells of", "examples": ["42"]},
+                "data": {
+                    "type": "string", "description": "The status, as JSON",
+                    "examples": ["{\"order_id\":\"ORD-k3vq7xw2m5ab\",\"status\":\"confirming\"}"],
+                },
+            }},
         }},
     });
     let over = json!({"description": "You have seen everything, and nothing can happen any more"});
