@@ -56,6 +56,7 @@ fn cases() -> Vec<(&'static str, &'static str, Vec<Value>)> {
         "javascript:alert(1)",
         "http://",
         "https://user:pw@shop.example/",
+        "http://t{/",
         "http://10.0.0.1/",
         "http://169.254.169.254/latest/meta-data",
         "http://[fd00::1]/",

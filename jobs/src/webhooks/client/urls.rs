@@ -30,6 +30,9 @@ pub enum UrlProblem {
     /// No host.
     #[error("The URL has no host name: write it as https://example.com/path.")]
     NoHost,
+    /// A host that no name server knows.
+    #[error("The host name has characters that no host name has: use letters, digits, - and dots.")]
+    Host,
     /// Not a URL.
     #[error("This is not a valid URL: {0}.")]
     Malformed(ParseError),
@@ -92,16 +95,34 @@ pub(super) fn judge(url: &Url, policy: &ClientPolicy) -> Result<(), UrlProblem> 
         None => return Err(UrlProblem::NoHost),
         // For http and https the parser makes every host that ends in a number an address or an error, so that no
         // name is left which the connector would read as an address.
-        Some(Host::Domain(_)) => return Ok(()),
+        Some(Host::Domain(name)) => return if is_name(name) { Ok(()) } else { Err(UrlProblem::Host) },
         Some(Host::Ipv4(ip)) => ip.into(),
         Some(Host::Ipv6(ip)) => ip.into(),
     };
     Ok(policy.judge(literal, None)?)
 }
 
+/// Whether a host, by now in ASCII, is a name of letters, digits, `-`, `_` and dots. Parsers take more, which is no URI.
+fn is_name(host: &str) -> bool {
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_made_of_what_names_are_made_of() {
+        let policy = ClientPolicy::default();
+        for url in ["https://t{/", "https://a!b.example/", "https://a$b.example/", "https://shop.example;x/"] {
+            assert_eq!(check_url(url, &policy), Err(UrlProblem::Host), "{url}");
+        }
+        for url in
+            ["https://my_shop.example/", "https://xn--bcher-kva.example/", "https://bücher.example/", "https://a.b-c/"]
+        {
+            assert!(check_url(url, &policy).is_ok(), "{url}");
+        }
+    }
 
     /// Spellings of addresses that must never be reached; one URL a line.
     const REFUSED: &str = include_str!("corpus/refused.txt");
