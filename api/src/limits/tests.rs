@@ -223,9 +223,8 @@ on_both_databases!(ten_failed_logins_end_the_tries_of_an_address_under_a_name, a
     let right = gateway.login("anna", PASSWORD, here).await;
     // The plan pays for it, nobody else: one for the key that was made.
     assert_eq!((right.status, right.limit_and_remaining()), (200, (1_000, 998)));
-    for number in 0..10 {
-        // One account, whatever it is called.
-        let name = ["anna", "ANNA", "anna@b.example"][number as usize % 3];
+    // One account, whatever it is called.
+    for (number, name) in (0..10).zip(["anna", "ANNA", "anna@b.example"].into_iter().cycle()) {
         let wrong = gateway.login(name, "not the password", here).await;
         assert_eq!((wrong.status, wrong.limit_and_remaining()), (401, (600, 599 - number)));
     }
