@@ -119,13 +119,7 @@ async fn record_block(
 }
 
 /// Moves the cursor of a chain on which nothing is watched to a verified head, without the blocks between.
-pub async fn skip_to(
-    txn: &DatabaseTransaction,
-    _occasion: Occasion<'_>,
-    fence: &Fence,
-    chain: &Chain,
-    head: &Block,
-) -> Result<(), LedgerError> {
+pub async fn skip_to(txn: &DatabaseTransaction, fence: &Fence, chain: &Chain, head: &Block) -> Result<(), LedgerError> {
     let batch = Batch {
         chain,
         blocks: std::slice::from_ref(head),

@@ -7,8 +7,8 @@ use cryptopay_chain::{Endpoint, Hurry};
 use cryptopay_domain::address::AccountAddress;
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
-use cryptopay_entity::{chain_cursor, clock, payment_order, receiving_address};
-use cryptopay_ledger::{Fence, LedgerError, Occasion};
+use cryptopay_entity::{chain_cursor, payment_order, receiving_address};
+use cryptopay_ledger::{Fence, LedgerError};
 use sea_orm::DbErr;
 
 use super::ScanError;
@@ -112,9 +112,7 @@ pub(super) async fn skip(
         if receiving_address::Entity::is_any_watched(txn, &access.chain.slug).await? {
             return Ok(false);
         }
-        let now = clock::business_now(txn).await?;
-        let occasion = Occasion { registry: &context.registry, cause: "nothing is watched", now };
-        cryptopay_ledger::skip_to(txn, occasion, fence, &access.chain, head).await?;
+        cryptopay_ledger::skip_to(txn, fence, &access.chain, head).await?;
         Ok::<_, LedgerError>(true)
     })
     .map_err(ScanError::from)

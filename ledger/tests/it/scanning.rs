@@ -35,7 +35,7 @@ on_both_databases!(a_scanner_that_woke_up_too_late_writes_nothing, async |db: Te
         ledger::rewind(txn, occasion, &stale, world.settings(), &tip, world.now).await
     };
     assert!(matches!(world.transact(work).await, Err(LedgerError::Fenced)));
-    let work = async |txn: &DatabaseTransaction| ledger::skip_to(txn, occasion, &stale, world.settings(), &tip).await;
+    let work = async |txn: &DatabaseTransaction| ledger::skip_to(txn, &stale, world.settings(), &tip).await;
     assert!(matches!(world.transact(work).await, Err(LedgerError::Fenced)));
     assert_eq!((world.event_counts().await, world.said(order.id).await), (before, "pending 0".to_owned()));
 
@@ -53,8 +53,7 @@ on_both_databases!(an_idle_chain_skips_to_a_head_and_goes_on_from_there, async |
     world.mine_empty(500);
     let fence = world.fence().await;
     let head = world.chain.tip();
-    let occasion = world.occasion("nothing is watched");
-    let work = async |txn: &DatabaseTransaction| ledger::skip_to(txn, occasion, &fence, world.settings(), &head).await;
+    let work = async |txn: &DatabaseTransaction| ledger::skip_to(txn, &fence, world.settings(), &head).await;
     world.transact(work).await.unwrap();
     assert_eq!(world.cursor().await.hash, head.hash);
     assert_eq!(chain_block::Entity::window(world.db(), world.slug).await.unwrap().len(), 1);
