@@ -4,9 +4,11 @@
 //! counts what came since. The sum is exact as long as no transaction takes longer than [`SETTLED`] from its first look at
 //! the clock to its commit, and is counted anew every [`KEPT_FOR`], should that ever fail. Lists whose rows come and go
 //! (orders by status, what a text was found in) are counted as they are.
+//!
+//! A list that nobody has counted yet is counted by one request; those that come meanwhile wait for it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::time::Timestamp;
@@ -48,11 +50,19 @@ impl Span {
 
 /// What lists came to when they were counted. One per process.
 #[derive(Debug, Default)]
-pub struct Counts(Mutex<HashMap<String, Base>>);
+pub struct Counts {
+    known: Mutex<HashMap<String, Base>>,
+    /// Lists that are being counted for the first time.
+    begun: Mutex<HashMap<String, Weak<Turn>>>,
+}
+
+/// Held by whoever counts a list for the first time.
+type Turn = tokio::sync::Mutex<()>;
 
 #[derive(Debug, Clone, Copy)]
 struct Base {
-    until: Timestamp,
+    /// Rows before this moment are in `rows`; `None` for a short list, of which none are.
+    until: Option<Timestamp>,
     rows: u64,
     counted_at: Instant,
 }
@@ -72,20 +82,40 @@ impl Counts {
     where
         F: Future<Output = Result<u64, DbErr>> + Send,
     {
-        let Some(base) = self.known(&list) else {
-            let all = count(Span::default()).await?;
-            if all >= LONG {
-                let until = clock::database_now(database).await?.minus(SETTLED);
-                let rows = count(Span { from: None, until: Some(until) }).await?;
-                self.remember(list, Base { until, rows, counted_at: Instant::now() });
-            }
-            return Ok(all);
-        };
-        let since = count(Span { from: Some(base.until), until: None }).await?;
+        if let Some(base) = self.known(&list) {
+            return self.count_on(database, list, base, count).await;
+        }
+        let turn = self.turn(&list);
+        let first = turn.lock().await;
+        if let Some(base) = self.known(&list) {
+            // Counted while this waited.
+            drop(first);
+            return self.count_on(database, list, base, count).await;
+        }
+        let base = Base { until: None, rows: 0, counted_at: Instant::now() };
+        let all = self.count_on(database, list.clone(), base, count).await?;
+        if all < LONG {
+            self.remember(list, base);
+        }
+        Ok(all)
+    }
+
+    /// Counts what came since the base, and moves the base where that was much.
+    async fn count_on<F>(
+        &self,
+        database: &DatabaseConnection,
+        list: String,
+        base: Base,
+        count: impl Fn(Span) -> F + Send + Sync,
+    ) -> Result<u64, DbErr>
+    where
+        F: Future<Output = Result<u64, DbErr>> + Send,
+    {
+        let since = count(Span { from: base.until, until: None }).await?;
         if since >= LONG {
-            let until = clock::database_now(database).await?.minus(SETTLED);
+            let until = Some(clock::database_now(database).await?.minus(SETTLED));
             if until > base.until {
-                let settled = count(Span { from: Some(base.until), until: Some(until) }).await?;
+                let settled = count(Span { from: base.until, until }).await?;
                 self.remember(list, Base { until, rows: base.rows.saturating_add(settled), ..base });
             }
         }
@@ -93,12 +123,11 @@ impl Counts {
     }
 
     fn known(&self, list: &str) -> Option<Base> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(list).copied().filter(|base| base.counted_at.elapsed() < KEPT_FOR)
+        locked(&self.known).get(list).copied().filter(|base| base.counted_at.elapsed() < KEPT_FOR)
     }
 
     fn remember(&self, list: String, base: Base) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.known);
         if known.len() >= MOST_LISTS {
             known.retain(|_, base| base.counted_at.elapsed() < KEPT_FOR);
         }
@@ -106,13 +135,29 @@ impl Counts {
             known.insert(list, base);
         }
     }
+
+    fn turn(&self, list: &str) -> Arc<Turn> {
+        let mut begun = locked(&self.begun);
+        if let Some(turn) = begun.get(list).and_then(Weak::upgrade) {
+            return turn;
+        }
+        // Nobody waits any more for those that ended, or were given up.
+        begun.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(Turn::default());
+        begun.insert(list.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+/// What a panic left behind is whole: nothing here is changed in two steps.
+fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use cryptopay_test_support::{TestDatabase, on_both_databases};
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -168,5 +213,26 @@ mod tests {
         list.add(3_000, now.minus(SETTLED / 2));
         assert_eq!(list.count(&counts, &db).await, 13_007);
         assert!(list.effort() < 7_000);
+    });
+
+    on_both_databases!(
+        those_who_ask_at_once_for_a_list_that_nobody_has_counted_wait_for_one,
+        async |db: TestDatabase| {
+            let now = clock::database_now(db.connection()).await.unwrap();
+            let (list, counts) = (List::default(), Counts::default());
+            list.add(9_000, now.minus(2 * SETTLED));
+            let answers = futures_util::future::join_all((0..20).map(|_| list.count(&counts, &db))).await;
+            assert_eq!(answers, vec![9_000; 20]);
+            assert!(list.effort() <= 2 * 9_000, "once whole, once up to the moment that is built upon");
+        }
+    );
+
+    on_both_databases!(whoever_is_given_up_while_counting_leaves_it_to_the_next, async |db: TestDatabase| {
+        let counts = Counts::default();
+        let never = counts.of(db.connection(), "list".to_owned(), |_| std::future::pending());
+        assert_eq!(never.now_or_never(), None);
+        let (list, now) = (List::default(), clock::database_now(db.connection()).await.unwrap());
+        list.add(3, now);
+        assert_eq!(list.count(&counts, &db).await, 3);
     });
 }
