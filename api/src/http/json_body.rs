@@ -10,12 +10,8 @@ use crate::error::{ApiError, ErrorCode};
 
 /// Largest body that is read, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
-/// A refused body is read on up to here, so that the client hears the answer instead of a broken connection.
-const MAX_DRAINED_BYTES: u64 = 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a body that nobody wants may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads a body to its end.
 ///
@@ -30,14 +26,11 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
 /// # Errors
 /// As [`read`].
 pub(crate) async fn read_at_most(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
-    let mut reader = body.into_async_read();
+    let reader = body.into_async_read();
     let limit = u64::try_from(most).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let arrived = async {
-        (&mut reader).take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
-        if bytes.len() > most {
-            tokio::io::copy(&mut (&mut reader).take(MAX_DRAINED_BYTES), &mut tokio::io::sink()).await?;
-        }
+        reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).await?;
         Ok::<(), std::io::Error>(())
     };
     match tokio::time::timeout(BODY_TIMEOUT, arrived).await {
@@ -49,13 +42,6 @@ pub(crate) async fn read_at_most(body: Body, most: usize) -> Result<Vec<u8>, Api
         Ok(Err(_)) => Err(ApiError::new(ErrorCode::MalformedJson, "The body broke off.")),
         Err(_) => Err(ApiError::new(ErrorCode::MalformedJson, "The body did not arrive within 30 seconds.")),
     }
-}
-
-/// Reads on what nobody wants, within bounds, so that the client hears the answer instead of a broken connection.
-pub(crate) async fn drain(body: Body) {
-    let mut reader = body.into_async_read().take(MAX_DRAINED_BYTES);
-    // Whatever goes wrong with it is the client's loss.
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut reader, &mut tokio::io::sink())).await;
 }
 
 /// Refuses a body that is not said to be JSON: browsers send other types across origins without asking first.

@@ -8,6 +8,7 @@ mod metrics;
 mod request_log;
 pub(crate) mod server;
 mod swagger;
+mod unread;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;

@@ -3,7 +3,7 @@
 //! Nothing that a client does, or leaves undone, holds a connection for ever: a request's head has a time to be complete,
 //! which also bounds how long a connection may be idle between two requests; an answer that nobody reads is given up; and
 //! so many connections are served at once, and no more. How long a body may take is said where bodies are read
-//! (`json_body`). HTTP/1.0 and 1.1: what speaks HTTP/2 to the world stands in front.
+//! (`json_body`), and what becomes of bodies that nobody reads (`unread`). HTTP/1.0 and 1.1: what speaks HTTP/2 to the world stands in front.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,6 +27,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::unread::Unread;
 
 /// What a client may take up.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +114,10 @@ async fn connection(
         let (local, remote, scheme) = ends.clone();
         let routes = routes.clone();
         async move {
-            let response = routes.get_response((request, local, remote, scheme).into()).await;
+            let mut request = (request, local, remote, scheme).into();
+            let unread = Unread::of(&mut request);
+            let response = routes.get_response(request).await;
+            unread.read_on().await;
             Ok::<hyper::Response<_>, Infallible>(response.into())
         }
     });

@@ -9,7 +9,6 @@ use super::routes::{Counted, counted, is_graphql};
 use super::visit::Visit;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::http::json_body;
 use crate::metrics;
 use crate::principal::{Recognised, bearer_of};
 use crate::readiness::Readiness;
@@ -37,7 +36,7 @@ where
     request.extensions_mut().insert(visit.clone());
     let mut response = match admit(kind, &visit, &mut request, app, readiness).await {
         Ok(()) => serve(request).await,
-        Err(error) => refuse(request, error).await,
+        Err(error) => refuse(&request, error),
     };
     if let Some(standing) = visit.standing() {
         tell(response.headers_mut(), standing);
@@ -77,12 +76,10 @@ async fn admit(
 }
 
 /// The answer to a request that is too many.
-async fn refuse(mut request: Request, error: ApiError) -> Response {
+fn refuse(request: &Request, error: ApiError) -> Response {
     metrics::rate_limited();
-    // Read on, so that the client hears the answer instead of a broken connection.
-    json_body::drain(request.take_body()).await;
     if is_graphql(request.uri().path()) {
-        return crate::graphql::refused(&request, error);
+        return crate::graphql::refused(request, error);
     }
     error.into_response()
 }

@@ -209,6 +209,14 @@ fn bodies_too_large_hear_it_up_to_a_mebibyte() {
                 (vec!["413"], &json!("PAYLOAD_TOO_LARGE"))
             );
         }
+        // Nor does one whose sender is unknown, whose path is none, or whose method, break the connection.
+        for (from, to, status) in
+            [("Bearer ", "Bearer x", "401"), ("/api/payment-orders/", "/api/nothing/", "404"), ("POST", "PATCH", "405")]
+        {
+            let request = door.sized(" ".repeat(1024 * 1024).as_bytes());
+            let request = String::from_utf8(request).unwrap().replacen(from, to, 1);
+            assert_eq!(statuses(&raw(door.process.base(), request.as_bytes()).await), [status]);
+        }
         // Beyond, the connection may be closed while it is still being sent.
         let answer = door.half_closed(&door.sized(" ".repeat(8 * 1024 * 1024).as_bytes())).await;
         assert!(matches!(statuses(&answer)[..], [] | ["413"]), "{answer}");
