@@ -2,6 +2,7 @@
 
 use cryptopay_domain::ids::DeliveryId;
 use cryptopay_domain::time::Timestamp;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder, QuerySelect};
 
@@ -50,4 +51,41 @@ impl Entity {
         attempts.reverse();
         Ok(attempts)
     }
+
+    /// Adds attempts, of which there is at least one.
+    pub async fn add(
+        connection: &impl ConnectionTrait,
+        attempts: impl IntoIterator<Item = NewAttempt>,
+    ) -> Result<(), DbErr> {
+        let rows = attempts.into_iter().map(|new| ActiveModel {
+            id: NotSet,
+            delivery_id: Set(new.delivery),
+            attempt: Set(new.attempt),
+            started_at: Set(new.started_at),
+            duration_ms: Set(new.duration_ms),
+            status: Set(new.status),
+            response: Set(new.response),
+            error: Set(new.error),
+        });
+        Self::insert_many(rows).exec_without_returning(connection).await.map(|_| ())
+    }
+}
+
+/// An attempt that was made.
+#[derive(Debug, Clone)]
+pub struct NewAttempt {
+    /// Of which delivery.
+    pub delivery: DeliveryId,
+    /// From 1.
+    pub attempt: i64,
+    /// When.
+    pub started_at: Timestamp,
+    /// How long, in milliseconds.
+    pub duration_ms: i64,
+    /// HTTP status.
+    pub status: Option<i64>,
+    /// First 4 KiB of the answer.
+    pub response: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! Deliveries: one event's way to one endpoint.
 
 mod lists;
+mod settling;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use sea_orm::sea_query::{ExprTrait, LockBehavior, LockType, Query};
 use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelect, Statement};
 
 pub use lists::{DeliveryFilter, Replay};
+pub use settling::{Next, Settled};
 
 use crate::pages::Place;
 use crate::pieces::pieces;

@@ -165,6 +165,49 @@ impl Entity {
         Self::write(connection, endpoint, row).await
     }
 
+    /// Notes that deliveries to an endpoint were taken, or failed, or both.
+    pub async fn note_attempts(
+        connection: &impl ConnectionTrait,
+        id: EndpointId,
+        succeeded: bool,
+        failed: bool,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        let mut row = ActiveModel { ..Default::default() };
+        if succeeded {
+            row.last_success_at = Set(Some(now));
+        }
+        if failed {
+            row.last_failure_at = Set(Some(now));
+        }
+        if succeeded || failed {
+            Self::update_many().set(row).filter(Column::Id.eq(id)).exec(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Switches a registered endpoint off, with the reason; `false` for one that is none, such as the implicit one.
+    pub async fn disable(
+        connection: &impl ConnectionTrait,
+        id: EndpointId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let row = ActiveModel {
+            is_active: Set(false),
+            disabled_reason: Set(Some(reason.to_owned())),
+            updated_at: Set(now),
+            ..Default::default()
+        };
+        let done = Self::update_many()
+            .set(row)
+            .filter(Column::Id.eq(id))
+            .filter(Column::Scope.eq(EndpointScope::Merchant))
+            .exec(connection)
+            .await?;
+        Ok(done.rows_affected == 1)
+    }
+
     async fn write(connection: &impl ConnectionTrait, endpoint: &Model, row: ActiveModel) -> Result<(), DbErr> {
         let change = Self::update_many().set(row);
         let owned = change.filter(Column::Id.eq(endpoint.id)).filter(Column::MerchantId.eq(endpoint.merchant_id));

@@ -2,22 +2,20 @@
 
 use std::time::Duration;
 
-use cryptopay_domain::merchant::{DeliveryState, EndpointScope};
-use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::transact;
 use cryptopay_entity::webhook_delivery::{Clocks, Queue};
-use cryptopay_entity::{clock, webhook_attempt, webhook_breaker, webhook_delivery, webhook_endpoint};
+use cryptopay_entity::{clock, webhook_breaker, webhook_delivery, webhook_endpoint};
 use cryptopay_ledger::DeliveryKey;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use sea_orm::{DbErr, EntityTrait};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::claims::{CLAIM, JobClaims, token};
-use super::outcome::{Fate, Verdict, judge, note};
+use super::claims::{CLAIM, token};
+use super::outcome::{Verdict, judge};
+use super::record::{Finished, record};
 use super::request;
 use crate::context::Context;
 
@@ -27,19 +25,8 @@ const IN_FLIGHT: u64 = 8;
 pub(super) const LONG_CLAIM: Duration = Duration::from_secs(30);
 /// Results are recorded at least this often, not when the slowest request is done.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
-/// How long results are kept that the database does not take.
-const RECORD_WITHIN: Duration = Duration::from_secs(30);
-/// Pause before it is asked again.
-const RECORD_AGAIN: Duration = Duration::from_millis(250);
 /// What an open breaker lets through.
 const PROBE: u64 = 1;
-
-/// A finished attempt, waiting to be recorded.
-struct Finished {
-    delivery: webhook_delivery::Model,
-    started_at: Timestamp,
-    verdict: Verdict,
-}
 
 /// Delivers until nothing of this queue is due; then asks to be woken when the next delivery is. After `stop` nothing more
 /// is claimed: what is on its way is sent to its end.
@@ -194,159 +181,6 @@ async fn attempt(
     };
     crate::metrics::webhook_attempted(verdict.status, verdict.duration_ms, verdict.fate.word());
     Finished { delivery, started_at: clocks.business, verdict }
-}
-
-/// Records attempts, and lets their claims go. A database that is away is waited for: what was sent and is not recorded
-/// would be sent again.
-async fn record(
-    context: &Context,
-    queue: Queue<'_>,
-    finished: Vec<Finished>,
-    claims: &mut JobClaims<'_>,
-) -> Result<(), DbErr> {
-    let begun = Instant::now();
-    loop {
-        let turn = context.claims.turn_to_record().await;
-        let recorded = context.deadlines.record(record_once(context, queue, &finished)).await;
-        drop(turn);
-        match recorded {
-            Err(error) if begun.elapsed() < RECORD_WITHIN => {
-                tracing::warn!(endpoint = queue.endpoint.0, %error, "what was sent is recorded as soon as the database allows");
-                sleep(RECORD_AGAIN).await;
-            }
-            outcome => {
-                for done in &finished {
-                    claims.let_go(done.delivery.id);
-                }
-                return outcome;
-            }
-        }
-    }
-}
-
-/// Records attempts, the endpoint's breaker and what follows from both, in one transaction.
-async fn record_once(context: &Context, queue: Queue<'_>, finished: &[Finished]) -> Result<(), DbErr> {
-    transact!(&context.database, |txn| {
-        let now = clock::business_now(txn).await?;
-        let mut breaker = webhook_breaker::Entity::of(txn, queue.endpoint, queue.origin).await?;
-        let mut disable = None;
-        let mut succeeded = false;
-        let mut failed = false;
-        let mut attempts = Vec::with_capacity(finished.len());
-        for done in finished {
-            if !settle(txn, done, now).await? {
-                // The claim was lost: somebody else has sent it again and records that.
-                continue;
-            }
-            succeeded |= done.verdict.fate == Fate::Delivered;
-            failed |= matches!(done.verdict.fate, Fate::Retry(_) | Fate::Dead(_));
-            disable = note(&mut breaker, &done.verdict, now).or(disable);
-            attempts.push(attempt_row(done));
-        }
-        if attempts.is_empty() {
-            return Ok(());
-        }
-        webhook_attempt::Entity::insert_many(attempts).exec_without_returning(txn).await?;
-        webhook_breaker::Entity::save(txn, breaker).await?;
-        touch_endpoint(txn, queue, succeeded, failed, now).await?;
-        if let Some(reason) = disable {
-            switch_off(txn, queue, &reason, now).await?;
-        }
-        Ok(())
-    })
-}
-
-/// Writes a result where this claim still holds; `false` if it does not.
-async fn settle(txn: &DatabaseTransaction, done: &Finished, now: Timestamp) -> Result<bool, DbErr> {
-    let mut row = webhook_delivery::ActiveModel {
-        lease_token: Set(None),
-        lease_until: Set(None),
-        last_status: Set(done.verdict.status),
-        last_error: Set(done.verdict.error.clone()),
-        updated_at: Set(now),
-        ..Default::default()
-    };
-    match &done.verdict.fate {
-        Fate::Delivered => {
-            row.state = Set(DeliveryState::Delivered);
-            row.delivered_at = Set(Some(now));
-        }
-        Fate::Retry(delay) => row.next_attempt_at = Set(now.plus(*delay)),
-        Fate::Postponed(delay) => {
-            row.attempts = Set(done.delivery.attempts.saturating_sub(1));
-            row.next_attempt_at = Set(now.plus(*delay));
-        }
-        Fate::Dead(reason) => {
-            row.state = Set(DeliveryState::Dead);
-            row.dead_reason = Set(Some(reason.clone()));
-        }
-    }
-    let written = webhook_delivery::Entity::update_many()
-        .set(row)
-        .filter(webhook_delivery::Column::Id.eq(done.delivery.id))
-        .filter(webhook_delivery::Column::LeaseToken.eq(done.delivery.lease_token.clone()))
-        .exec(txn)
-        .await?;
-    Ok(written.rows_affected == 1)
-}
-
-fn attempt_row(done: &Finished) -> webhook_attempt::ActiveModel {
-    webhook_attempt::ActiveModel {
-        id: NotSet,
-        delivery_id: Set(done.delivery.id),
-        attempt: Set(done.delivery.attempts),
-        started_at: Set(done.started_at),
-        duration_ms: Set(done.verdict.duration_ms),
-        status: Set(done.verdict.status),
-        response: Set(done.verdict.response.clone()),
-        error: Set(done.verdict.error.clone()),
-    }
-}
-
-async fn touch_endpoint(
-    txn: &DatabaseTransaction,
-    queue: Queue<'_>,
-    succeeded: bool,
-    failed: bool,
-    now: Timestamp,
-) -> Result<(), DbErr> {
-    let mut row = webhook_endpoint::ActiveModel::default();
-    if succeeded {
-        row.last_success_at = Set(Some(now));
-    }
-    if failed {
-        row.last_failure_at = Set(Some(now));
-    }
-    if succeeded || failed {
-        webhook_endpoint::Entity::update_many()
-            .set(row)
-            .filter(webhook_endpoint::Column::Id.eq(queue.endpoint))
-            .exec(txn)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Disables a registered endpoint, visibly. The implicit one serves many receivers and is never disabled for one.
-async fn switch_off(txn: &DatabaseTransaction, queue: Queue<'_>, reason: &str, now: Timestamp) -> Result<(), DbErr> {
-    let row = webhook_endpoint::ActiveModel {
-        is_active: Set(false),
-        disabled_reason: Set(Some(reason.to_owned())),
-        updated_at: Set(now),
-        ..Default::default()
-    };
-    let done = webhook_endpoint::Entity::update_many()
-        .set(row)
-        .filter(webhook_endpoint::Column::Id.eq(queue.endpoint))
-        .filter(webhook_endpoint::Column::Scope.eq(EndpointScope::Merchant))
-        .exec(txn)
-        .await?;
-    if done.rows_affected == 1 {
-        tracing::warn!(endpoint = queue.endpoint.0, reason, "webhook endpoint disabled");
-        crate::metrics::endpoint_disabled();
-        webhook_delivery::Entity::bury(txn, queue.endpoint, reason, now).await?;
-    }
-    Ok(())
 }
 
 /// How long until the next delivery of this queue is due, or its breaker lets one through.

@@ -4,7 +4,7 @@ use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::{EndpointId, MerchantId};
 use cryptopay_entity::transact;
 use cryptopay_entity::{clock, webhook_attempt, webhook_delivery, webhook_endpoint};
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{DbErr, EntityTrait};
 
 use super::deliver;
 use crate::context::Context;
@@ -55,10 +55,6 @@ pub async fn send_test(
     let id = claimed.id;
     deliver::send_one(context, &endpoint, claimed).await?;
     let delivery = webhook_delivery::Entity::find_by_id(id).one(&context.database).await?;
-    let attempt = webhook_attempt::Entity::find()
-        .filter(webhook_attempt::Column::DeliveryId.eq(id))
-        .order_by_desc(webhook_attempt::Column::Id)
-        .one(&context.database)
-        .await?;
+    let attempt = webhook_attempt::Entity::of_delivery(&context.database, id, 1).await?.pop();
     Ok(TestDelivery { delivery: delivery.ok_or(TestError::NotFound)?, attempt })
 }
