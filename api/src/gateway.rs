@@ -26,6 +26,7 @@ use crate::limits::{Limiter, LimitsUrlError};
 use crate::live::Live;
 use crate::metrics;
 use crate::nodes;
+use crate::operations::blockchains::is_simulated;
 use crate::operations::counts::Counts;
 use crate::operations::reseal::{self, Resealed};
 use crate::operations::sandbox::inbox::PLACE as INBOX;
@@ -224,6 +225,11 @@ async fn work(app: App, readiness: Readiness, stop: CancellationToken, refuse: o
         }
         Err(error) => {
             tracing::warn!(%error, "webhook secrets could not be sealed again; the next start tries once more")
+        }
+    }
+    if app.config.role != Role::Api {
+        for access in app.context.chains.values().filter(|access| is_simulated(&app, &access.chain)) {
+            cryptopay_jobs::begin_at_once(&app.context, access).await;
         }
     }
     readiness.set(None);

@@ -16,5 +16,6 @@ mod workers;
 pub use context::{ChainAccess, Context, Deadlines, SigningSecrets};
 pub use events::{Events, Listener};
 pub use queue::{KeyedQueue, Queue, Redis, RedisProblem, RedisUrlError, Taken};
+pub use scan::begin_at_once;
 pub use supervise::keep_running;
 pub use workers::{JOBS, STOP_WITHIN, Workers};

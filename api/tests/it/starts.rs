@@ -215,3 +215,12 @@ fn migrations_go_up_down_and_up_again_from_the_command_line() {
         Database::connect(format!("sqlite://{}", file.display())).await.unwrap().ping().await.unwrap();
     });
 }
+
+on_both_databases!(a_gateway_that_says_it_is_ready_takes_orders_on_every_simulated_chain, async |db: TestDatabase| {
+    let process = Installation::on(&db).start().await;
+    let chains = process.client().get("/api/blockchains/").await.data(200)["results"].clone();
+    assert!(chains.as_array().is_some_and(|chains| chains.len() > 2), "{chains}");
+    for chain in chains.as_array().unwrap() {
+        assert!(chain["scanned_height"].is_u64(), "{chain}");
+    }
+});

@@ -297,6 +297,21 @@ async fn read_up(
     Ok(Scanned::AtHead { next_block: tip.head.time.plus(access.chain.block_time), now })
 }
 
+/// Writes the first cursor of a chain whose node answers at once, so that orders are taken on it from the first moment on;
+/// nothing if there is one. Should it fail, the first look at the chain does it.
+pub async fn begin_at_once(context: &Context, access: &ChainAccess) {
+    let begun = async {
+        let known = chain_cursor::Entity::of(&context.database, &access.chain.slug).await?;
+        if let (None, Some(endpoint)) = (known, access.endpoints.choose(Instant::now(), &[])) {
+            begin(context, access, endpoint, Hurry::None).await?;
+        }
+        Ok::<(), ScanError>(())
+    };
+    if let Err(error) = begun.await {
+        tracing::warn!(chain = access.chain.slug, %error, "no block of the chain could be read yet");
+    }
+}
+
 /// Writes the first cursor of a chain, at its head.
 async fn begin(
     context: &Context,
