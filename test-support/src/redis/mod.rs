@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ pub struct RedisServer {
     url: String,
     /// Its standard input is held, and closed to stop the server.
     script: Option<Child>,
+    /// The process that is held still.
+    paused: Option<String>,
 }
 
 impl RedisServer {
@@ -108,7 +110,7 @@ impl RedisServer {
     #[must_use]
     pub fn start() -> Self {
         let (script, _, url) = launch(SCRIPT, "Redis", &[]);
-        Self { url, script: Some(script) }
+        Self { url, script: Some(script), paused: None }
     }
 
     /// The address, as `REDIS_URL` takes it. It stays the same.
@@ -123,6 +125,29 @@ impl RedisServer {
             drop(script.stdin.take());
             let _ = script.wait();
         }
+    }
+
+    /// Holds the server still: it takes connections and answers nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn pause(&mut self) {
+        let about: String =
+            redis::cmd("INFO").arg("server").query(&mut connect(&self.url)).expect("Redis should take INFO");
+        let process = about.lines().find_map(|line| line.strip_prefix("process_id:")).expect("Redis tells its process");
+        let process = process.trim().to_owned();
+        signal("STOP", &process);
+        self.paused = Some(process);
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    ///
+    /// # Panics
+    ///
+    /// When it was not paused.
+    pub fn resume(&mut self) {
+        signal("CONT", &self.paused.take().expect("the server is not paused"));
     }
 
     /// Starts it again, empty.
@@ -175,6 +200,11 @@ impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisServer").field("runs", &self.script.is_some()).finish_non_exhaustive()
     }
+}
+
+fn signal(signal: &str, process: &str) {
+    let sent = Command::new("kill").arg(format!("-{signal}")).arg(process).status().expect("kill should run");
+    assert!(sent.success(), "process {process} does not take the signal {signal}");
 }
 
 /// A connection for a few commands. Blocks its thread, for a moment.

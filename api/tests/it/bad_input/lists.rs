@@ -80,6 +80,12 @@ on_both_databases!(lists_have_the_documented_block_twice_and_pages_that_end, asy
     assert_eq!((&page["count"], page["results"].as_array().unwrap().len()), (&5.into(), 2), "{page}");
     assert_eq!(page["next"], "/api/payment-orders/?page=3&page_size=2&currency=usdc");
     assert_eq!(page["previous"], "/api/payment-orders/?page=1&page_size=2&currency=usdc");
+    // As Python writes it.
+    for flag in ["True", "true", "FALSE", "False"] {
+        client.get(&format!("/api/transactions/?matched={flag}")).await.data(200);
+    }
+    // A short list that has one page has no place in it either.
+    assert_eq!(client.get("/api/blockchains/?after=1&ordering=created_at").await.faults(), ["after", "ordering"]);
     // What no database would take as it is.
     for query in ["search=%25", "search=_", "search=%27", "search=%F0%9F%92%B8", "currency=%27%3B--"] {
         client.get(&format!("/api/payment-orders/?{query}")).await.data(200);

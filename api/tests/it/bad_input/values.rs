@@ -284,6 +284,23 @@ on_both_databases!(what_is_taken_is_named, async |db: TestDatabase| {
     let error = client.post("/api/payment-orders/", first).await.error(400, "VALIDATION_ERROR");
     let problem = error["details"]["nonce"][0].as_str().unwrap();
     assert!(problem.contains(order["order_id"].as_str().unwrap()), "{problem}");
+    // Beside whatever else is wrong, before and behind what only the database knows.
+    for (field, value) in
+        [("amount", json!("-1")), ("webhook_url", json!("nowhere")), ("blockchain", json!("dogechain"))]
+    {
+        let mut wrong = order_like(&order);
+        wrong[field] = value;
+        let faults = client.post("/api/payment-orders/", wrong).await.faults();
+        assert_eq!(faults, if field < "nonce" { [field, "nonce"] } else { ["nonce", field] });
+    }
+    let keyed = reqwest::Client::new()
+        .post(format!("{}/api/payment-orders/", client.base()))
+        .bearer_auth(client.token())
+        .header("Idempotency-Key", "two words")
+        .json(&order_like(&order));
+    let refused: Value = keyed.send().await.unwrap().json().await.unwrap();
+    let faults: Vec<&String> = refused["error"]["details"].as_object().unwrap().keys().collect();
+    assert_eq!(faults, ["Idempotency-Key", "nonce"]);
 
     let me = client.get("/api/auth/me/").await.data(200);
     let again = json!({
@@ -300,3 +317,12 @@ on_both_databases!(what_is_taken_is_named, async |db: TestDatabase| {
     *after.get_mut("audit_log").unwrap() -= 2;
     assert_eq!(after, before);
 });
+
+/// The request that made an order.
+fn order_like(order: &Value) -> Value {
+    let mut request = json!({});
+    for field in ["amount", "currency", "blockchain", "order_info", "nonce"] {
+        request[field] = order[field].clone();
+    }
+    request
+}

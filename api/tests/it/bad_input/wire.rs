@@ -4,7 +4,7 @@ use cryptopay_test_support::{TestDatabase, block_on};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Installation, raw};
+use crate::harness::{Installation, Shop, raw, text};
 
 #[test]
 fn an_unknown_route_is_404_in_the_shape_of_every_error() {
@@ -35,6 +35,38 @@ fn an_unknown_route_is_404_in_the_shape_of_every_error() {
         }
         client.post("/sandbox/inbox/junk", json!({})).await.error(404, "NOT_FOUND");
         assert_eq!(client.get("/docs/nothing.js").await.status, 404);
+    });
+}
+
+#[test]
+fn a_route_is_the_same_with_and_without_its_last_slash() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        let shop = Shop::open(&process.client()).await;
+        let order = shop.order(json!({})).await;
+        let (id, public) = (order["id"].to_string(), text(&order["order_id"]));
+        for path in [
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/openapi.json",
+            "/docs",
+            "/graphql/schema.graphql",
+            "/api/blockchains",
+            "/api/blockchains/base",
+            "/api/auth/me",
+            "/api/payment-orders",
+            &format!("/api/payment-orders/{id}"),
+            &format!("/api/payment-orders/{public}/events"),
+            &format!("/order/{public}"),
+            &format!("/order/{public}/status"),
+            "/api/sandbox/webhook-inbox",
+        ] {
+            for path in [path.to_owned(), format!("{path}/")] {
+                assert_eq!(shop.client.get(&path).await.status, 200, "{path}");
+            }
+        }
     });
 }
 

@@ -63,13 +63,17 @@ impl Subscription {
 
     /// The next message, or the code and reason with which the server closed.
     pub(crate) async fn hear(&mut self) -> Result<Value, String> {
-        loop {
-            match within(LIMIT, "a message over the socket", self.0.next()).await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(Some(frame)))) => return Err(format!("{} {}", frame.code, frame.reason)),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                other => return Err(format!("{other:?}")),
+        // Of all of it: pings alone are no answer.
+        within(LIMIT, "a message over the socket", async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                    Some(Ok(Message::Close(Some(frame)))) => return Err(format!("{} {}", frame.code, frame.reason)),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => return Err(format!("{other:?}")),
+                }
             }
-        }
+        })
+        .await
     }
 }

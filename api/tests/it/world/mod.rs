@@ -9,6 +9,7 @@ mod clocks;
 mod faults;
 mod journey;
 mod reorganisations;
+mod standstill;
 mod town;
 
 use std::fs;
