@@ -1,5 +1,5 @@
 -- Creates payment orders: the next shop each time, a price and a number that no other order has.
--- wrk … -- <file of API keys, one a line> <first number> [pause in ms]
+-- wrk … -- <file of API keys, one a line> <first number> [mean pause in ms]
 
 dofile((debug.getinfo(1, "S").source:match("^@(.*/)") or "") .. "load.lua")
 
@@ -9,10 +9,12 @@ function init(arguments)
   -- Every thread has numbers of its own.
   number = tonumber(arguments[2]) + place * 10000000
   pause = tonumber(arguments[3] or 0)
+  math.randomseed(number)
 end
 
+-- Of any length up to twice the mean: connections that all pause alike send in volleys, as customers never do.
 function delay()
-  return pause
+  return math.floor(math.random() * 2 * pause)
 end
 
 function request()
