@@ -7,6 +7,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, OnConflict};
 use sea_orm::{ActiveValue::Set, TryInsertResult};
 
+use crate::clock;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "chain_cursor")]
@@ -59,13 +61,16 @@ impl Model {
 
     /// When somebody last looked at the chain, as far as the row tells; `now` while somebody does (database clock).
     pub fn last_look(&self, now: Timestamp) -> Timestamp {
-        let newest = [self.polled_at, self.updated_at, self.lease_until].into_iter().max();
-        newest.map_or(now, |newest| Ord::min(newest, now))
+        let written = [self.polled_at, self.updated_at, self.lease_until].into_iter();
+        // Later ones are of a time before the clock was set back, and say nothing of when that was.
+        let newest = written.filter(|at| *at <= now.plus(clock::LONGEST_LEASE)).max();
+        newest.map_or(Timestamp::default(), |newest| Ord::min(newest, now))
     }
 
     /// Whether whoever scanned has gone without a word: a lease that has run out and was not given back (database clock).
     pub fn is_abandoned(&self, now: Timestamp) -> bool {
-        self.lease_owner.is_some() && self.lease_until < now
+        let is_over = self.lease_until < now || self.lease_until > now.plus(clock::LONGEST_LEASE);
+        self.lease_owner.is_some() && is_over
     }
 }
 
@@ -133,7 +138,7 @@ impl Entity {
                 .col_expr(Column::LeaseOwner, Expr::value(Some(owner.to_owned())))
                 .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
                 .filter(Column::Chain.eq(chain))
-                .filter(Column::LeaseUntil.lt(now))
+                .filter(clock::is_over(Column::LeaseUntil, now))
                 .exec(connection)
                 .await?;
             if taken.rows_affected == 0 {

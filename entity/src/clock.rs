@@ -4,9 +4,21 @@
 //! sandbox's test clock (zero in live mode): order windows, webhook retries, simulated blocks. It is read once per
 //! transaction and passed down as a value.
 
+use std::time::Duration;
+
 use cryptopay_domain::time::Timestamp;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, Statement};
+
+/// No lease lasts as long. One that seems to was given before the database's clock was set back, and is over: what would be
+/// lost by waiting for it is time, and what protects the work from its holder is not the lease but the epoch or token that
+/// comes with it.
+pub const LONGEST_LEASE: Duration = Duration::from_secs(300);
+
+/// Whether a lease, by the column that says until when, is over.
+pub fn is_over(until: impl ColumnTrait, now: Timestamp) -> Condition {
+    Condition::any().add(until.lt(now)).add(until.gt(now.plus(LONGEST_LEASE)))
+}
 
 /// The database's clock.
 pub async fn database_now(connection: &impl ConnectionTrait) -> Result<Timestamp, DbErr> {

@@ -6,6 +6,8 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{Condition, TryInsertResult};
 
+use crate::clock;
+
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "timer_lease")]
@@ -38,7 +40,7 @@ impl Entity {
             .col_expr(Column::Owner, Expr::value(owner))
             .col_expr(Column::LeaseUntil, Expr::value(until))
             .filter(Column::Name.eq(name))
-            .filter(Condition::any().add(Column::Owner.eq(owner)).add(Column::LeaseUntil.lt(now)))
+            .filter(Condition::any().add(Column::Owner.eq(owner)).add(clock::is_over(Column::LeaseUntil, now)))
             .exec(connection)
             .await?;
         if done.rows_affected == 1 {

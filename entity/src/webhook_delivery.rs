@@ -16,6 +16,7 @@ use sea_orm::{Condition, FromQueryResult, PaginatorTrait, QueryOrder, QuerySelec
 pub use lists::{DeliveryFilter, Replay};
 pub use settling::{Next, Settled};
 
+use crate::clock;
 use crate::pages::Place;
 use crate::pieces::pieces;
 
@@ -99,7 +100,7 @@ impl Entity {
         Condition::all()
             .add(Column::State.eq(DeliveryState::Pending))
             .add(Column::NextAttemptAt.lte(clocks.business))
-            .add(Condition::any().add(Column::LeaseUntil.is_null()).add(Column::LeaseUntil.lt(clocks.database)))
+            .add(clock::is_over(Column::LeaseUntil, clocks.database).add(Column::LeaseUntil.is_null()))
     }
 
     fn in_queue(queue: Queue<'_>) -> Condition {
@@ -169,7 +170,7 @@ impl Entity {
         Self::find()
             .filter(Self::in_queue(queue))
             .filter(Column::State.eq(DeliveryState::Pending))
-            .filter(Column::LeaseUntil.gte(database_now))
+            .filter(clock::is_over(Column::LeaseUntil, database_now).not())
             .count(connection)
             .await
     }
@@ -259,6 +260,7 @@ impl Entity {
     /// Counts what waits, looking at no more than `most` deliveries.
     pub async fn backlog(connection: &impl ConnectionTrait, clocks: Clocks, most: u32) -> Result<Backlog, DbErr> {
         let Clocks { business, database } = clocks;
+        let latest = database.plus(clock::LONGEST_LEASE).as_micros();
         let (business, database) = (business.as_micros(), database.as_micros());
         let sql = format!(
             "SELECT COALESCE(SUM(CASE WHEN is_due AND NOT is_held THEN 1 ELSE 0 END), 0) AS due, \
@@ -266,7 +268,7 @@ impl Entity {
              COALESCE(SUM(CASE WHEN is_due THEN 0 ELSE 1 END), 0) AS waiting, \
              MIN(CASE WHEN is_due AND NOT is_held THEN next_attempt_at END) AS oldest_due \
              FROM (SELECT d.next_attempt_at, \
-             d.next_attempt_at <= {business} AND COALESCE(d.lease_until, 0) < {database} AS is_due, \
+             d.next_attempt_at <= {business} AND COALESCE(d.lease_until, 0) NOT BETWEEN {database} AND {latest} AS is_due, \
              COALESCE(b.open_until, 0) > {business} AS is_held \
              FROM (SELECT endpoint_id, origin, next_attempt_at, lease_until FROM webhook_delivery \
              WHERE state = 'pending' LIMIT {most}) AS d \

@@ -216,3 +216,19 @@ fn a_process_that_cannot_read_a_chain_leaves_it_to_one_that_can() {
         }
     });
 }
+
+on_both_databases!(leases_of_a_time_before_the_clock_was_set_back_hold_nobody_up, async |db: TestDatabase| {
+    let (mut world, shop) = World::with_shop(db, "payment.confirmed").await;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    // Written by a process that died, an hour ahead of what is the time now.
+    let ahead = clock::database_now(&world.db).await.unwrap().plus(Duration::from_secs(3_600));
+    world.context = world.another("second").0;
+    world.stamp_leases(ahead).await;
+    assert!(world.cursor().await.last_look(clock::database_now(&world.db).await.unwrap()) < ahead);
+    world.mine(REQUIRED + 1).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+    assert_eq!(world.events(), ["payment.confirmed"]);
+    world.audit().await;
+});
