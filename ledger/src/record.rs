@@ -82,7 +82,11 @@ async fn record_block(
     known: &Known,
     number: u64,
 ) -> Result<Nudges, LedgerError> {
-    let mut touched = BTreeSet::new();
+    // Before anything is matched: what takes the place of a transfer is not added to it.
+    let replaced = replaced(batch, known, number);
+    let mut touched = orders_of(txn, replaced.clone()).await?;
+    let (missing, orphaned) = (TransferState::Missing, TransferState::Orphaned);
+    transfer::Entity::set_state(txn, replaced, missing, orphaned, None, occasion.now).await?;
     let mut fresh = BTreeSet::new();
     let mut unmatched = Vec::new();
     let mut revived = Vec::new();
@@ -116,6 +120,20 @@ async fn record_block(
     let mut nudges = rederive(txn, occasion, &touched, &fresh).await?;
     nudges.merge(inbox::announce(txn, occasion, batch.chain, unmatched).await?);
     Ok(nudges)
+}
+
+/// Transfers that a reorganisation has put in doubt, and that their transaction no longer makes where it stands now: it was
+/// carried out anew with another result. Only those to a recipient to whom it makes another in the same asset, since others
+/// need not have been looked for.
+fn replaced(batch: &Batch<'_>, known: &Known, number: u64) -> Vec<TransferId> {
+    let here = || batch.transfers.iter().filter(|observed| observed.block.number == number);
+    let missing = known.values().flatten().filter(|row| row.state == TransferState::Missing);
+    let is_replaced = |row: &&transfer::Model| {
+        let theirs: Vec<_> = here().filter(|observed| observed.tx_hash == row.tx_hash).collect();
+        theirs.iter().any(|observed| (observed.asset, observed.to) == (row.asset, row.to_address))
+            && !theirs.iter().any(|observed| observed.position == row.position && is_same(row, observed))
+    };
+    missing.filter(is_replaced).map(|row| row.id).collect()
 }
 
 /// Moves the cursor of a chain on which nothing is watched to a verified head, without the blocks between.

@@ -47,7 +47,8 @@ pub fn change(before: &Announced, after: &Derived, due: Units, closed: bool, fre
     let moved_to = |status: OrderStatus| after.status == status && before.status != status;
     let closes = closed && !before.closed;
 
-    if fresh_late {
+    // Also one that was in time and became late by being mined again.
+    if fresh_late || (before.late.is_none() && after.late.is_some()) {
         events.push(EventType::OrderLatePayment);
     }
     if before.received.is_zero() && grew {

@@ -1,5 +1,6 @@
 //! A chain of linked blocks in memory that can be mined, forked and looked at.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
@@ -23,7 +24,7 @@ pub(crate) struct Payment {
     pub(crate) to: AccountAddress,
     pub(crate) asset: Asset,
     pub(crate) units: Units,
-    pub(crate) input: Vec<u8>,
+    pub(crate) input: Arc<[u8]>,
     /// The sender's transaction count.
     pub(crate) nonce: u64,
 }

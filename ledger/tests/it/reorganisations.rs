@@ -1,15 +1,17 @@
 //! When the chain changes its mind, before and after a confirmation.
 
 use cryptopay_domain::event::EventType::{
-    OrderExtraPayment, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentFailed, PaymentPending, PaymentReorged,
+    OrderExtraPayment, OrderLatePayment, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentFailed, PaymentPending,
+    PaymentReorged,
 };
-use cryptopay_domain::order::Decision;
+use cryptopay_domain::order::{Decision, LatePolicy};
 use cryptopay_domain::transfer::TransferState;
 use cryptopay_domain::units::Units;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use std::slice::from_ref;
+use std::time::Duration;
 
-use crate::fake_chain::{GENESIS, Payment};
+use crate::fake_chain::{GENESIS, Payment, address};
 use crate::world::{Ask, World};
 
 on_both_databases!(a_payment_mined_again_before_its_confirmation_never_falls_back, async |db: TestDatabase| {
@@ -56,6 +58,42 @@ on_both_databases!(
         world.audit().await;
     }
 );
+
+on_both_databases!(
+    a_transaction_that_is_carried_out_anew_with_another_result_is_not_counted_twice,
+    async |db: TestDatabase| {
+        let mut world = World::new(db).await;
+        let order = world.order(Ask::default()).await;
+        let payment = world.pay_exactly(&order);
+        world.receive(from_ref(&payment)).await;
+        world.reorganise(1).await;
+        assert_eq!(world.said(order.id).await, "confirming 100000000");
+        // The same transaction, through another pool, and with one log more before it.
+        let anew = Payment { from: address(0xbee), ordinal: 1, ..payment.clone() };
+        world.receive(from_ref(&anew)).await;
+        let states: Vec<_> = world.transfers(payment.tx_hash).await.iter().map(|row| row.state).collect();
+        assert_eq!(states, [TransferState::Orphaned, TransferState::Included]);
+        assert_eq!(world.said(order.id).await, "confirming 100000000", "and not twice as much");
+        world.deepen().await;
+        assert_eq!(world.said(order.id).await, "confirmed 100000000");
+        assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
+        world.audit().await;
+    }
+);
+
+on_both_databases!(what_is_mined_again_past_the_deadline_is_told_to_be_late, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask { late_policy: LatePolicy::Review, ..Ask::default() }).await;
+    let payment = world.pay_exactly(&order);
+    world.receive(from_ref(&payment)).await;
+    world.reorganise(1).await;
+    world.mine_at(order.in_time_until.plus(Duration::from_secs(1)), from_ref(&payment));
+    world.scan().await;
+    let events = world.events(order.id).await;
+    assert_eq!(events.iter().filter(|event| **event == OrderLatePayment).count(), 1, "{events:?}");
+    assert!(world.said(order.id).await.contains("late,review"), "{}", world.said(order.id).await);
+    world.audit().await;
+});
 
 on_both_databases!(a_confirmed_payment_mined_in_another_block_starts_a_new_generation, async |db: TestDatabase| {
     let mut world = World::new(db).await;

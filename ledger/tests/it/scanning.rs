@@ -165,7 +165,7 @@ on_both_databases!(a_reference_names_its_order_only_for_its_own_asset_and_addres
     let wrong = Payment { tx_hash: world.chain.next_hash(), asset: world.asset("cbBTC"), ..button.clone() };
     let both = Payment {
         tx_hash: world.chain.next_hash(),
-        input: [button.input, other.reference.calldata()].concat(),
+        input: [&button.input[..], &other.reference.calldata()].concat().into(),
         ..elsewhere.clone()
     };
     let both = Payment { to: order.receiving_address, ..both };

@@ -257,7 +257,7 @@ impl World {
     /// A transaction that carries the order's reference, as the wallet button makes it.
     pub(crate) fn pay_by_button(&mut self, order: &payment_order::Model, units: Units) -> Payment {
         let call = [vec![0xa9, 0x05, 0x9c, 0xbb], vec![0; 64], order.reference.calldata()].concat();
-        Payment { input: call, ..self.pay(order, units) }
+        Payment { input: call.into(), ..self.pay(order, units) }
     }
 
     /// A transfer of USDC to the merchant that says nothing more.
@@ -270,7 +270,7 @@ impl World {
             to: self.merchant.address,
             asset: self.settings().tokens[0].asset,
             units,
-            input: Vec::new(),
+            input: [].into(),
             nonce: self.made,
         }
     }
