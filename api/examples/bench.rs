@@ -123,7 +123,7 @@ async fn match_transfers(database: &DatabaseConnection, count: u64) -> Outcome<(
             gas_used: 60_000,
             gas_price: Units::new(1_000_000_000),
             extra_fee: Units::ZERO,
-            input: Vec::new(),
+            input: [].into(),
             sole: true,
         };
         let batch = Batch {

@@ -4,9 +4,10 @@ use std::fmt;
 use std::ops::{Deref, RangeInclusive};
 
 use async_trait::async_trait;
-use cryptopay_domain::address::{AccountAddress, Hash};
+use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer, Position};
+use cryptopay_domain::units::Units;
 
 use crate::signature::{SentSignature, Testimony};
 use crate::{ChainError, LogsBloom};
@@ -178,7 +179,7 @@ pub struct TransferQuery {
 }
 
 /// The block that holds a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inclusion {
     /// Height.
     pub block_number: u64,
@@ -186,4 +187,19 @@ pub struct Inclusion {
     pub block_hash: Hash,
     /// Whether the transaction did what it was meant to, or was reverted.
     pub succeeded: bool,
+    /// Transfers of tokens that its receipt shows.
+    pub transfers: Vec<ShownTransfer>,
+}
+
+/// A transfer of a token as a receipt shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShownTransfer {
+    /// Token.
+    pub asset: Asset,
+    /// Who loses.
+    pub from: AccountAddress,
+    /// Who gets.
+    pub to: AccountAddress,
+    /// How much, in base units.
+    pub units: Units,
 }

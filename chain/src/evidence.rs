@@ -2,6 +2,7 @@
 //! block that we hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use alloy::consensus::TxEnvelope;
 use alloy::eips::Encodable2718;
@@ -17,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::evm::{CHAIN_ID, header_call};
 use crate::logs::{ASK_AGAIN, TokenTransfer, check_tip, transfer_of};
 use crate::rpc::{Call, is_null, malformed, parse, untrue};
-use crate::{ChainError, EvmClient, Inclusion};
+use crate::{ChainError, EvmClient, Inclusion, ShownTransfer};
 
 /// Calls in one batch: a receipt and a transaction for each of 25 hits.
 const MAX_CALLS_PER_BATCH: usize = 50;
@@ -180,7 +181,14 @@ pub(crate) async fn inclusion(client: &EvmClient, tx_hash: Hash) -> Result<Optio
     if i64::try_from(block_number).is_err() {
         return Err(malformed(RECEIPT, "its block number has more than 63 bits"));
     }
-    Ok(Some(Inclusion { block_number, block_hash: Hash(block_hash), succeeded }))
+    let shown = |transfer: TokenTransfer| ShownTransfer {
+        asset: Asset::Token(AccountAddress(transfer.contract)),
+        from: AccountAddress(transfer.from),
+        to: AccountAddress(transfer.to),
+        units: Units(transfer.value),
+    };
+    let transfers = receipt.logs.iter().filter_map(transfer_of).map(shown).collect();
+    Ok(Some(Inclusion { block_number, block_hash: Hash(block_hash), succeeded, transfers }))
 }
 
 /// Reads a transaction and, if it is of a type that we can encode, holds the node to its hash. A side chain's state-sync
@@ -206,6 +214,8 @@ struct Evidence {
     index: u64,
     block_hash: B256,
     succeeded: bool,
+    /// What of the transaction's input is kept.
+    input: Arc<[u8]>,
 }
 
 impl Evidence {
@@ -239,7 +249,8 @@ impl Evidence {
         if receipt.logs.windows(2).any(|pair| matches!(pair, [one, next] if one.log_index == next.log_index)) {
             return Err(untrue(RECEIPT, "two of its logs have one index"));
         }
-        Ok(Self { receipt, transaction, index, block_hash, succeeded })
+        let input = transaction.input.get(..MAX_INPUT_BYTES).unwrap_or(&transaction.input).into();
+        Ok(Self { receipt, transaction, index, block_hash, succeeded, input })
     }
 
     /// The hit as a fact; `None` where it turns out to be none.
@@ -272,7 +283,6 @@ impl Evidence {
             }
         };
         let gas_price = self.receipt.effective_gas_price.or(self.transaction.gas_price);
-        let input = &self.transaction.input;
         Ok(Some(ObservedTransfer {
             tx_hash: Hash(hit.tx_hash),
             position,
@@ -287,7 +297,7 @@ impl Evidence {
             gas_used: self.receipt.gas_used,
             gas_price: Units(gas_price.ok_or_else(|| malformed(RECEIPT, "it has no effective gas price"))?),
             extra_fee: Units(self.receipt.l1_fee.unwrap_or_default()),
-            input: input.get(..MAX_INPUT_BYTES).unwrap_or(input).to_vec(),
+            input: self.input.clone(),
             sole,
         }))
     }

@@ -18,7 +18,7 @@ mod rpc;
 pub mod signature;
 
 pub use bloom::LogsBloom;
-pub use client::{ChainClient, Header, Inclusion, Search, Tip, Traffic, TransferQuery, Witness};
+pub use client::{ChainClient, Header, Inclusion, Search, ShownTransfer, Tip, Traffic, TransferQuery, Witness};
 pub use endpoints::{Endpoint, EndpointHealth, Endpoints, Hurry, Span};
 pub use error::ChainError;
 pub use evm::{EvmClient, Limits};

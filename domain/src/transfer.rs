@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::address::{AccountAddress, Asset, Hash};
 use crate::text::words;
@@ -83,8 +84,9 @@ pub struct ObservedTransfer {
     pub gas_price: Units,
     /// What the transaction cost its sender, in wei, where the chain's receipt says so beyond gas × price (L1 data fee).
     pub extra_fee: Units,
-    /// The transaction's input data, from which references are read.
-    pub input: Vec<u8>,
+    /// The transaction's input data, from which references are read: one copy for all transfers of a transaction, of which
+    /// there may be thousands.
+    pub input: Arc<[u8]>,
     /// Whether this is the only transfer of this asset to this address in its transaction.
     pub sole: bool,
 }

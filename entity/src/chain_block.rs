@@ -2,6 +2,7 @@
 
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::transfer::Block;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, QueryOrder, QuerySelect};
@@ -42,7 +43,7 @@ impl Entity {
     pub async fn append(
         connection: &impl ConnectionTrait,
         chain: &str,
-        blocks: &[cryptopay_domain::transfer::Block],
+        blocks: &[Block],
         keep_from: i64,
     ) -> Result<(), DbErr> {
         let rows: Vec<ActiveModel> = blocks
@@ -144,5 +145,12 @@ impl Entity {
             .exec(connection)
             .await?;
         Ok(done.rows_affected == 1)
+    }
+}
+
+impl Model {
+    /// The block.
+    pub fn block(&self) -> Block {
+        Block { number: self.number.unsigned_abs(), hash: self.hash, parent: self.parent, time: self.block_time }
     }
 }

@@ -5,7 +5,7 @@ mod lists;
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::time::Timestamp;
-use cryptopay_domain::transfer::{Position, TransferState};
+use cryptopay_domain::transfer::{Block, Position, TransferState};
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait;
@@ -221,6 +221,28 @@ impl Entity {
             changed = changed.saturating_add(done.rows_affected);
         }
         Ok(changed)
+    }
+
+    /// Puts a missing transfer into a block.
+    pub async fn reinstate(
+        connection: &impl ConnectionTrait,
+        id: TransferId,
+        block: &Block,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::State, Expr::value(TransferState::Included))
+            .col_expr(Column::BlockNumber, Expr::value(i64::try_from(block.number).unwrap_or(i64::MAX)))
+            .col_expr(Column::BlockHash, Expr::value(block.hash))
+            .col_expr(Column::BlockTime, Expr::value(block.time))
+            .col_expr(Column::MissingSince, Expr::value(None::<Timestamp>))
+            .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Id.eq(id))
+            .filter(Column::State.eq(TransferState::Missing))
+            .exec(connection)
+            .await
+            .map(|_| ())
     }
 
     /// Transfers by key.

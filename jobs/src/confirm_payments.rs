@@ -2,8 +2,9 @@
 //! those whose hash is still the same.
 //!
 //! Where a second endpoint is healthy, both have to name the same hash: one endpoint's branch confirms nothing, however
-//! deep it is. What they contradict each other about waits until two agree, also while one of them is away; with a third
-//! one, two against one decide, and the one is trusted less.
+//! deep it is. One that lags or stumbles is waited for as long as a lag is bearable. What they contradict each other about
+//! waits until two agree, also while one of them is away; with a third one, two against one decide, and the one is trusted
+//! less.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use cryptopay_entity::transact;
 use cryptopay_ledger::{LedgerError, Occasion};
 
 use crate::context::{ChainAccess, Context};
+use crate::scan::bearable_lag;
 
 /// Least patience with a second endpoint: payments wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -89,24 +91,39 @@ async fn check(access: &ChainAccess, wanted: Blocks) -> Result<(Blocks, String),
         None => None,
     };
     let Some((second, other)) = other else {
+        // One that is between two attempts, and no more, is waited for as one is that lags.
+        let near = access.endpoints.is_another_near(Instant::now(), first);
+        let held = without_awaited(access, held, |_| near);
         return Ok((undisputed(access, held, &Named::default()), "asked again".to_owned()));
     };
     let disputed: Blocks = held.iter().filter(|block| other.knows(block) && !other.holds(block)).copied().collect();
     let dispute = disputed.first().map(|(number, _)| {
         format!("{} and {} name different blocks at height {number}; payments wait", first.name(), second.name())
     });
-    let held = held.into_iter().filter(|block| !disputed.contains(block)).collect();
+    let held: Blocks = held.into_iter().filter(|block| !disputed.contains(block)).collect();
     if let Some(dispute) = &dispute {
         tracing::error!(chain = access.chain.slug, dispute, "endpoints contradict each other");
         decide(access, [(first, &named), (second, &other)], &numbers).await;
     }
     access.state.remember_disputes(disputed);
-    // One that is not there yet says nothing; it is no healthy second endpoint for that block.
+    // One that is not there yet says nothing. It may be there in a moment: a branch that the first one has made up can be as
+    // deep as it likes. If it is not, it is no healthy second endpoint for that block.
+    let held = without_awaited(access, held, |block| !other.knows(block));
     let agreed = undisputed(access, held, &other);
     if dispute.is_some() || !access.state.are_disputes() {
         access.state.note_dispute(dispute);
     }
     Ok((agreed, format!("asked again, {}", second.name())))
+}
+
+/// Without the blocks about which another endpoint is `silent` that may speak soon, for as long as a lag is bearable.
+fn without_awaited(access: &ChainAccess, held: Blocks, silent: impl Fn(&(i64, Hash)) -> bool) -> Blocks {
+    let silent = held.iter().copied().filter(silent);
+    let awaited = access.state.await_vouching(silent, bearable_lag(access));
+    if let Some((number, _)) = awaited.first() {
+        tracing::debug!(chain = access.chain.slug, block_number = number, "payments wait for a second endpoint");
+    }
+    held.into_iter().filter(|block| !awaited.contains(block)).collect()
 }
 
 /// Without what was disputed before and the `other` endpoint does not settle.

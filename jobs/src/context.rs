@@ -58,6 +58,12 @@ impl ChainAccess {
         Self { chain, endpoints, heads, state: ScanState::default() }
     }
 
+    /// Does as if this much time had passed for what is waited for: for tests, which do not wait.
+    pub fn pass(&self, time: Duration) {
+        self.endpoints.pass(time);
+        self.state.pass(time);
+    }
+
     /// When a scan of it has last shown a sign of life.
     pub(crate) fn alive_at(&self) -> Option<Instant> {
         self.state.alive_at()

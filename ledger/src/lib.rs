@@ -26,6 +26,6 @@ pub use outbox::test_delivery;
 pub use ownership::{Claimant, TakenOver, take_over};
 pub use record::{Batch, Fence, record_batch, skip_to};
 pub use rederive::Occasion;
-pub use reorg::{orphan, rewind};
+pub use reorg::{orphan, reinstate, rewind};
 pub use view::{decimals, newest, payment, snapshot, transfer_snapshot};
 pub use windows::{Passed, deadlines_due, pass_deadlines, release_addresses};

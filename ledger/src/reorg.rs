@@ -56,6 +56,22 @@ pub async fn rewind(
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }
 
+/// Takes transfers out of doubt that the chain holds in these blocks, although reading them has not shown them. Only ones
+/// that are still missing are touched.
+pub async fn reinstate(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    chain: &Chain,
+    found: &[(TransferId, Block)],
+) -> Result<Nudges, LedgerError> {
+    chain_cursor::Entity::lock(txn, &chain.slug).await?;
+    for (id, block) in found {
+        transfer::Entity::reinstate(txn, *id, block, occasion.now).await?;
+    }
+    let orders = orders_of(txn, found.iter().map(|(id, _)| *id).collect()).await?;
+    rederive(txn, occasion, &orders, &BTreeSet::new()).await
+}
+
 /// Gives up transfers that a second look has not found either. Only ones that are still missing are touched; how far the
 /// new branch is scanned does not matter, so that a payment which is gone is known to be gone without a new block.
 pub async fn orphan(

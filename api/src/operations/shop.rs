@@ -131,7 +131,7 @@ impl Shop {
                 gas_used: 60_000,
                 gas_price: Units::new(1_500_000_000),
                 extra_fee: Units::new(1),
-                input: Vec::new(),
+                input: [].into(),
                 sole: true,
             })
             .collect();

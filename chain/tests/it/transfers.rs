@@ -27,7 +27,7 @@ async fn a_token_transfer_comes_with_its_receipts_facts() {
     assert_eq!((transfer.asset, transfer.units), (Asset::Token(AccountAddress(TOKEN)), Units::new(25)));
     assert_eq!((transfer.sender, transfer.sender_nonce), (AccountAddress(Node::signer().address()), 1));
     assert_eq!((transfer.gas_used, transfer.gas_price, transfer.extra_fee), (21_000, Units::new(6), Units::ZERO));
-    assert_eq!((transfer.input.as_slice(), transfer.sole), ([0xa9, 0x05, 0x9c, 0xbb].as_slice(), true));
+    assert_eq!((&transfer.input[..], transfer.sole), ([0xa9, 0x05, 0x9c, 0xbb].as_slice(), true));
 }
 
 #[tokio::test]

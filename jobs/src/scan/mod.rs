@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{ChainAccess, Context};
 use health::Seen;
+pub(crate) use health::bearable_lag;
 pub(crate) use lease::give_back;
 use lease::{hold, lease};
 use range::Way;
@@ -72,7 +73,7 @@ pub(crate) enum ScanError {
     #[error("database: {0}")]
     Database(#[from] DbErr),
     /// Another endpoint is about to say whether what the first one told is all: nothing is wrong with either.
-    #[error("a second endpoint is asked again in a moment about blocks whose headers prove nothing")]
+    #[error("a second endpoint is asked again in a moment about blocks whose headers prove too little")]
     Awaited,
     /// The chain has reorganised deeper than the window of hashes that is kept, and nobody has confirmed that yet.
     #[error(
@@ -312,7 +313,8 @@ pub async fn begin_at_once(context: &Context, access: &ChainAccess) {
     }
 }
 
-/// Writes the first cursor of a chain, at its head.
+/// Writes the first cursor of a chain, at its head: nothing links that to what we hold, so where there is another endpoint it
+/// has to know the block as well.
 async fn begin(
     context: &Context,
     access: &ChainAccess,
@@ -320,11 +322,12 @@ async fn begin(
     hurry: Hurry,
 ) -> Result<chain_cursor::Model, ScanError> {
     let (database, slug) = (&context.database, access.chain.slug.as_str());
-    let head = access.endpoints.tip(endpoint, None, hurry).await?.head;
-    Latest::at(context).await?.check(endpoint, [&head.block])?;
+    let head = access.endpoints.tip(endpoint, None, hurry).await?.head.block;
+    Latest::at(context).await?.check(endpoint, [&head])?;
+    let first = watch::agreed(access, endpoint, &head).await?.ok_or(ScanError::Awaited)?;
     let now = clock::database_now(database).await?;
-    let height = i64::try_from(head.number).unwrap_or(i64::MAX);
-    chain_cursor::Entity::begin(database, slug, height, head.hash, head.time, now).await?;
+    let height = i64::try_from(first.number).unwrap_or(i64::MAX);
+    chain_cursor::Entity::begin(database, slug, height, first.hash, first.time, now).await?;
     let begun = chain_cursor::Entity::of(database, slug).await?;
     begun.ok_or_else(|| DbErr::RecordNotFound(format!("the cursor of {slug}")).into())
 }

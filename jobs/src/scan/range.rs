@@ -1,7 +1,7 @@
 //! From the cursor towards the head: ranges are read ahead, and each is committed in a transaction of its own.
 
 use cryptopay_chain::{ChainError, Endpoint, Tip};
-use cryptopay_domain::transfer::Block;
+use cryptopay_domain::transfer::{Block, ObservedTransfer};
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
 use cryptopay_ledger::{Batch, Fence, LedgerError, Occasion};
@@ -12,6 +12,9 @@ use super::lease::{is_due, keeping_the_lease, lease};
 use super::watch::WatchList;
 use super::{Latest, ScanError, Step, final_height, reorg, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
+
+/// Transfers that are written in one transaction, unless a single block holds more.
+const MOST_TRANSFERS: usize = 500;
 
 /// Where a step leads, and through whom.
 #[derive(Clone, Copy)]
@@ -62,15 +65,18 @@ pub(super) async fn advance(
             return Ok(Step::Reorganised);
         }
         latest.check(endpoint, &range.blocks)?;
-        if is_due(access) {
-            match lease(context, access).await? {
-                Some(renewed) if (renewed.height, renewed.hash) == (fence.height, fence.hash) => *fence = renewed,
-                Some(_) => return Err(LedgerError::Fenced.into()),
-                None => return Ok(Step::Elsewhere),
+        for part in parts(&range) {
+            if is_due(access) {
+                match lease(context, access).await? {
+                    Some(renewed) if (renewed.height, renewed.hash) == (fence.height, fence.hash) => *fence = renewed,
+                    Some(_) => return Err(LedgerError::Fenced.into()),
+                    None => return Ok(Step::Elsewhere),
+                }
             }
-        }
-        if let Some(last) = commit(context, access, fence, tip, &range).await? {
-            *fence = Fence { height: i64::try_from(last.number).unwrap_or(i64::MAX), hash: last.hash, ..*fence };
+            if let Some(last) = commit(context, access, fence, tip, part).await? {
+                *fence = Fence { height: i64::try_from(last.number).unwrap_or(i64::MAX), hash: last.hash, ..*fence };
+            }
+            access.state.note_alive();
         }
         endpoint.span.grow();
         seen.moved = true;
@@ -78,19 +84,46 @@ pub(super) async fn advance(
     }
 }
 
-/// Writes a range; gives its last block.
+/// Some blocks of a range, and the transfers in them.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    blocks: &'a [Block],
+    transfers: &'a [ObservedTransfer],
+}
+
+/// A range in parts of whole blocks with so few transfers that writing each takes a moment: dust costs its sender little,
+/// and a look that shows no sign of life for too long is given up, to begin with the same range again.
+fn parts(range: &Range) -> Vec<Part<'_>> {
+    let (mut blocks, mut transfers) = (range.blocks.as_slice(), range.transfers.as_slice());
+    let mut parts = Vec::new();
+    while !blocks.is_empty() {
+        let cut = match transfers.get(MOST_TRANSFERS) {
+            Some(next) => blocks.partition_point(|block| block.number < next.block.number).max(1),
+            None => blocks.len(),
+        };
+        let (these, later) = blocks.split_at(cut);
+        let last = these.last().map_or(0, |block| block.number);
+        let (here, above) = transfers.split_at(transfers.partition_point(|transfer| transfer.block.number <= last));
+        parts.push(Part { blocks: these, transfers: here });
+        (blocks, transfers) = (later, above);
+    }
+    parts
+}
+
+/// Writes a part of a range; gives its last block.
 async fn commit(
     context: &Context,
     access: &ChainAccess,
     fence: &Fence,
     tip: &Tip,
-    range: &Range,
+    part: Part<'_>,
 ) -> Result<Option<Block>, ScanError> {
-    let (Some(first), Some(last)) = (range.blocks.first(), range.blocks.last()) else { return Ok(None) };
+    let Part { blocks, transfers } = part;
+    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(None) };
     let batch = Batch {
         chain: &access.chain,
-        blocks: &range.blocks,
-        transfers: &range.transfers,
+        blocks,
+        transfers,
         head_height: tip.head.number,
         final_height: final_height(tip),
     };
@@ -100,11 +133,72 @@ async fn commit(
         let occasion = Occasion { registry: &context.registry, cause: &cause, now };
         cryptopay_ledger::record_batch(txn, occasion, fence, batch).await
     })?;
-    if !range.transfers.is_empty() {
-        let transfers = range.transfers.len();
+    if !transfers.is_empty() {
+        let transfers = transfers.len();
         tracing::info!(chain = access.chain.slug, from = first.number, to = last.number, transfers, "transfers found");
         crate::metrics::transfers_found(&access.chain.slug, transfers);
     }
     context.queue.nudge(nudges);
     Ok(Some(*last))
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptopay_domain::address::{AccountAddress, Asset, Hash};
+    use cryptopay_domain::time::Timestamp;
+    use cryptopay_domain::transfer::Position;
+    use cryptopay_domain::units::Units;
+
+    use super::*;
+
+    fn block(number: u64) -> Block {
+        Block { number, hash: Hash([0; 32].into()), parent: Hash([0; 32].into()), time: Timestamp::default() }
+    }
+
+    fn dust(number: u64) -> ObservedTransfer {
+        ObservedTransfer {
+            tx_hash: Hash([0; 32].into()),
+            position: Position::Log(0),
+            log_index: None,
+            block: block(number),
+            from: AccountAddress([0; 20].into()),
+            to: AccountAddress([0; 20].into()),
+            asset: Asset::Native,
+            units: Units::new(1),
+            sender: AccountAddress([0; 20].into()),
+            sender_nonce: 0,
+            gas_used: 0,
+            gas_price: Units::ZERO,
+            extra_fee: Units::ZERO,
+            input: [].into(),
+            sole: true,
+        }
+    }
+
+    /// The blocks of each part, and how many transfers are in them, for transfers in the blocks from 0 on.
+    fn cut(transfers: &[usize]) -> Vec<(usize, usize)> {
+        let numbers = || (0_u64..).zip(transfers);
+        let range = Range {
+            blocks: numbers().map(|(number, _)| block(number)).collect(),
+            transfers: numbers().flat_map(|(number, count)| std::iter::repeat_n(dust(number), *count)).collect(),
+        };
+        let parts = parts(&range);
+        for Part { blocks, transfers } in &parts {
+            let within = blocks[0].number..=blocks[blocks.len() - 1].number;
+            assert!(transfers.iter().all(|transfer| within.contains(&transfer.block.number)));
+        }
+        parts.iter().map(|part| (part.blocks.len(), part.transfers.len())).collect()
+    }
+
+    #[test]
+    fn a_range_is_written_in_whole_blocks_with_few_transfers_at_once() {
+        let most = MOST_TRANSFERS;
+        assert_eq!(cut(&[]), []);
+        assert_eq!(cut(&[0, 0, 0]), [(3, 0)]);
+        assert_eq!(cut(&[1, 0, most - 1, 0]), [(4, most)]);
+        assert_eq!(cut(&[1, 0, most, 0]), [(2, 1), (2, most)]);
+        assert_eq!(cut(&[most, most, most]), [(1, most); 3]);
+        assert_eq!(cut(&[0, 5 * most, 0, 1]), [(1, 0), (1, 5 * most), (2, 1)]);
+        assert_eq!(cut(&[3 * most]), [(1, 3 * most)]);
+    }
 }

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use cryptopay_chain::{Endpoint, Inclusion};
+use cryptopay_chain::{Endpoint, Inclusion, ShownTransfer};
 use cryptopay_domain::ids::TransferId;
+use cryptopay_domain::transfer::{Block, Position};
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, chain_cursor, clock, transfer};
 use cryptopay_ledger::{Fence, Occasion};
@@ -32,14 +33,15 @@ pub(super) async fn run(
     if missing.is_empty() {
         return Ok(());
     }
-    let ripe_before = clock::database_now(&context.database).await?.minus(POLL);
-    let (ripe, fresh): (Vec<_>, Vec<_>) =
-        missing.into_iter().partition(|row| row.missing_since.is_none_or(|since| since <= ripe_before));
+    let now = clock::database_now(&context.database).await?;
+    // One of the future is of a time before the clock was set back.
+    let is_ripe = |since| since <= now.minus(POLL) || since > now;
+    let (ripe, fresh): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.missing_since.is_none_or(is_ripe));
     if !fresh.is_empty() {
         // Too early for a second look: come back when it is time, with or without a new block.
         context.queue.scan_after(slug, POLL);
     }
-    let mut gone = Vec::new();
+    let (mut gone, mut found) = (Vec::new(), Vec::new());
     let ripe: Vec<_> = ripe.into_iter().filter(|row| row.block_number <= fence.height).collect();
     if ripe.is_empty() {
         return Ok(());
@@ -47,14 +49,19 @@ pub(super) async fn run(
     let Some(witness) = another(access, endpoint, fence).await else { return Ok(()) };
     for row in ripe {
         let inclusion = witness.ask(witness.client().inclusion(row.tx_hash)).await?;
-        if is_gone(context, access, inclusion).await? {
-            gone.push(row.id);
+        match look(context, access, witness, &row, inclusion).await? {
+            Look::Gone => gone.push(row.id),
+            Look::Found(block) => found.push((row.id, block)),
+            Look::Undecided => {}
         }
     }
-    if gone.is_empty() {
-        return Ok(());
+    if !found.is_empty() {
+        reinstate(context, access, found).await?;
     }
-    orphan(context, access, gone).await
+    if !gone.is_empty() {
+        orphan(context, access, gone).await?;
+    }
+    Ok(())
 }
 
 /// Another endpoint that holds the newest verified block; the one in use where the others are away or have no block there.
@@ -79,22 +86,65 @@ async fn another<'a>(access: &'a ChainAccess, endpoint: &'a Endpoint, fence: &Fe
     }
 }
 
-/// A transaction that no block holds is gone. One that stands in a block which we have scanned, without its transfer
-/// having come back, has become another one, also where that block has left the window. One in a block that is still to be
-/// scanned will come back by itself.
-async fn is_gone(context: &Context, access: &ChainAccess, inclusion: Option<Inclusion>) -> Result<bool, ScanError> {
-    let Some(inclusion) = inclusion else { return Ok(true) };
+/// What a second look at a transfer has shown.
+enum Look {
+    Gone,
+    Found(Block),
+    Undecided,
+}
+
+/// A transaction that no block holds is gone. One that stands in a block which we have scanned, and makes the transfer no
+/// more, has become another one, also where that block has left the window. One that still makes it there was overlooked:
+/// nobody reads that block again. One in a block that is still to be scanned will come back by itself.
+async fn look(
+    context: &Context,
+    access: &ChainAccess,
+    witness: &Endpoint,
+    row: &transfer::Model,
+    inclusion: Option<Inclusion>,
+) -> Result<Look, ScanError> {
+    let Some(inclusion) = inclusion else { return Ok(Look::Gone) };
     let slug = access.chain.slug.as_str();
     let number = i64::try_from(inclusion.block_number).unwrap_or(i64::MAX);
     let cursor = chain_cursor::Entity::of(&context.database, slug).await?;
     if cursor.is_none_or(|cursor| cursor.height < number) {
-        return Ok(false);
+        return Ok(Look::Undecided);
     }
-    let ours = chain_block::Entity::numbered(&context.database, slug, [number]).await?;
-    match ours.first() {
-        Some(block) => Ok(block.hash == inclusion.block_hash),
-        None => Ok(chain_block::Entity::oldest(&context.database, slug).await?.is_some_and(|oldest| number < oldest)),
+    let ours = chain_block::Entity::numbered(&context.database, slug, [number]).await?.pop();
+    let is_scanned = match &ours {
+        Some(block) => block.hash == inclusion.block_hash,
+        None => chain_block::Entity::oldest(&context.database, slug).await?.is_some_and(|oldest| number < oldest),
+    };
+    if !is_scanned {
+        return Ok(Look::Undecided);
     }
+    if !makes(&inclusion, row) {
+        return Ok(Look::Gone);
+    }
+    let block = match ours {
+        Some(ours) => Some(ours.block()),
+        None => witness.ask(witness.client().block(inclusion.block_number)).await?,
+    };
+    Ok(block.filter(|block| block.hash == inclusion.block_hash).map_or(Look::Undecided, Look::Found))
+}
+
+/// Whether a transaction makes this transfer. What it sends in coins is part of its name.
+fn makes(inclusion: &Inclusion, row: &transfer::Model) -> bool {
+    let wanted = ShownTransfer { asset: row.asset, from: row.from_address, to: row.to_address, units: row.units };
+    inclusion.succeeded && (row.position == Position::Native || inclusion.transfers.contains(&wanted))
+}
+
+async fn reinstate(context: &Context, access: &ChainAccess, found: Vec<(TransferId, Block)>) -> Result<(), ScanError> {
+    let transfers = found.len();
+    tracing::warn!(chain = access.chain.slug, transfers, "transfers stand in blocks whose reading did not show them");
+    let cause = format!("a second look at {} found the transfer", access.chain.slug);
+    let nudges = transact!(&context.database, |txn| {
+        let now = clock::business_now(txn).await?;
+        let occasion = Occasion { registry: &context.registry, cause: &cause, now };
+        cryptopay_ledger::reinstate(txn, occasion, &access.chain, &found).await
+    })?;
+    context.queue.nudge(nudges);
+    Ok(())
 }
 
 async fn orphan(context: &Context, access: &ChainAccess, gone: Vec<TransferId>) -> Result<(), ScanError> {

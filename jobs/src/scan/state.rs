@@ -1,6 +1,6 @@
 //! What is remembered of a chain between two scans; nothing is lost with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +38,8 @@ struct Memory {
     dispute: Option<String>,
     /// Blocks that one endpoint has named and another one has not: no single word settles that.
     disputed: BTreeSet<(i64, Hash)>,
+    /// Since when another endpoint's word is waited for, about blocks that one alone has named.
+    unvouched: BTreeMap<(i64, Hash), Instant>,
     /// Whose word was taken last for what a block holds, since its header proves nothing and nobody else could be asked.
     unchecked: Option<(Instant, String)>,
     /// Since when a second opinion is waited for, and when it was last.
@@ -132,6 +134,27 @@ impl ScanState {
 
     pub(crate) fn are_disputes(&self) -> bool {
         !self.memory().disputed.is_empty()
+    }
+
+    /// Of all blocks that one endpoint alone has named while another may be able to say: those for which it is still waited
+    /// for, at the `longest`.
+    pub(crate) fn await_vouching(
+        &self,
+        blocks: impl IntoIterator<Item = (i64, Hash)>,
+        longest: Duration,
+    ) -> BTreeSet<(i64, Hash)> {
+        let (mut memory, now) = (self.memory(), Instant::now());
+        let known = std::mem::take(&mut memory.unvouched);
+        memory.unvouched = blocks.into_iter().map(|block| (block, known.get(&block).copied().unwrap_or(now))).collect();
+        let waits = |since: &Instant| now.saturating_duration_since(*since) < longest;
+        memory.unvouched.iter().filter(|(_, since)| waits(since)).map(|(block, _)| *block).collect()
+    }
+
+    /// Does as if this much time had passed since the first of those was waited for.
+    pub(crate) fn pass(&self, time: Duration) {
+        for since in self.memory().unvouched.values_mut() {
+            *since = since.checked_sub(time).unwrap_or(*since);
+        }
     }
 
     /// Whether a second endpoint that has nothing to say yet may be waited for a moment longer.

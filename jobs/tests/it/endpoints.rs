@@ -42,6 +42,7 @@ on_both_databases!(the_next_endpoint_takes_over_in_the_same_look, async |db: Tes
             world.mine(REQUIRED).await;
             world.drain().await;
             assert_eq!(clients[0].take_journal().count(Call::Transfers), 0, "{told}");
+            world.be_patient().await;
             assert_eq!(world.status(&order).await, OrderStatus::Confirmed, "{told}");
         }
     }
@@ -135,6 +136,7 @@ on_both_databases!(one_that_lags_is_passed_over_for_one_that_does_not, async |db
     clients[0].take_journal();
     world.drain().await;
     assert_eq!(clients[0].take_journal().count(Call::Transfers), 0);
+    world.be_patient().await;
     assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
     world.audit().await;
 });
@@ -227,22 +229,48 @@ on_both_databases!(two_against_one_decide, async |db: TestDatabase| {
     world.audit().await;
 });
 
-on_both_databases!(a_second_endpoint_that_is_away_or_behind_holds_nothing_up, async |db: TestDatabase| {
-    let (mut world, shop) = World::with_shop(db, "*").await;
-    for behind in [true, false] {
-        let clients = world.use_several(2).await;
-        let order = world.order(&shop.merchant, Ask::default()).await;
-        world.pay(&order).await;
-        let height = world.height().await;
-        world.mine(REQUIRED).await;
-        if behind {
-            clients[1].lag_behind(height);
-        } else {
-            clients[1].fail(Call::Block, || ChainError::Unreachable("connection refused".into()));
+on_both_databases!(
+    a_second_endpoint_that_is_behind_or_away_is_waited_for_and_not_for_long,
+    async |db: TestDatabase| {
+        let (mut world, shop) = World::with_shop(db, "*").await;
+        for behind in [true, false] {
+            let clients = world.use_several(2).await;
+            let order = world.order(&shop.merchant, Ask::default()).await;
+            world.pay(&order).await;
+            let height = world.height().await;
+            world.mine(REQUIRED).await;
+            if behind {
+                clients[1].lag_behind(height);
+            } else {
+                clients[1].fail(Call::Block, || ChainError::Unreachable("connection refused".into()));
+            }
+            world.drain().await;
+            assert_eq!(world.status(&order).await, OrderStatus::Confirming, "it may be there in a moment");
+            world.be_patient().await;
+            assert_eq!(world.status(&order).await, OrderStatus::Confirmed, "behind: {behind}");
         }
-        world.drain().await;
-        assert_eq!(world.status(&order).await, OrderStatus::Confirmed, "behind: {behind}");
+        world.audit().await;
     }
+);
+
+on_both_databases!(a_branch_that_one_endpoint_has_made_up_waits_for_the_other, async |db: TestDatabase| {
+    let (mut world, shop) = World::with_shop(db, "*").await;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    let height = world.height().await;
+    world.mine(REQUIRED).await;
+    let clients = world.use_several(2).await;
+    // Of the two, one has not got there; when it has, it names another block.
+    clients[1].lag_behind(height - 1);
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirming);
+    clients[1].behave();
+    clients[1].misname(height + 1);
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirming);
+    clients[1].behave();
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
     world.audit().await;
 });
 

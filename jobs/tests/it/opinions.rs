@@ -14,7 +14,8 @@ use crate::tampered::Call;
 use crate::world::{Ask, REORG_DEPTH, REQUIRED, SLUG, World};
 
 /// In a block that is still to be scanned: nobody can say that a payment which stands there is gone.
-const NOT_YET: Inclusion = Inclusion { block_number: 1_000_000, block_hash: Hash(B256::ZERO), succeeded: true };
+const NOT_YET: Inclusion =
+    Inclusion { block_number: 1_000_000, block_hash: Hash(B256::ZERO), succeeded: true, transfers: Vec::new() };
 /// Longer than an endpoint that failed once or twice is left alone.
 const A_REST: Duration = Duration::from_secs(1);
 
@@ -188,7 +189,12 @@ on_both_databases!(a_payment_that_reverted_in_a_block_below_the_window_is_gone, 
     let block_number = u64::try_from(missing.block_number).unwrap();
     world.drain().await;
     assert_eq!(world.transfers().await[0].state, TransferState::Missing, "it will come back by itself");
-    world.client.include_at(Inclusion { block_number, block_hash: missing.block_hash, succeeded: false });
+    world.client.include_at(Inclusion {
+        block_number,
+        block_hash: missing.block_hash,
+        succeeded: false,
+        transfers: Vec::new(),
+    });
     world.drain().await;
     assert_eq!(world.transfers().await[0].state, TransferState::Orphaned);
     assert_eq!(world.status(&order).await, OrderStatus::Pending);

@@ -360,6 +360,33 @@ on_both_databases!(two_nodes_on_two_branches_behind_one_address_cause_no_hot_loo
     world.audit().await;
 });
 
+on_both_databases!(what_the_new_branch_holds_and_did_not_show_is_found_at_the_second_look, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, ABOUT_PAYMENTS).await;
+    let order = world.order(&shop.merchant, Ask::default()).await;
+    world.pay(&order).await;
+    world.mine(2).await;
+    world.drain().await;
+    // The only endpoint leaves it out of a block whose filter says "perhaps" to everything.
+    world.client.fill_filters();
+    world.client.withhold();
+    world.reorganise(2, KeepTransactions::Yes).await;
+    world.drain().await;
+    assert_eq!(world.transfers().await[0].state, TransferState::Missing);
+    world.client.behave();
+    world.let_doubts_age().await;
+    world.drain().await;
+    let found = &world.transfers().await[0];
+    assert_eq!(found.state, TransferState::Included);
+    assert!(
+        world.window().await.iter().any(|block| (block.number, block.hash) == (found.block_number, found.block_hash))
+    );
+    world.mine(REQUIRED).await;
+    world.drain().await;
+    assert_eq!(world.status(&order).await, OrderStatus::Confirmed);
+    assert_eq!(world.events(), ["payment.pending", "payment.confirmed"]);
+    world.audit().await;
+});
+
 on_both_databases!(the_second_look_needs_no_new_block_and_no_nudge, async |db: TestDatabase| {
     let (world, shop) = World::with_shop(db, "payment.failed").await;
     let order = world.order(&shop.merchant, Ask::default()).await;

@@ -32,6 +32,25 @@ on_both_databases!(the_first_cursor_is_the_head_and_later_processes_keep_it, asy
     assert_eq!(world.cursor().await.height, first.height, "somebody else scans");
 });
 
+on_both_databases!(a_chain_begins_at_no_head_that_one_endpoint_alone_has, async |db: TestDatabase| {
+    let mut world = World::unseen(db, NEVER).await;
+    let clients = world.use_several(2).await;
+    world.mine(7).await;
+    // Two heads of the same height, of which one is made up: it waits until they agree.
+    let height = world.height().await;
+    clients[1].misname(height);
+    let forged = forged_head(&world).await.block;
+    clients[1].forge_head(Block { number: height, ..forged }.into());
+    world.drain().await;
+    assert!(chain_cursor::Entity::of(&world.db, SLUG).await.unwrap().is_none());
+    clients[1].behave();
+    // Far above the chain: it begins at what both have.
+    clients[0].forge_head(forged_head(&world).await);
+    world.drain().await;
+    let begun = world.cursor().await;
+    assert_eq!((begun.height.unsigned_abs(), begun.health.as_str()), (world.height().await, "ok"));
+});
+
 on_both_databases!(an_idle_chain_is_skipped_over_without_reading_its_blocks, async |db: TestDatabase| {
     let world = World::new(db).await;
     world.client.take_journal();
@@ -175,7 +194,7 @@ on_both_databases!(a_chain_without_its_window_doubts_what_a_reorganisation_has_r
     chain_block::Entity::delete_many().filter(chain_block::Column::Number.lt(newest)).exec(&world.db).await.unwrap();
     // Not gone before the test looks: it is said to stand in a block that is still to be scanned.
     let (block_number, block_hash) = (1_000_000, world.cursor().await.hash);
-    world.client.include_at(Inclusion { block_number, block_hash, succeeded: true });
+    world.client.include_at(Inclusion { block_number, block_hash, succeeded: true, transfers: Vec::new() });
     world.reorganise(2, KeepTransactions::No).await;
     world.drain().await;
     assert_eq!(world.transfers().await[0].state, TransferState::Missing);

@@ -308,7 +308,7 @@ impl ChainClient for Tampered {
 
     async fn inclusion(&self, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
         let mut answer = self.begin(Call::Inclusion)?.inclusion(tx_hash).await;
-        if let Some(at) = self.tampering().included_at {
+        if let Some(at) = self.tampering().included_at.clone() {
             answer = Ok(Some(at));
         }
         let behind = self.behind();

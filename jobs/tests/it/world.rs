@@ -181,6 +181,12 @@ impl World {
         Workers::drain(&self.context).await;
     }
 
+    /// Waits for other endpoints as long as they are waited for, and goes on.
+    pub(crate) async fn be_patient(&self) {
+        self.context.chains[SLUG].pass(Duration::from_secs(600));
+        self.drain().await;
+    }
+
     /// A further process with an endpoint of its own.
     pub(crate) fn another(&self, owner: &str) -> (Arc<Context>, Arc<Tampered>) {
         let client = Arc::new(Tampered::over(self.node()));
@@ -481,7 +487,11 @@ impl Town {
 
     /// Every lease has run out.
     pub(crate) async fn expire_leases(&self) {
-        let over = Timestamp::from_secs(1);
+        self.stamp_leases(Timestamp::from_secs(1)).await;
+    }
+
+    /// Every lease on a chain or timer lasts until then.
+    pub(crate) async fn stamp_leases(&self, over: Timestamp) {
         chain_cursor::Entity::update_many()
             .col_expr(chain_cursor::Column::LeaseUntil, Expr::value(over))
             .exec(&self.db)
