@@ -223,6 +223,11 @@ impl Entity {
             .await?;
         Ok(last.unwrap_or(0))
     }
+
+    /// Deletes every event of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
+    }
 }
 
 impl Model {

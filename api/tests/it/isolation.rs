@@ -40,7 +40,10 @@ use Needs::{Login, Manage, Nothing, Read, Write};
 const MATRIX: &[(&str, Needs)] = &[
     ("advanceClock", Manage),
     ("allocateTransfer", Write),
+    ("askFaucet", Write),
+    ("breakNode", Manage),
     ("cancelPaymentOrder", Write),
+    ("changeInbox", Write),
     ("changePassword", Login),
     ("changePaymentSettings", Manage),
     ("claimPayment", Nothing),

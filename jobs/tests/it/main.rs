@@ -13,6 +13,7 @@
 mod deadlines;
 mod deliveries;
 mod endpoints;
+mod faults;
 mod histories;
 mod isolation;
 mod leases;

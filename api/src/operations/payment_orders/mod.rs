@@ -13,7 +13,7 @@ use cryptopay_entity::{event, payment_order};
 pub use super::audit::by_principal as audit;
 pub use create::create;
 pub use decide::{assign, cancel, resolve};
-pub use request::{MAX_ORDER_INFO_BYTES, MAX_URL_CHARS, parse_chain, webhook_policy};
+pub use request::{MAX_ORDER_INFO_BYTES, MAX_URL_CHARS, parse_chain, parse_token, webhook_policy};
 pub(crate) use views::newest_payments;
 pub use views::{one_view, views};
 
