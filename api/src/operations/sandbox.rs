@@ -4,6 +4,7 @@
 pub mod faucet;
 pub mod fault;
 pub mod inbox;
+pub mod reset;
 #[cfg(test)]
 mod tests;
 

@@ -12,7 +12,7 @@ pub use inbox::{ChangeInbox, Inbox, InboxAnswers, InboxMessage, inbox_route};
 pub use types::*;
 
 use super::Tag;
-use super::body::Body;
+use super::body::{Body, NoFields};
 use super::envelope::{Answer, Created, Success};
 use crate::app::App;
 use crate::error::ApiError;
@@ -136,5 +136,23 @@ impl Sandbox {
     ) -> Answer<Success<TestClock>> {
         let (now, message) = sandbox::advance_clock(&app, &body.fields).await?;
         Ok(Success(TestClock { now: now.to_string() }, message))
+    }
+
+    /// Begin anew
+    ///
+    /// Deletes everything of yours: orders, transactions, events, webhook deliveries and endpoints, wallets, payment settings
+    /// and the messages of your inbox. The account, its logins and its API keys stay, and so do the endpoint of your inbox and
+    /// the one that signs deliveries to `webhook_url`s, with their secrets. Nonces are free again. What is on the chains stays
+    /// there; other merchants notice nothing.
+    #[oai(path = "/reset/", method = "post", operation_id = "resetSandbox")]
+    async fn reset(
+        &self,
+        _mode: SandboxOnly,
+        app: Data<&App>,
+        auth: Manager,
+        body: Body<NoFields>,
+    ) -> Answer<Success<DeletedThings>> {
+        let (deleted, message) = sandbox::reset::reset(&app, &auth.0, &body.fields).await?;
+        Ok(Success(DeletedThings::new(&deleted), message))
     }
 }

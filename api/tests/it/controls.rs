@@ -1,7 +1,10 @@
-//! What a developer does to the sandbox besides paying: the node's faults, the faucet, the inbox's moods.
+//! What a developer does to the sandbox besides paying: the node's faults, the faucet, the inbox's moods, a new beginning.
 
-use cryptopay_test_support::{ReceivedRequest, TestDatabase, on_both_databases};
+use cryptopay_domain::order::OrderStatus;
+use cryptopay_entity::audit_log;
+use cryptopay_test_support::{ReceivedRequest, TestDatabase, WebhookReceiver, on_both_databases};
 use reqwest::Method;
+use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 
 use crate::harness::{Installation, LIMIT, Shop, WALLET, eventually, text, told};
@@ -114,4 +117,100 @@ on_both_databases!(the_inbox_answers_as_its_owner_says_and_deliveries_are_tried_
     assert_eq!((&delivered["status"], &delivered["attempts"]), (&json!("delivered"), &json!(2)));
     let messages = shop.client.get("/api/sandbox/webhook-inbox/?event=order.created").await.data(200);
     assert_eq!(messages["count"], 2, "what arrives is kept, whatever is answered");
+});
+
+/// How many there are of everything that lists show.
+async fn listed(shop: &Shop) -> Vec<(&'static str, Value)> {
+    let mut counts = Vec::new();
+    for list in [
+        "/api/payment-orders/",
+        "/api/transactions/",
+        "/api/merchant-wallets/",
+        "/api/webhook-endpoints/",
+        "/api/api-keys/",
+        "/api/sandbox/webhook-inbox/",
+    ] {
+        counts.push((list, shop.client.get(list).await.data(200)["count"].clone()));
+    }
+    counts
+}
+
+on_both_databases!(a_merchant_begins_anew_and_nobody_else_notices, async |db: TestDatabase| {
+    let (process, receiver, shop) = open(&db).await;
+    let neighbour = Shop::open(&process.client()).await;
+    let others = WebhookReceiver::start().await;
+    neighbour.listen(&others).await;
+    let settings = json!({"default_expiry_seconds": 900});
+    shop.client.send(Method::PUT, "/api/settings/payments/", Some(settings)).await.data(200);
+    let his = neighbour.order(json!({})).await;
+    neighbour.pay(&his, json!({"confirm": true})).await;
+    let request = shop.request();
+    let first = shop.client.post("/api/payment-orders/", request.clone()).await.data(201);
+    shop.pay(&first, json!({"confirm": true})).await;
+    until_told(&receiver, "payment.confirmed", &first).await;
+    until_told(&others, "payment.confirmed", &his).await;
+    // Paid, and in no block yet: it must not pay whoever asks for the same amount next.
+    let waiting = shop.order(json!({})).await;
+    shop.pay(&waiting, json!({"scenario": "exact"})).await;
+    let key = shop.client.post("/api/api-keys/", json!({"name": "till"})).await.data(201);
+    let secret = |endpoints: &Value| {
+        let is_inbox = |endpoint: &&Value| endpoint["url"].as_str().is_some_and(|url| url.contains("/sandbox/inbox/"));
+        let list = endpoints["results"].as_array().unwrap();
+        list.iter().find(is_inbox).map(|endpoint| endpoint["id"].clone())
+    };
+    let endpoint = secret(&shop.client.get("/api/webhook-endpoints/").await.data(200)).unwrap();
+    let path = format!("/api/webhook-endpoints/{endpoint}/secret/");
+    let signs = shop.client.get(&path).await.data(200);
+    // Messages keep arriving in the inbox, the last list.
+    let before = listed(&neighbour).await[..5].to_vec();
+
+    let answer = shop.client.post("/api/sandbox/reset/", json!({"nobody": 1})).await;
+    assert!(text(&answer.body["message"]).ends_with("Ignored: nobody"), "{answer}");
+    let deleted = answer.data(200);
+    assert_eq!((&deleted["orders"], &deleted["wallets"], &deleted["endpoints"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!(
+        listed(&shop).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>(),
+        [json!(0), json!(0), json!(0), json!(2), json!(1), json!(0)],
+        "the implicit endpoint and the inbox's, and the key"
+    );
+    assert_eq!(shop.client.get("/api/settings/payments/").await.data(200)["default_expiry_seconds"], 7_200);
+    assert_eq!(shop.client.get("/api/events/").await.data(200)["results"], json!([]));
+    shop.client.with_token(text(&key["secret"])).get("/api/auth/me/").await.data(200);
+    process.client().get(&format!("/order/{}/status", text(&first["order_id"]))).await.error(404, "NOT_FOUND");
+    assert_eq!(listed(&neighbour).await[..5], before);
+    assert_eq!(neighbour.look(&his).await["status"], OrderStatus::Confirmed.as_str());
+    let log = audit_log::Entity::find().all(db.connection()).await.unwrap();
+    assert_eq!(log.iter().filter(|line| line.action == "sandbox.reset").count(), 1);
+
+    // All over again, with the same nonce and the same secret.
+    shop.client.post("/api/payment-orders/", request.clone()).await.error(400, "VALIDATION_ERROR");
+    shop.client.post("/api/merchant-wallets/", json!({"blockchain": "base", "address": WALLET})).await.data(201);
+    let again = shop.client.post("/api/payment-orders/", request).await.data(201);
+    assert_eq!(again["nonce"], first["nonce"]);
+    shop.mine(13).await;
+    assert_eq!(shop.client.get(&path).await.data(200), signs);
+    shop.pay(&again, json!({"scenario": "underpay", "confirm": true})).await;
+    shop.until(&again, "underpaid").await;
+    let seen = shop.client.get("/api/transactions/").await.data(200);
+    assert_eq!(seen["count"], 1, "what was on its way is gone: {seen}");
+    shop.pay(&again, json!({"confirm": true})).await;
+    let path =
+        format!("/api/sandbox/webhook-inbox/?event=payment.confirmed&order_id={}&wait=30", text(&again["order_id"]));
+    let inbox = shop.client.get(&path).await.data(200);
+    assert_eq!(inbox["results"][0]["signature_valid"], true);
+    assert_eq!(cryptopay_ledger::audit::check(db.connection()).await.unwrap(), []);
+});
+
+on_both_databases!(only_who_may_manage_begins_anew, async |db: TestDatabase| {
+    let process = Installation::on(&db).start().await;
+    let shop = Shop::open(&process.client()).await;
+    let order = shop.order(json!({})).await;
+    let key = shop.client.post("/api/api-keys/", json!({"name": "till", "scopes": ["read", "write"]})).await.data(201);
+    let writer = shop.client.with_token(text(&key["secret"]));
+    writer.post("/api/sandbox/reset/", json!({})).await.error(403, "PERMISSION_DENIED");
+    writer
+        .post("/api/sandbox/blockchains/base/fault/", json!({"kind": "down", "seconds": 9}))
+        .await
+        .error(403, "PERMISSION_DENIED");
+    assert_eq!(shop.look(&order).await["status"], "pending");
 });

@@ -89,6 +89,7 @@ const MATRIX: &[(&str, Needs)] = &[
     ("replayWebhookDeliveries", Write),
     ("replaceMerchantWallet", Manage),
     ("replaceWebhookEndpoint", Manage),
+    ("resetSandbox", Manage),
     ("resolvePaymentOrder", Write),
     ("rotateWebhookEndpointSecret", Manage),
     ("simulatePayment", Write),

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on should say so at once"
 )]
 
+mod beginnings;
 mod deadlines;
 mod deliveries;
 mod endpoints;

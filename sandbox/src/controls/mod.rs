@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod faucet;
 pub(crate) mod fault;
+pub(crate) mod forget;
 pub(crate) mod inbox;
 pub(crate) mod mine;
 pub(crate) mod pay;

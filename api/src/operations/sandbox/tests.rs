@@ -104,6 +104,7 @@ on_both_databases!(in_live_mode_nothing_of_it_exists, async |db: TestDatabase| {
         (Method::POST, "/api/sandbox/clock/advance".to_owned()),
         (Method::POST, "/api/sandbox/blockchains/base/fault".to_owned()),
         (Method::POST, "/api/sandbox/faucet".to_owned()),
+        (Method::POST, "/api/sandbox/reset".to_owned()),
         (Method::PATCH, "/api/sandbox/webhook-inbox".to_owned()),
         (Method::GET, "/api/sandbox/webhook-inbox".to_owned()),
         (Method::DELETE, "/api/sandbox/webhook-inbox".to_owned()),

@@ -157,6 +157,7 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
         }
         ("FaucetPayment", "from_address") => json!({"pattern": ADDRESS, "examples": [FAUCET]}),
         ("ChangeInbox" | "InboxAnswers", "status") => json!({"minimum": 200, "maximum": 599, "examples": [503]}),
+        ("DeletedThings", _) => json!({"minimum": 0, "examples": [1]}),
         ("InboxMessage", "body") => json!({"examples": ["{\"event\":\"payment.confirmed\",\"data\":{}}"]}),
         ("InboxMessage", "headers") => {
             json!({"type": "object", "examples": [{"x-webhook-event": "payment.confirmed"}]})

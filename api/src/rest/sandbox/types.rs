@@ -1,6 +1,7 @@
 //! What the sandbox's controls take and answer.
 
 use cryptopay_domain::address::Hash;
+use cryptopay_ledger::Deleted;
 use poem_openapi::Object;
 
 use crate::operations::sandbox::Sent;
@@ -168,5 +169,30 @@ impl FaucetPayment {
     pub fn new(given: FaucetTransfer) -> Self {
         let FaucetTransfer { transaction_hash, blockchain, from_address, to_address, amount, currency } = given;
         Self { transaction_hash, blockchain, from_address, to_address, amount, currency }
+    }
+}
+
+/// How much is gone.
+#[derive(Debug, Object)]
+pub struct DeletedThings {
+    /// Payment orders.
+    pub orders: u64,
+    /// Transfers that nobody else sees.
+    pub transfers: u64,
+    /// Events.
+    pub events: u64,
+    /// Webhook deliveries.
+    pub deliveries: u64,
+    /// Wallets.
+    pub wallets: u64,
+    /// Webhook endpoints.
+    pub endpoints: u64,
+}
+
+impl DeletedThings {
+    /// From what was deleted.
+    pub fn new(deleted: &Deleted) -> Self {
+        let Deleted { orders, transfers, events, deliveries, wallets, endpoints } = *deleted;
+        Self { orders, transfers, events, deliveries, wallets, endpoints }
     }
 }
