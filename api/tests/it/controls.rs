@@ -214,3 +214,22 @@ on_both_databases!(only_who_may_manage_begins_anew, async |db: TestDatabase| {
         .error(403, "PERMISSION_DENIED");
     assert_eq!(shop.look(&order).await["status"], "pending");
 });
+
+on_both_databases!(the_payment_page_of_a_sandbox_pays_by_a_button, async |db: TestDatabase| {
+    let (process, receiver, shop) = open(&db).await;
+    let nobody = process.client();
+    let order = shop.order(json!({})).await;
+    let page = format!("/order/{}", text(&order["order_id"]));
+    let shown = String::from_utf8(nobody.get(&page).await.bytes).unwrap();
+    assert!(shown.contains("id=\"simulate\""));
+    // As the page's script sends it: without a body.
+    let sent = nobody.send(Method::POST, &format!("{page}/simulate"), None).await.data(201);
+    assert_eq!(sent["order_status"], "pending");
+    shop.mine(13).await;
+    let webhook = until_told(&receiver, "payment.confirmed", &order).await;
+    assert_eq!(webhook["data"]["transaction_hash"], sent["transaction_hash"]);
+    let error = nobody.post(&format!("{page}/simulate"), json!({})).await.error(400, "INVALID_STATE");
+    assert!(text(&error["message"]).contains("confirmed"), "{error}");
+    nobody.post("/order/ORD-aaaaaaaaaaaa/simulate", json!({})).await.error(404, "NOT_FOUND");
+    assert_eq!(shop.look(&order).await["amount_received"], "100.00");
+});

@@ -92,6 +92,7 @@ const MATRIX: &[(&str, Needs)] = &[
     ("resetSandbox", Manage),
     ("resolvePaymentOrder", Write),
     ("rotateWebhookEndpointSecret", Manage),
+    ("simulateOnPaymentPage", Nothing),
     ("simulatePayment", Write),
     ("testWebhookEndpoint", Write),
     ("updateMe", Manage),

@@ -108,6 +108,7 @@ on_both_databases!(in_live_mode_nothing_of_it_exists, async |db: TestDatabase| {
         (Method::PATCH, "/api/sandbox/webhook-inbox".to_owned()),
         (Method::GET, "/api/sandbox/webhook-inbox".to_owned()),
         (Method::DELETE, "/api/sandbox/webhook-inbox".to_owned()),
+        (Method::POST, "/order/ORD-aaaaaaaaaaaa/simulate".to_owned()),
         (Method::POST, format!("/sandbox/inbox/{token}")),
     ] {
         let answer = send(&app, Request::builder().method(method).uri(path.parse().unwrap()).finish()).await;
