@@ -2,7 +2,7 @@
 
 use cryptopay_domain::ids::MerchantId;
 use sea_orm::entity::prelude::*;
-use sea_orm::{DbBackend, PaginatorTrait, Statement};
+use sea_orm::{DbBackend, PaginatorTrait, QueryOrder, QuerySelect, Statement};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -30,6 +30,12 @@ impl Entity {
         );
         connection.execute_raw(Statement::from_sql_and_values(backend, sql, [merchant.into()])).await?;
         Ok(())
+    }
+
+    /// The smallest number that is gone.
+    pub async fn oldest(connection: &impl ConnectionTrait) -> Result<Option<i64>, DbErr> {
+        let oldest = Self::find().order_by_asc(Column::Sequence).limit(1).one(connection).await?;
+        Ok(oldest.map(|row| row.sequence))
     }
 
     /// How many numbers are gone above `after`, up to `last`.

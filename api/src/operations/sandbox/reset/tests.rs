@@ -1,4 +1,4 @@
-use cryptopay_entity::{payment_order, sandbox_inbox, webhook_endpoint};
+use cryptopay_entity::{event, payment_order, sandbox_inbox, webhook_endpoint};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use futures_util::future::join_all;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
@@ -31,6 +31,8 @@ on_both_databases!(nothing_is_left_and_the_chain_is_asked_for_nothing, async |db
     shop.order(&bert).await;
     shop.publish().await;
     assert_eq!(cryptopay_ledger::audit::check(shop.app.database()).await.unwrap(), []);
+    // Whoever goes on from before them has missed nothing.
+    assert_eq!(event::Entity::oldest_sequence(shop.app.database()).await.unwrap(), Some(1));
     // Again, and there is nothing to do.
     let (deleted, _) = reset(&shop.app, &anna, &Fields::default()).await.unwrap();
     assert_eq!(deleted, Deleted::default());
