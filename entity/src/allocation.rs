@@ -224,4 +224,9 @@ impl Entity {
             .await?;
         Ok(one.is_some())
     }
+
+    /// Deletes every allocation, live or not, of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
+    }
 }

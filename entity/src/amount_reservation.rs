@@ -1,7 +1,7 @@
 //! Amounts held for one order.
 
 use cryptopay_domain::address::{AccountAddress, Asset};
-use cryptopay_domain::ids::{OrderId, ReservationId};
+use cryptopay_domain::ids::{MerchantId, OrderId, ReservationId};
 use cryptopay_domain::reservation::ReservationKind;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
@@ -219,6 +219,17 @@ impl Entity {
                 .exec(connection)
                 .await?;
         }
+        Ok(())
+    }
+
+    /// Deletes every reservation of a merchant's orders: held, cooling or free.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        use super::payment_order;
+        let orders = payment_order::Entity::find()
+            .select_only()
+            .column(payment_order::Column::Id)
+            .filter(payment_order::Column::MerchantId.eq(merchant));
+        Self::delete_many().filter(Column::OrderId.in_subquery(orders.into_query())).exec(connection).await?;
         Ok(())
     }
 }

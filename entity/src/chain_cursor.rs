@@ -215,4 +215,10 @@ impl Entity {
         update.exec(connection).await?;
         Ok(())
     }
+
+    /// Locks every chain's cursor.
+    pub async fn lock_all(connection: &impl ConnectionTrait) -> Result<Vec<Model>, DbErr> {
+        use sea_orm::{QueryOrder, QuerySelect};
+        Self::find().order_by_asc(Column::Chain).lock_exclusive().all(connection).await
+    }
 }

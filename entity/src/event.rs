@@ -182,7 +182,8 @@ impl Entity {
             .await
     }
 
-    /// The smallest number that is still kept, of any merchant; `None` when no event is numbered. One index look-up.
+    /// The smallest number that is still kept, of any merchant; `None` when no event is numbered. What a merchant has deleted by
+    /// starting anew is nobody else's, and nothing that the others could have missed. Two index look-ups.
     pub async fn oldest_sequence(connection: &impl ConnectionTrait) -> Result<Option<i64>, DbErr> {
         let oldest = Self::find()
             .select_only()
@@ -190,7 +191,9 @@ impl Entity {
             .filter(Column::Sequence.is_not_null())
             .order_by_asc(Column::Sequence)
             .limit(1);
-        oldest.into_tuple().one(connection).await
+        let kept: Option<i64> = oldest.into_tuple().one(connection).await?;
+        let removed = super::removed_event::Entity::oldest(connection).await?;
+        Ok(kept.into_iter().chain(removed).min())
     }
 
     /// Published events about one order after `sequence`.
@@ -222,6 +225,11 @@ impl Entity {
             .one(connection)
             .await?;
         Ok(last.unwrap_or(0))
+    }
+
+    /// Deletes every event of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
     }
 }
 

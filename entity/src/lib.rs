@@ -20,6 +20,7 @@ pub mod pool;
 pub mod receiving_address;
 pub mod recognition;
 pub mod refresh_token;
+pub mod removed_event;
 pub mod sandbox_block;
 pub mod sandbox_clock;
 pub mod sandbox_fault;

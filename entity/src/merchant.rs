@@ -205,6 +205,11 @@ impl Entity {
             .await
             .map(|_| ())
     }
+
+    /// The account, locked so that nobody writes a row that refers to it until the transaction ends.
+    pub async fn lock_out(connection: &impl ConnectionTrait, id: MerchantId) -> Result<Option<Model>, DbErr> {
+        Self::find_by_id(id).lock(LockType::Update).one(connection).await
+    }
 }
 
 impl Model {

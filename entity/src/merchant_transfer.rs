@@ -73,6 +73,11 @@ impl Entity {
             .await?;
         Ok(())
     }
+
+    /// Deletes what is shown of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
+    }
 }
 
 fn row(transfer: &transfer::Model, merchant: MerchantId, waiting: bool) -> ActiveModel {

@@ -194,6 +194,11 @@ impl Entity {
             .await?;
         Ok(())
     }
+
+    /// Deletes every wallet, removed ones too, of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
+    }
 }
 
 /// What a merchant says of a new wallet.

@@ -276,6 +276,17 @@ impl Entity {
             .await?;
         Ok(one.is_some())
     }
+
+    /// Locks every order of a merchant, by ascending id.
+    pub async fn lock_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<Vec<OrderId>, DbErr> {
+        let orders = Self::find().select_only().column(Column::Id).filter(Column::MerchantId.eq(merchant));
+        orders.order_by_asc(Column::Id).lock_exclusive().into_tuple().all(connection).await
+    }
+
+    /// Deletes every order of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
+    }
 }
 
 impl Model {

@@ -252,4 +252,9 @@ impl Entity {
             .await?;
         Ok(())
     }
+
+    /// Deletes every claim, held or let go, of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
+    }
 }

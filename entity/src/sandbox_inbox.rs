@@ -52,4 +52,24 @@ impl Entity {
             .await?;
         Ok(matches!(inserted, TryInsertResult::Inserted(1)))
     }
+
+    /// Sets what a merchant's inbox answers with; what is `None` stays.
+    pub async fn answer_with(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        status: Option<i64>,
+        delay_ms: Option<i64>,
+    ) -> Result<(), DbErr> {
+        let mut row = <ActiveModel as Default>::default();
+        if let Some(status) = status {
+            row.answer_status = Set(status);
+        }
+        if let Some(delay_ms) = delay_ms {
+            row.answer_delay_ms = Set(delay_ms);
+        }
+        if status.is_some() || delay_ms.is_some() {
+            Self::update_many().set(row).filter(Column::MerchantId.eq(merchant)).exec(connection).await?;
+        }
+        Ok(())
+    }
 }

@@ -3,10 +3,11 @@
 use std::ops::RangeInclusive;
 
 use cryptopay_domain::address::{AccountAddress, Hash};
+use cryptopay_domain::ids::{MerchantId, OrderId};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
-use sea_orm::{NotSet, QueryOrder, QuerySelect, Set};
+use sea_orm::{NotSet, QueryOrder, QuerySelect, QueryTrait, Set};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -43,6 +44,12 @@ pub struct Model {
     pub vanish_below_depth: Option<i64>,
     /// When a reorganisation took it away for good.
     pub dropped_at: Option<Timestamp>,
+    /// The order that it was sent for, which may be gone.
+    pub pays_order: Option<OrderId>,
+    /// The reorganisation waits for it to have confirmed its order, and not for the scanner to see it.
+    pub vanish_confirmed: bool,
+    /// It is not sent yet: it takes the place of the transaction with this key when that one vanishes.
+    pub replaces: Option<i64>,
 }
 
 /// This table's rows are joined by hand where that is wanted.
@@ -72,6 +79,12 @@ pub struct Sent {
     pub not_before: Timestamp,
     /// See [`Model::vanish_below_depth`].
     pub vanish_below_depth: Option<i64>,
+    /// See [`Model::pays_order`].
+    pub pays_order: Option<OrderId>,
+    /// See [`Model::vanish_confirmed`].
+    pub vanish_confirmed: bool,
+    /// See [`Model::replaces`].
+    pub replaces: Option<i64>,
 }
 
 /// Where a transaction stands in its block.
@@ -90,8 +103,8 @@ pub struct Place {
 }
 
 impl Entity {
-    /// Adds a transaction that waits for its block.
-    pub async fn send(connection: &impl ConnectionTrait, sent: Sent) -> Result<(), DbErr> {
+    /// Adds a transaction that waits for its block, or for the one that it replaces to vanish; its key.
+    pub async fn send(connection: &impl ConnectionTrait, sent: Sent) -> Result<i64, DbErr> {
         let row = ActiveModel {
             id: NotSet,
             chain: Set(sent.chain),
@@ -108,9 +121,11 @@ impl Entity {
             cumulative_gas: Set(None),
             vanish_below_depth: Set(sent.vanish_below_depth),
             dropped_at: Set(None),
+            pays_order: Set(sent.pays_order),
+            vanish_confirmed: Set(sent.vanish_confirmed),
+            replaces: Set(sent.replaces),
         };
-        Self::insert(row).exec_without_returning(connection).await?;
-        Ok(())
+        Ok(Self::insert(row).exec(connection).await?.last_insert_id)
     }
 
     /// The nonce of the sender's next transaction. One that was dropped keeps its own, so that paying again is another
@@ -176,6 +191,7 @@ impl Entity {
             .filter(Column::Chain.eq(chain))
             .filter(Column::BlockNumber.is_null())
             .filter(Column::DroppedAt.is_null())
+            .filter(Column::Replaces.is_null())
             .filter(Column::NotBefore.lte(at))
             .order_by_asc(Column::Id)
             .limit(limit)
@@ -207,18 +223,35 @@ impl Entity {
         Ok(())
     }
 
-    /// Takes a transaction out of its block: to wait until `not_before`, or for good.
+    /// Sends what replaces a transaction, to wait until `not_before`. Whether there is such a one.
+    pub async fn send_replacement(
+        connection: &impl ConnectionTrait,
+        id: i64,
+        not_before: Timestamp,
+    ) -> Result<bool, DbErr> {
+        let sent = Self::update_many()
+            .col_expr(Column::Replaces, Expr::value(None::<i64>))
+            .col_expr(Column::NotBefore, Expr::value(not_before))
+            .filter(Column::Replaces.eq(id))
+            .exec(connection)
+            .await?;
+        Ok(sent.rows_affected > 0)
+    }
+
+    /// Takes a transaction out of its block: to wait until `not_before`, or for good. What is planned for it is given up.
     pub async fn displace(connection: &impl ConnectionTrait, id: i64, after: Displaced) -> Result<(), DbErr> {
         let (not_before, dropped_at) = match after {
             Displaced::WaitsUntil(time) => (Some(time), None),
             Displaced::Dropped(now) => (None, Some(now)),
         };
+        Self::forget_replacement(connection, id).await?;
         let mut update = Self::update_many()
             .col_expr(Column::BlockNumber, Expr::value(None::<i64>))
             .col_expr(Column::TxIndex, Expr::value(None::<i64>))
             .col_expr(Column::FirstLogIndex, Expr::value(None::<i64>))
             .col_expr(Column::CumulativeGas, Expr::value(None::<i64>))
             .col_expr(Column::VanishBelowDepth, Expr::value(None::<i64>))
+            .col_expr(Column::VanishConfirmed, Expr::value(false))
             .col_expr(Column::DroppedAt, Expr::value(dropped_at));
         if let Some(time) = not_before {
             update = update.col_expr(Column::NotBefore, Expr::value(time));
@@ -229,11 +262,50 @@ impl Entity {
 
     /// Gives up the plan to take a transaction out of its block.
     pub async fn stay(connection: &impl ConnectionTrait, id: i64) -> Result<(), DbErr> {
+        Self::forget_replacement(connection, id).await?;
         Self::update_many()
             .col_expr(Column::VanishBelowDepth, Expr::value(None::<i64>))
+            .col_expr(Column::VanishConfirmed, Expr::value(false))
             .filter(Column::Id.eq(id))
             .exec(connection)
             .await?;
+        Ok(())
+    }
+
+    /// Drops what was sent for a merchant's orders and waits for a block, and gives up what is planned for what is in one.
+    /// The chains have to be locked.
+    pub async fn forget_owned(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        use super::payment_order;
+        let orders = payment_order::Entity::find()
+            .select_only()
+            .column(payment_order::Column::Id)
+            .filter(payment_order::Column::MerchantId.eq(merchant));
+        let is_theirs = Column::PaysOrder.in_subquery(orders.into_query());
+        Self::delete_many().filter(is_theirs.clone()).filter(Column::Replaces.is_not_null()).exec(connection).await?;
+        Self::update_many()
+            .col_expr(Column::VanishBelowDepth, Expr::value(None::<i64>))
+            .col_expr(Column::VanishConfirmed, Expr::value(false))
+            .filter(is_theirs.clone())
+            .filter(Column::VanishBelowDepth.is_not_null())
+            .exec(connection)
+            .await?;
+        Self::update_many()
+            .col_expr(Column::DroppedAt, Expr::value(Some(now)))
+            .filter(is_theirs)
+            .filter(Column::BlockNumber.is_null())
+            .filter(Column::DroppedAt.is_null())
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes what would have replaced a transaction and was never sent.
+    async fn forget_replacement(connection: &impl ConnectionTrait, id: i64) -> Result<(), DbErr> {
+        Self::delete_many().filter(Column::Replaces.eq(id)).exec(connection).await?;
         Ok(())
     }
 }

@@ -3,13 +3,13 @@
 mod lists;
 
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
-use cryptopay_domain::ids::TransferId;
+use cryptopay_domain::ids::{MerchantId, TransferId};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::{Block, Position, TransferState};
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::ExprTrait;
-use sea_orm::{Condition, QueryOrder, QuerySelect};
+use sea_orm::{Condition, QueryOrder, QuerySelect, QueryTrait};
 
 pub use lists::{ChainDepth, TransferFilter};
 
@@ -253,6 +253,71 @@ impl Entity {
         let mut rows = Vec::new();
         for piece in pieces(ids) {
             rows.extend(Self::find().filter(Column::Id.is_in(piece)).all(connection).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Locks, by ascending id, every transfer that a merchant sees or has a share of.
+    pub async fn lock_of_merchant(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+    ) -> Result<Vec<TransferId>, DbErr> {
+        use super::{allocation, event, merchant_transfer};
+        let seen = merchant_transfer::Entity::find()
+            .select_only()
+            .column(merchant_transfer::Column::TransferId)
+            .filter(merchant_transfer::Column::MerchantId.eq(merchant));
+        let shared = allocation::Entity::find()
+            .select_only()
+            .column(allocation::Column::TransferId)
+            .filter(allocation::Column::MerchantId.eq(merchant));
+        let told = event::Entity::find()
+            .select_only()
+            .column(event::Column::TransferId)
+            .filter(event::Column::MerchantId.eq(merchant))
+            .filter(event::Column::TransferId.is_not_null());
+        let any = Condition::any()
+            .add(Column::Id.in_subquery(seen.into_query()))
+            .add(Column::Id.in_subquery(shared.into_query()))
+            .add(Column::Id.in_subquery(told.into_query()));
+        let transfers = Self::find().select_only().column(Column::Id).filter(any);
+        transfers.order_by_asc(Column::Id).lock_exclusive().into_tuple().all(connection).await
+    }
+
+    /// Deletes those of these transfers that nobody sees, has a share of or was told of; how many that were.
+    pub async fn delete_unseen(
+        connection: &impl ConnectionTrait,
+        ids: impl IntoIterator<Item = TransferId>,
+    ) -> Result<u64, DbErr> {
+        use super::{allocation, event, merchant_transfer};
+        let own = || Expr::col((Entity, Column::Id));
+        let mut deleted = 0_u64;
+        for piece in pieces(ids) {
+            let seen = merchant_transfer::Entity::find()
+                .filter(Expr::col((merchant_transfer::Entity, merchant_transfer::Column::TransferId)).eq(own()));
+            let shared = allocation::Entity::find()
+                .filter(Expr::col((allocation::Entity, allocation::Column::TransferId)).eq(own()));
+            let told = event::Entity::find().filter(Expr::col((event::Entity, event::Column::TransferId)).eq(own()));
+            let done = Self::delete_many()
+                .filter(Column::Id.is_in(piece))
+                .filter(Expr::exists(seen.into_query()).not())
+                .filter(Expr::exists(shared.into_query()).not())
+                .filter(Expr::exists(told.into_query()).not())
+                .exec(connection)
+                .await?;
+            deleted = deleted.saturating_add(done.rows_affected);
+        }
+        Ok(deleted)
+    }
+
+    /// Those of these transfers that there are.
+    pub async fn numbered(
+        connection: &impl ConnectionTrait,
+        ids: impl IntoIterator<Item = TransferId>,
+    ) -> Result<Vec<Model>, DbErr> {
+        let mut rows = Vec::new();
+        for piece in pieces(ids) {
+            rows.extend(Self::find().filter(Column::Id.is_in(piece)).order_by_asc(Column::Id).all(connection).await?);
         }
         Ok(rows)
     }

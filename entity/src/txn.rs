@@ -106,8 +106,15 @@ fn is_conflict(error: &DbErr) -> bool {
         DbErr::Exec(inner) | DbErr::Query(inner) | DbErr::Conn(inner) => inner.to_string(),
         _ => return false,
     };
-    // PostgreSQL: 40001 serialisation failure, 40P01 deadlock. SQLite: busy or locked.
-    ["could not serialize", "deadlock detected", "database is locked", "database table is locked"]
-        .iter()
-        .any(|known| text.contains(known))
+    // PostgreSQL: 40001 serialisation failure, 40P01 deadlock, 23503 a row that was read and is no more, or was not there yet
+    // when what refers to it was deleted. SQLite, which has one writer: busy or locked.
+    [
+        "could not serialize",
+        "deadlock detected",
+        "violates foreign key constraint",
+        "database is locked",
+        "database table is locked",
+    ]
+    .iter()
+    .any(|known| text.contains(known))
 }

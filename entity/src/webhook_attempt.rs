@@ -1,10 +1,10 @@
 //! Attempts to deliver.
 
-use cryptopay_domain::ids::DeliveryId;
+use cryptopay_domain::ids::{DeliveryId, MerchantId};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder, QuerySelect};
+use sea_orm::{QueryOrder, QuerySelect, QueryTrait};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -68,6 +68,17 @@ impl Entity {
             error: Set(new.error),
         });
         Self::insert_many(rows).exec_without_returning(connection).await.map(|_| ())
+    }
+
+    /// Deletes every attempt to deliver something to a merchant.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        use super::webhook_delivery;
+        let deliveries = webhook_delivery::Entity::find()
+            .select_only()
+            .column(webhook_delivery::Column::Id)
+            .filter(webhook_delivery::Column::MerchantId.eq(merchant));
+        Self::delete_many().filter(Column::DeliveryId.in_subquery(deliveries.into_query())).exec(connection).await?;
+        Ok(())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Failures in a row, by endpoint and origin.
 
-use cryptopay_domain::ids::EndpointId;
+use cryptopay_domain::ids::{EndpointId, MerchantId};
 use cryptopay_domain::time::Timestamp;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ExprTrait, OnConflict};
-use sea_orm::{FromQueryResult, QuerySelect};
+use sea_orm::{FromQueryResult, QuerySelect, QueryTrait};
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -109,6 +109,17 @@ impl Entity {
             )
             .exec_without_returning(connection)
             .await?;
+        Ok(())
+    }
+
+    /// Deletes what is remembered of every endpoint of a merchant.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        use super::webhook_endpoint;
+        let endpoints = webhook_endpoint::Entity::find()
+            .select_only()
+            .column(webhook_endpoint::Column::Id)
+            .filter(webhook_endpoint::Column::MerchantId.eq(merchant));
+        Self::delete_many().filter(Column::EndpointId.in_subquery(endpoints.into_query())).exec(connection).await?;
         Ok(())
     }
 }

@@ -241,6 +241,22 @@ impl Entity {
             .await?;
         Ok(())
     }
+
+    /// Takes every claim on a merchant's deliveries away: whoever is sending one records nothing any more. The rows stay
+    /// locked until the transaction ends.
+    pub async fn unclaim_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::LeaseToken, Expr::value(None::<String>))
+            .filter(Column::MerchantId.eq(merchant))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes every delivery of a merchant; how many there were.
+    pub async fn delete_owned(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<u64, DbErr> {
+        Ok(Self::delete_many().filter(Column::MerchantId.eq(merchant)).exec(connection).await?.rows_affected)
+    }
 }
 
 /// What waits to be delivered, of every merchant; for those who watch over the gateway.

@@ -213,6 +213,41 @@ impl Entity {
         let owned = change.filter(Column::Id.eq(endpoint.id)).filter(Column::MerchantId.eq(endpoint.merchant_id));
         owned.exec(connection).await.map(|_| ())
     }
+
+    /// Deletes every endpoint of a merchant but these.
+    pub async fn delete_owned_but(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        kept: &[EndpointId],
+    ) -> Result<u64, DbErr> {
+        let others = Self::delete_many().filter(Column::MerchantId.eq(merchant));
+        let others = others.filter(Column::Id.is_not_in(kept.iter().copied()));
+        Ok(others.exec(connection).await?.rows_affected)
+    }
+
+    /// Makes an endpoint of a merchant what a new one is: active, without a word of what went wrong. Its words and its secret
+    /// stay.
+    pub async fn renew(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        id: EndpointId,
+        url: Option<&str>,
+        events: &EventFilter,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        let row = ActiveModel {
+            url: Set(url.map(str::to_owned)),
+            events: Set(events.to_string()),
+            is_active: Set(true),
+            disabled_reason: Set(None),
+            last_success_at: Set(None),
+            last_failure_at: Set(None),
+            updated_at: Set(now),
+            ..Default::default()
+        };
+        let change = Self::update_many().set(row).filter(Column::Id.eq(id));
+        change.filter(Column::MerchantId.eq(merchant)).exec(connection).await.map(|_| ())
+    }
 }
 
 /// What a new endpoint is made of.

@@ -13,7 +13,7 @@ use cryptopay_domain::order::{AllocationFact, ChainView, Derived, OrderStatus, d
 use cryptopay_domain::reservation::ReservationKind;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::txn::begin_snapshot;
-use cryptopay_entity::{allocation, amount_reservation, event, event_counter, payment_order, transfer};
+use cryptopay_entity::{allocation, amount_reservation, event, event_counter, payment_order, removed_event, transfer};
 use sea_orm::{
     ColumnTrait, Condition, DatabaseConnection, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
     QuerySelect,
@@ -417,15 +417,17 @@ async fn check_sequences(txn: &DatabaseTransaction, found: &mut Vec<Discrepancy>
         .one(txn)
         .await?;
     let given_out = event_counter::Entity::peek(txn).await?;
-    let Some((numbered, first, last)) = numbers else { return Ok(()) };
+    let Some((numbered, Some(first), Some(last))) = numbers else { return Ok(()) };
+    let removed = removed_event::Entity::count_between(txn, first, last).await?;
+    let removed_since = removed_event::Entity::count_between(txn, last, given_out).await?;
     let mut tell = |problem| found.push(Discrepancy { rule: Rule::History, subject: Subject::Sequences, problem });
-    if let (Some(first), Some(last)) = (first, last)
-        && last.saturating_sub(first).saturating_add(1) != numbered
-    {
-        tell(format!("{numbered} events are numbered {first} to {last}"));
+    if last.saturating_sub(first).saturating_add(1) != numbered.saturating_add(removed) {
+        tell(format!("{numbered} events are numbered {first} to {last}, and {removed} of that were removed"));
     }
-    if last.is_some_and(|last| last != given_out) {
-        tell(format!("the last number is {last:?}, the counter says {given_out}"));
+    if last.saturating_add(removed_since) != given_out {
+        tell(format!(
+            "the last number is {last}, {removed_since} after it were removed, and the counter says {given_out}"
+        ));
     }
     Ok(())
 }

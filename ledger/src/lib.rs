@@ -14,6 +14,7 @@ mod record;
 mod rederive;
 mod remainder;
 mod reorg;
+mod reset;
 mod view;
 mod windows;
 
@@ -27,5 +28,6 @@ pub use ownership::{Claimant, TakenOver, take_over};
 pub use record::{Batch, Fence, record_batch, skip_to};
 pub use rederive::Occasion;
 pub use reorg::{orphan, reinstate, rewind};
+pub use reset::{Deleted, reset};
 pub use view::{decimals, newest, payment, snapshot, transfer_snapshot};
 pub use windows::{Passed, deadlines_due, pass_deadlines, release_addresses};

@@ -4,6 +4,7 @@ mod m20261122_000001_schema;
 mod m20261122_000002_audit;
 mod m20261122_000003_lists;
 mod m20261122_000004_wallet_ownership;
+mod m20261129_000005_sandbox;
 
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000002_audit::Migration),
             Box::new(m20261122_000003_lists::Migration),
             Box::new(m20261122_000004_wallet_ownership::Migration),
+            Box::new(m20261129_000005_sandbox::Migration),
         ]
     }
 }

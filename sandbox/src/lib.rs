@@ -7,6 +7,9 @@ mod rpc;
 mod transport;
 
 pub use controls::clock::{ClockError, MAX_ADVANCE, advance_clock};
+pub use controls::faucet::{FaucetError, Given, give};
+pub use controls::fault::{FaultError, FaultKind, MAX_FAULT, fault};
+pub use controls::forget::forget_payments;
 pub use controls::inbox::{
     InboxError, MAX_BODY_BYTES, MAX_HEADERS_BYTES, MAX_MESSAGES, Received, create_inbox, delete_messages,
     inbox_of_token, messages, record_message,

@@ -5,10 +5,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `endpoints.rs` | the webhook endpoints that an account begins with |
 //! | `profile.rs` | what a merchant changes about the own account |
 //! | `rules.rs` | what an account's fields must be |
 //! | `sessions.rs` | logins: their tokens, how these rotate and end |
 
+mod endpoints;
 mod profile;
 mod rules;
 mod sessions;
@@ -17,28 +19,26 @@ mod tests;
 
 use std::num::NonZeroU32;
 
-use cryptopay_domain::event::EventFilter;
-use cryptopay_domain::ids::MerchantId;
-use cryptopay_domain::merchant::{EndpointScope, Plan};
+use cryptopay_domain::merchant::Plan;
 use cryptopay_domain::time::Timestamp;
-use cryptopay_domain::webhook::secret_from_entropy;
 use cryptopay_entity::txn::Restart;
-use cryptopay_entity::webhook_endpoint::NewEndpoint;
-use cryptopay_entity::{clock, merchant, refresh_token, transact, webhook_endpoint};
+use cryptopay_entity::{clock, merchant, refresh_token, transact};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, SqlErr};
 use secrecy::SecretString;
 use serde_json::json;
 
-use crate::app::{App, EndpointSecrets};
+use crate::app::App;
 use crate::config::{Mode, Registration};
 use crate::error::{ApiError, ErrorCode};
 use crate::fields::Fields;
 use crate::operations::audit::on_account as audit;
+use crate::operations::stop::Stop;
+use crate::security::Keys;
 use crate::security::passwords::{PasswordError, Passwords};
 use crate::security::tokens::FamilyId;
-use crate::security::{Keys, entropy};
 use rules::Draft;
 
+pub use endpoints::FirstEndpoint;
 pub use profile::{change_password, change_profile, is_wrong_password};
 pub use sessions::{Session, login, logout, refresh, verify};
 
@@ -189,6 +189,15 @@ impl From<DbErr> for Failure {
     }
 }
 
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Database(error) => Self::Database(error),
+            Stop::Answer(error) => Self::Final(*error),
+        }
+    }
+}
+
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -230,55 +239,11 @@ async fn add(
 ) -> Result<merchant::Model, Failure> {
     let merchant = merchant::Entity::add(txn, new, now).await?;
     let business_now = clock::business_now(txn).await?;
-    let implicit = Endpoint {
-        scope: EndpointScope::Order,
-        url: None,
-        events: EventFilter::default(),
-        description: "Orders with a webhook_url of their own",
-    };
-    add_endpoint(accounts, txn, merchant.id, implicit, business_now).await?;
-    if accounts.mode == Mode::Sandbox {
-        let token = cryptopay_sandbox::create_inbox(txn, merchant.id).await?;
-        let inbox = Endpoint {
-            scope: EndpointScope::Merchant,
-            url: Some(format!("{}/sandbox/inbox/{token}", accounts.public_url)),
-            events: EventFilter::All,
-            description: "Sandbox inbox",
-        };
-        add_endpoint(accounts, txn, merchant.id, inbox, business_now).await?;
+    for endpoint in FirstEndpoint::of(accounts, txn, merchant.id).await? {
+        endpoint.establish(accounts, txn, merchant.id, business_now).await?;
     }
     audit(txn, &merchant, actor, "merchant.create", json!({}), now).await?;
     Ok(merchant)
-}
-
-/// An endpoint that an account begins with, its secret still to be made.
-struct Endpoint {
-    scope: EndpointScope,
-    url: Option<String>,
-    events: EventFilter,
-    description: &'static str,
-}
-
-async fn add_endpoint(
-    accounts: Accounts<'_>,
-    txn: &impl ConnectionTrait,
-    merchant: MerchantId,
-    endpoint: Endpoint,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let secret = secret_from_entropy(entropy::bytes());
-    let sealed = accounts.keys.secret_box().seal(EndpointSecrets::seal_context(merchant), secret.as_bytes());
-    let new = NewEndpoint {
-        merchant,
-        scope: endpoint.scope,
-        url: endpoint.url,
-        events: endpoint.events,
-        description: endpoint.description.to_owned(),
-        is_active: true,
-        secret: sealed.map_err(|error| Failure::Final(ApiError::internal(error)))?,
-    };
-    webhook_endpoint::Entity::add(txn, new, now).await?;
-    Ok(())
 }
 
 /// The answer to a failure: where somebody else was faster to a name, the constraint's refusal becomes that field's fault.

@@ -12,9 +12,11 @@ use cryptopay_domain::units::Units;
 use cryptopay_entity::{chain_cursor, event, merchant, payment_order};
 use sea_orm::{ConnectionTrait, EntityTrait};
 
-use super::payment_orders;
+use super::blockchains::is_simulated;
+use super::{payment_orders, sandbox};
 use crate::app::App;
 use crate::error::ApiError;
+use crate::fields::Fields;
 use crate::page::PageView;
 
 /// Events of one order that are read at once: more than an order ever has.
@@ -31,6 +33,7 @@ pub struct Checkout {
     explorer: Option<String>,
     chain_id: u64,
     sandbox: bool,
+    simulated: bool,
 }
 
 /// What the customer may know of an order at one moment.
@@ -67,6 +70,7 @@ pub async fn find(app: &App, order_id: &str) -> Result<Checkout, ApiError> {
         explorer: chain.and_then(|chain| chain.explorer.clone()),
         chain_id: chain.map_or(0, |chain| chain.chain_id),
         sandbox: app.is_sandbox(),
+        simulated: chain.is_some_and(|chain| is_simulated(app, chain)),
         order,
     })
 }
@@ -88,6 +92,23 @@ pub async fn page(app: &App, order_id: &str) -> Result<PageView, ApiError> {
     let checkout = find(app, order_id).await?;
     let (status, _) = checkout.now(app.database()).await?;
     Ok(checkout.page(status))
+}
+
+/// Pays an order of the sandbox exactly, as its page's button does: what is due, from a customer of its own.
+///
+/// # Errors
+/// `NOT_FOUND`, for everything in live mode; `INVALID_STATE` while the order takes no money, or for a chain that is not
+/// simulated.
+pub async fn simulate(app: &App, order_id: &str, fields: &Fields) -> Result<sandbox::Sent, ApiError> {
+    sandbox::require(app)?;
+    let checkout = find(app, order_id).await?;
+    fields.finish()?;
+    let (status, _) = checkout.now(app.database()).await?;
+    if !status.payable {
+        let words = format!("This order takes no money now; it is {}.", status.shown.status);
+        return Err(ApiError::invalid_state(words));
+    }
+    sandbox::pay_as_customer(app, &checkout.order, fields).await
 }
 
 impl Checkout {
@@ -201,6 +222,7 @@ impl Checkout {
             explorer: self.explorer.clone(),
             transaction_hash: shown.transfer.map(|transfer| transfer.transaction_hash),
             sandbox: self.sandbox,
+            simulated: self.simulated,
         }
     }
 }

@@ -1,7 +1,10 @@
-//! What a person or a test does to the simulated chains and the test clock. Only in sandbox mode; all but `pay` act on
-//! the whole instance.
+//! What a person or a test does to the simulated chains and the test clock. Only in sandbox mode; what is done
+//! to a chain or the clock acts on the whole instance.
 
+pub mod faucet;
+pub mod fault;
 pub mod inbox;
+pub mod reset;
 #[cfg(test)]
 mod tests;
 
@@ -30,8 +33,10 @@ const WHOLE_INSTANCE: &str = "This acts on the whole instance, for every merchan
 /// A simulated payment that was sent.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// Hash of the transaction.
+    /// Hash of the transaction; of the first, where there are several.
     pub transaction_hash: Hash,
+    /// Hashes of all, the first among them.
+    pub transaction_hashes: Vec<Hash>,
     /// Status of the order at the moment: the gateway has not seen the payment yet.
     pub order_status: OrderStatus,
     /// About how long the confirmation takes if nobody mines.
@@ -63,6 +68,7 @@ pub async fn pay(app: &App, principal: &Principal, id: &str, mut fields: Fields)
     let paid = cryptopay_sandbox::pay(app.database(), chain, &order, wish.payment).await.map_err(refused)?;
     let mut sent = Sent {
         transaction_hash: paid.tx_hash,
+        transaction_hashes: std::iter::once(paid.tx_hash).chain(paid.further).collect(),
         order_status: order.status,
         confirms_in_seconds: paid.confirms_in_seconds,
         message: paid.message,
@@ -75,14 +81,38 @@ pub async fn pay(app: &App, principal: &Principal, id: &str, mut fields: Fields)
         })?;
         sent.confirms_in_seconds = 0;
         sent.message = format!(
-            "The payment is in block {} of {}, and {blocks} blocks confirm it. The gateway reads them now.",
+            "What was sent is in block {} of {}, and {blocks} blocks confirm it. The gateway reads them now.",
             mined.from, chain.name
         );
+        if !paid.outcome.is_empty() {
+            sent.message = format!("{} {}", sent.message, paid.outcome);
+        }
     }
     app.context.queue.scan(&chain.slug);
     sent.order_status = payment_orders::find(app, principal, id).await?.status;
     sent.message = fields.message(&sent.message);
     Ok(sent)
+}
+
+/// Pays an order exactly, for whoever has its page.
+///
+/// # Errors
+/// `INVALID_STATE` with what to do instead.
+pub(super) async fn pay_as_customer(
+    app: &App,
+    order: &payment_order::Model,
+    fields: &Fields,
+) -> Result<Sent, ApiError> {
+    let chain = simulated(app, &order.chain)?;
+    let paid = cryptopay_sandbox::pay(app.database(), chain, order, Payment::default()).await.map_err(refused)?;
+    app.context.queue.scan(&chain.slug);
+    Ok(Sent {
+        transaction_hash: paid.tx_hash,
+        transaction_hashes: vec![paid.tx_hash],
+        order_status: order.status,
+        confirms_in_seconds: paid.confirms_in_seconds,
+        message: fields.message(&paid.message),
+    })
 }
 
 /// How an order is to be paid.
@@ -105,7 +135,7 @@ impl Wish {
         let from = fields.text("from").map(parse_receiving_address);
         let from: Option<AccountAddress> = from.and_then(|parsed| fields.ok("from", parsed));
         let confirm = fields.flag("confirm").unwrap_or(false);
-        if confirm && scenario == Scenario::ReorgBeforeConfirmation {
+        if confirm && scenario.vanishes_unconfirmed() {
             fields.fault("confirm", "This scenario's blocks are mined step by step; leave confirm out.");
         }
         fields.finish()?;
@@ -194,15 +224,20 @@ fn simulated<'a>(app: &'a App, slug: &str) -> Result<&'a Chain, ApiError> {
 /// A field's fault where another value would help, else a state that forbids it.
 fn refused(error: PayError) -> ApiError {
     match error {
-        PayError::AmountNotPositive | PayError::AmountNotBelowDue { .. } | PayError::AmountNotAboveDue { .. } => {
-            ApiError::field("amount", error.to_string())
-        }
+        PayError::AmountNotPositive
+        | PayError::AmountNotDivisible
+        | PayError::AmountNotBelowDue { .. }
+        | PayError::AmountNotAboveDue { .. }
+        | PayError::AmountFitsNoOtherToken { .. } => ApiError::field("amount", error.to_string()),
         PayError::PayerIsRecipient => ApiError::field("from", error.to_string()),
         PayError::NothingDue
         | PayError::WrongChain { .. }
         | PayError::AssetNotRegistered { .. }
         | PayError::StillInTime { .. }
-        | PayError::ConfirmsAtOnce => ApiError::invalid_state(error.to_string()),
+        | PayError::NoOtherToken { .. }
+        | PayError::BatchOfCoins { .. }
+        | PayError::ConfirmsAtOnce
+        | PayError::FinalWhenConfirmed { .. } => ApiError::invalid_state(error.to_string()),
         PayError::Simulation(error) => broken(error),
     }
 }

@@ -5,8 +5,8 @@
 //! page keeps itself up to date by asking `<its own path>/status` every two seconds; without JavaScript it reloads. It is
 //! served with [`security_headers`] of the same nonce.
 //!
-//! With JavaScript, a customer who has paid can ask what is seen of the transaction. It leaves out: building transactions in
-//! a browser wallet, and paying on a simulated chain.
+//! With JavaScript, a customer who has paid can ask what is seen of the transaction, and in the sandbox an order on a simulated
+//! chain is paid by a button. It leaves out: building transactions in a browser wallet.
 //!
 //! `page.html`, `page.css` and `page.js` are the document, `scenes` its words per status, `template` fills it, `qr` draws.
 
@@ -83,6 +83,8 @@ pub struct PageView {
     pub transaction_hash: Option<Hash>,
     /// Whether no real money is meant.
     pub sandbox: bool,
+    /// Whether the chain is simulated, so that a payment can be too.
+    pub simulated: bool,
 }
 
 /// The page of an order, as an HTML document. `nonce` is the one of [`security_headers`]: fresh for every answer, base 64.
@@ -128,6 +130,7 @@ pub fn render(view: &PageView, nonce: &str) -> String {
             "depth" => Slot::text(format!("{counted} of {} confirmations", view.required_confirmations)),
             "qr" => Slot::trusted(qr::svg(&view.receiving_address.to_string()).unwrap_or_default()),
             "wallet" => Slot::trusted(wallet_link(view)),
+            "simulate" => Slot::trusted(if view.sandbox && view.simulated { SIMULATE } else { "" }),
             "advice" => Slot::text(if view.exact_amount { ADVICE_EXACT } else { ADVICE }),
             "go" => Slot::text(go.as_deref().unwrap_or_default()),
             "back" => Slot::trusted(back_link(view, go.as_deref())),
@@ -178,6 +181,8 @@ pub fn return_url(redirect_url: &str, order_id: &OrderRef) -> Option<String> {
 }
 
 const SANDBOX: &str = r#"<p class="sandbox">Sandbox: this is a test. Do not send real money.</p>"#;
+const SIMULATE: &str = r#"<button type="button" class="button wide plain" id="simulate">Simulate payment</button>
+<p id="simulate-answer" class="small" role="status"></p>"#;
 const ADVICE_EXACT: &str = "The exact amount tells your payment from all others, so do not round it. If you pay from an \
                             exchange, exactly this amount must arrive after its fees.";
 const ADVICE: &str = "If you pay from an exchange, this amount must arrive after its fees. Keep the transaction hash: the \

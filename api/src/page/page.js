@@ -139,6 +139,25 @@
     }
   }
 
+  // Only the sandbox has the button; a shop that goes live has no such page.
+  async function simulate(button) {
+    button.disabled = true;
+    put("simulate-answer", "Sending…");
+    try {
+      const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/simulate",
+        { method: "POST", cache: "no-store", credentials: "omit", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(8000) });
+      const body = await answer.json();
+      put("simulate-answer", answer.ok ? "The payment is sent. The next block holds it." : body.error.message);
+      // Once is enough: a second one would pay twice.
+      button.disabled = answer.ok;
+      ask();
+    } catch {
+      put("simulate-answer", "No connection to the shop's payment server. Please try again.");
+      button.disabled = false;
+    }
+  }
+
+  byId("simulate")?.addEventListener("click", (event) => simulate(event.currentTarget));
   show("claim", true);
   byId("claim-form").addEventListener("submit", claim);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));

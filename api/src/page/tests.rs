@@ -31,6 +31,7 @@ fn view(status: OrderStatus) -> PageView {
         explorer: Some("https://basescan.org".to_owned()),
         transaction_hash: None,
         sandbox: false,
+        simulated: false,
     }
 }
 
@@ -160,6 +161,23 @@ fn no_value_can_break_out_of_its_place() {
     // Ours are two: the words and the program.
     assert_eq!(page.matches("<script").count(), 2);
     assert_eq!(page.matches("</script").count(), 2);
+}
+
+#[test]
+fn a_payment_is_simulated_by_a_button_in_the_sandbox_and_nowhere_else() {
+    let waiting = view(OrderStatus::Pending);
+    for (sandbox, simulated) in [(false, false), (true, false), (false, true)] {
+        let page = page(&PageView { sandbox, simulated, ..waiting.clone() });
+        assert!(!page.contains("id=\"simulate\"") && !page.contains("Simulate payment"), "{sandbox} {simulated}");
+    }
+    let sandbox = PageView { sandbox: true, simulated: true, ..waiting };
+    let shown = page(&sandbox);
+    assert!(tag(&shown, "simulate").starts_with("<button type=\"button\""));
+    assert!(!shown.contains("<form action") && shown.contains("/simulate\""));
+    let (before, _) = shown.split_once("id=\"simulate\"").unwrap();
+    assert!(before.contains("id=\"pay\""), "it goes with the rest of how to pay");
+    let paid = page(&PageView { status: OrderStatus::Confirmed, payable: false, ..sandbox });
+    assert!(tag(&paid, "pay").contains("hidden"));
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub type Routes = (
     events::Events,
     payment_page::PaymentPage,
     sandbox::Sandbox,
+    sandbox::Inbox,
     (),
 );
 
@@ -53,6 +54,7 @@ pub fn service() -> OpenApiService<Routes, ()> {
         events::Events,
         payment_page::PaymentPage,
         sandbox::Sandbox,
+        sandbox::Inbox,
         (),
     );
     OpenApiService::new(routes, "CryptoPay", env!("CARGO_PKG_VERSION"))

@@ -12,9 +12,10 @@ use poem_openapi::{Object, OpenApi};
 use tokio_util::sync::CancellationToken;
 
 use super::Tag;
-use super::body::Body;
-use super::envelope::{Answer, Success};
+use super::body::{Body, NoFields};
+use super::envelope::{Answer, Created, Success};
 use super::pages::ListQuery;
+use super::sandbox::SimulatedPayment;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::operations::claims::{self, Claim, Pays};
@@ -190,6 +191,22 @@ impl PaymentPage {
         let ignored = body.fields.clone();
         let claim = claims::look(&app, &order_id, body.fields).await?;
         Ok(Success(PaymentClaim::new(&claim), ignored.message(claim.words())))
+    }
+
+    /// Simulate the payment of an order
+    ///
+    /// Only in the sandbox, where the payment page has a button for it, and only on a simulated chain while the order takes
+    /// money: what is due is sent exactly, and the next block holds it. No token: whoever could pay can simulate it.
+    #[oai(path = "/:order_id/simulate", method = "post", operation_id = "simulateOnPaymentPage")]
+    async fn simulate(
+        &self,
+        app: Data<&App>,
+        /// Public id, `ORD-…`
+        order_id: poem_openapi::param::Path<String>,
+        body: Body<NoFields>,
+    ) -> Answer<Created<SimulatedPayment>> {
+        let sent = payment_page::simulate(&app, &order_id, &body.fields).await?;
+        Ok(Created(SimulatedPayment::new(&sent), sent.message))
     }
 }
 

@@ -10,9 +10,11 @@
     reason = "a test that cannot go on should say so at once"
 )]
 
+mod beginnings;
 mod deadlines;
 mod deliveries;
 mod endpoints;
+mod faults;
 mod histories;
 mod isolation;
 mod leases;

@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cryptopay_domain::ids::OrderId;
+use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::sandbox_transaction::Displaced;
-use cryptopay_entity::{chain_cursor, sandbox_block, sandbox_transaction};
-use sea_orm::DatabaseTransaction;
+use cryptopay_entity::{chain_cursor, payment_order, sandbox_block, sandbox_transaction};
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait};
 
 use crate::chain::block::{Draft, build};
 use crate::chain::mining::{Locked, add};
@@ -121,8 +123,9 @@ pub(crate) async fn replace(
     Ok(newest)
 }
 
-/// Lets a transaction that is to vanish do so as soon as the scanner has seen it in its block; until then no further
-/// block is mined, so that it cannot be confirmed meanwhile. Gives up where nobody scans, or where it is confirmed.
+/// Lets a transaction that is to vanish do so: as soon as the scanner has seen it in its block (until then no further block
+/// is mined, so that it cannot be confirmed meanwhile), or once it has confirmed its order, as the plan is. Gives up where
+/// nobody scans, or where it lies too deep. What vanishes comes back later, or what replaces it does.
 pub(crate) async fn settle_vanishing(
     txn: &DatabaseTransaction,
     chain: &Chain,
@@ -140,19 +143,35 @@ pub(crate) async fn settle_vanishing(
         };
         let depth = head.number.saturating_sub(number).saturating_add(1);
         let in_time = depth < below_depth;
-        if in_time && seen >= number {
+        let is_ripe = match transaction.pays_order {
+            Some(order) if transaction.vanish_confirmed => is_confirmed(txn, order).await?,
+            _ => Some(seen >= number),
+        };
+        if in_time && is_ripe == Some(true) {
             if let Some(top) = top(txn, head, depth).await? {
                 let back_at = now.plus(away(chain));
-                let newest = replace(txn, top, |other| {
-                    if other.id == transaction.id { Fate::Leaves(Displaced::WaitsUntil(back_at)) } else { Fate::Stays }
+                let replaced = sandbox_transaction::Entity::send_replacement(txn, transaction.id, back_at).await?;
+                let newest = replace(txn, top, |other| match other.id == transaction.id {
+                    false => Fate::Stays,
+                    true if replaced => Fate::Leaves(Displaced::Dropped(*now)),
+                    true => Fate::Leaves(Displaced::WaitsUntil(back_at)),
                 });
                 return Ok(Vanishing::Done(newest.await?));
             }
-        } else if in_time && *now < head.block_time.plus(PATIENCE) {
+        } else if in_time && is_ripe == Some(false) && transaction.vanish_confirmed {
+            // Blocks have to go on, or it is never confirmed.
+            continue;
+        } else if in_time && is_ripe == Some(false) && *now < head.block_time.plus(PATIENCE) {
             awaited = true;
             continue;
         }
         sandbox_transaction::Entity::stay(txn, transaction.id).await?;
     }
     Ok(if awaited { Vanishing::Awaited } else { Vanishing::Nothing })
+}
+
+/// Whether an order is confirmed, and that was announced; `None` for one that is no more.
+async fn is_confirmed(txn: &DatabaseTransaction, order: OrderId) -> Result<Option<bool>, DbErr> {
+    let order = payment_order::Entity::find_by_id(order).one(txn).await?;
+    Ok(order.map(|order| order.status == OrderStatus::Confirmed && order.announced_generation == order.generation))
 }

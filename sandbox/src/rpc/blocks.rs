@@ -8,7 +8,7 @@ use cryptopay_entity::txn::begin_snapshot;
 use cryptopay_entity::{sandbox_block, sandbox_transaction};
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::{Node, RpcError, views};
+use super::{Fault, Node, RpcError, views};
 use crate::chain::mining;
 use crate::error::{column, unsigned};
 
@@ -20,15 +20,17 @@ enum Name {
 }
 
 pub(super) async fn newest_number(node: Node<'_>) -> Result<U64, RpcError> {
+    // A block that is due is mined, also where the node does not show it.
     let head = mining::head(node.database, node.chain).await?;
-    Ok(U64::from(unsigned(head.number)?))
+    Ok(U64::from(unsigned(node.newest(head.number))?))
 }
 
 pub(super) async fn by_number(node: Node<'_>, tag: BlockNumberOrTag, full: bool) -> Result<Option<Block>, RpcError> {
     if tag.is_latest() || tag.is_pending() {
         let head = mining::head(node.database, node.chain).await?;
-        let number = head.number;
-        return show(node, Some(head), Name::Number(number), full).await;
+        let name = Name::Number(node.newest(head.number));
+        let row = if node.shows(head.number) { Some(head) } else { find(node.database, node, name).await? };
+        return show(node, row, name, full).await;
     }
     let name = Name::Number(resolve(node, tag).await?);
     show(node, find(node.database, node, name).await?, name, full).await
@@ -66,7 +68,10 @@ pub(super) async fn resolve(node: Node<'_>, tag: BlockNumberOrTag) -> Result<i64
         BlockNumberOrTag::Finalized => node.chain.reorg_depth,
     };
     let head = mining::head(node.database, node.chain).await?;
-    Ok(head.number.saturating_sub(column(below_head)?).max(0))
+    match node.fault.and_then(Fault::tags_stand_at) {
+        Some(number) if below_head > 0 => Ok(number),
+        _ => Ok(node.newest(head.number).saturating_sub(column(below_head)?).max(0)),
+    }
 }
 
 /// Shows a block that was just read. Where it holds transactions, block and transactions are read together, so that a
@@ -94,8 +99,9 @@ async fn find(
     node: Node<'_>,
     name: Name,
 ) -> Result<Option<sandbox_block::Model>, DbErr> {
-    match name {
-        Name::Number(number) => sandbox_block::Entity::at(connection, &node.chain.slug, number).await,
-        Name::Hash(hash) => sandbox_block::Entity::with_hash(connection, &node.chain.slug, hash).await,
-    }
+    let found = match name {
+        Name::Number(number) => sandbox_block::Entity::at(connection, &node.chain.slug, number).await?,
+        Name::Hash(hash) => sandbox_block::Entity::with_hash(connection, &node.chain.slug, hash).await?,
+    };
+    Ok(found.filter(|block| node.shows(block.number)))
 }

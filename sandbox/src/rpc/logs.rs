@@ -8,7 +8,7 @@ use cryptopay_entity::txn::begin_snapshot;
 use cryptopay_entity::{sandbox_block, sandbox_transaction};
 
 use super::{Node, RpcError, blocks, views};
-use crate::SimulationError;
+use crate::{FaultKind, SimulationError};
 
 /// Most transactions with logs in a filter's blocks. Nodes have such a limit too, and say so in the same words.
 const MAX_RESULTS: u64 = 10_000;
@@ -27,17 +27,22 @@ pub(super) async fn matching(node: Node<'_>, filter: Filter) -> Result<Vec<Log>,
         }
         FilterBlockOption::AtBlockHash(_) => None,
     };
+    if node.fault.is_some_and(|fault| fault.kind == FaultKind::EmptyLogs) {
+        return Ok(Vec::new());
+    }
     let snapshot = begin_snapshot(node.database).await?;
     let range = match (range, filter.get_block_hash()) {
         (Some(range), _) => range,
         (None, hash) => {
             let hash = Hash(hash.ok_or_else(RpcError::unknown_block)?);
             let block = sandbox_block::Entity::with_hash(&snapshot, slug, hash).await?;
+            let block = block.filter(|block| node.shows(block.number));
             let number = block.ok_or_else(RpcError::unknown_block)?.number;
             number..=number
         }
     };
     let limit = MAX_RESULTS.saturating_add(1);
+    let range = *range.start()..=node.newest(*range.end());
     let rows = sandbox_transaction::Entity::with_logs_in_blocks(&snapshot, slug, range, limit).await?;
     if u64::try_from(rows.len()).map_or(true, |rows| rows > MAX_RESULTS) {
         return Err(RpcError::too_many_results(MAX_RESULTS));

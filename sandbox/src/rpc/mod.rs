@@ -3,6 +3,7 @@
 mod blocks;
 mod call;
 mod error;
+mod fault;
 mod logs;
 mod transactions;
 mod views;
@@ -15,12 +16,27 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 pub(crate) use error::RpcError;
+pub(crate) use fault::Fault;
 
 /// Whose chain is asked.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     pub(crate) database: &'a DatabaseConnection,
     pub(crate) chain: &'a Chain,
+    /// What is wrong with the node, if anything is.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Node<'_> {
+    /// Whether the node shows the block of a height, if there is one.
+    fn shows(&self, number: i64) -> bool {
+        self.fault.and_then(Fault::newest_shown).is_none_or(|newest| number <= newest)
+    }
+
+    /// The height of the newest block that the node shows of a chain of this height.
+    fn newest(&self, height: i64) -> i64 {
+        self.fault.and_then(Fault::newest_shown).map_or(height, |newest| newest.min(height))
+    }
 }
 
 /// Answers one call.

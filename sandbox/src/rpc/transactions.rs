@@ -28,8 +28,9 @@ async fn find(
     let slug = &node.chain.slug;
     let snapshot = begin_snapshot(node.database).await?;
     let found = sandbox_transaction::Entity::with_hash(&snapshot, slug, Hash(hash)).await?;
-    let Some(row) = found.filter(|row| row.dropped_at.is_none()) else { return Ok(None) };
-    let Some(number) = row.block_number else { return Ok(Some((row, None))) };
+    let is_sent = |row: &sandbox_transaction::Model| row.dropped_at.is_none() && row.replaces.is_none();
+    let Some(row) = found.filter(is_sent) else { return Ok(None) };
+    let Some(number) = row.block_number.filter(|number| node.shows(*number)) else { return Ok(Some((row, None))) };
     let block = sandbox_block::Entity::at(&snapshot, slug, number).await?;
     snapshot.commit().await?;
     let block = block.ok_or(SimulationError::Incomplete("transaction"))?;

@@ -40,5 +40,7 @@ fn controls_can_move_between_threads(
     movable(advance_clock(db, 1));
     movable(mine(db, chain, 1));
     movable(reorg(db, chain, 1, cryptopay_sandbox::KeepTransactions::Yes));
+    movable(cryptopay_sandbox::fault(db, chain, cryptopay_sandbox::FaultKind::Down, 1));
+    movable(cryptopay_sandbox::give(db, chain, &chain.native, order.receiving_address, order.pay_units));
     movable(pay(db, chain, order, cryptopay_sandbox::Payment::default()));
 }

@@ -20,7 +20,7 @@ use cryptopay_domain::units::Units;
 use cryptopay_entity::{chain_cursor, clock, payment_order};
 use cryptopay_sandbox::{Paid, PayError, Payment, Scenario, SimulatedChain, advance_clock, pay};
 use cryptopay_test_support::TestDatabase;
-use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait};
+use sea_orm::{ActiveModelTrait, ConnectionTrait, DatabaseConnection, EntityTrait};
 
 /// Seconds between blocks.
 pub(crate) const BLOCK_TIME: u64 = 600;
@@ -153,6 +153,23 @@ impl World {
         let now = self.now().await;
         let begun = chain_cursor::Entity::begin(self.db(), &self.chain.slug, height, Hash(B256::ZERO), now, now);
         assert!(begun.await.unwrap());
+    }
+
+    /// An order that is in the database. The merchant has to be.
+    pub(crate) async fn store_order(&self) -> payment_order::Model {
+        let wallet = "INSERT INTO merchant_wallet (id, merchant_id, chain, kind, address, label, is_active, dedicated, \
+                      ownership, created_at, updated_at) VALUES (1, 1, 'base', 'address', \
+                      '0x00000000000000000000000000000000000000a1', '', TRUE, FALSE, 'unproven', 0, 0)";
+        self.db().execute_unprepared(wallet).await.unwrap();
+        let row: payment_order::ActiveModel = self.order().await.into();
+        row.reset_all().insert(self.db()).await.unwrap()
+    }
+
+    /// Does as if the gateway had given every order this status and announced a confirmation of this generation.
+    pub(crate) async fn set_status(&self, status: OrderStatus, announced_generation: i64) {
+        let (status, announced) = (status.as_str(), announced_generation);
+        let change = format!("UPDATE payment_order SET status = '{status}', announced_generation = {announced}");
+        self.db().execute_unprepared(&change).await.unwrap();
     }
 
     /// Stores the merchant, whose inbox it is.

@@ -4,7 +4,10 @@ mod families;
 mod profile;
 mod records;
 
-use cryptopay_entity::{audit_log, sandbox_inbox};
+use cryptopay_domain::event::EventFilter;
+use cryptopay_domain::ids::MerchantId;
+use cryptopay_domain::merchant::EndpointScope;
+use cryptopay_entity::{audit_log, sandbox_inbox, webhook_endpoint};
 use cryptopay_jobs::SigningSecrets;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -15,6 +18,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use super::*;
+use crate::app::EndpointSecrets;
 use crate::operations::api_keys;
 use crate::principal::{Credential, Principal, authenticate};
 use crate::rest::api_keys::CreateApiKey;

@@ -116,7 +116,8 @@ pub fn parse_chain<'a>(app: &'a App, fields: &mut Fields) -> Option<&'a Chain> {
     chain
 }
 
-fn parse_token<'a>(app: &'a App, chain: Option<&'a Chain>, fields: &mut Fields) -> Option<&'a Token> {
+/// A token of a chain by its symbol, in any case; the fault names the known ones.
+pub fn parse_token<'a>(app: &'a App, chain: Option<&'a Chain>, fields: &mut Fields) -> Option<&'a Token> {
     let symbol = fields.text("currency")?.to_owned();
     let Some(chain) = chain else {
         // Without its chain a symbol can still be wrong everywhere.

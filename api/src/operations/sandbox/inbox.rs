@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::require;
 use crate::app::{App, EndpointSecrets};
 use crate::error::{ApiError, ErrorCode};
+use crate::fields::Fields;
 use crate::operations;
 use crate::operations::pages::{Asked, ListPage};
 use crate::principal::Principal;
@@ -81,6 +82,22 @@ pub async fn clear(app: &App, principal: &Principal) -> Result<u64, ApiError> {
     Ok(cryptopay_sandbox::delete_messages(app.database(), principal.merchant_id()).await?)
 }
 
+/// Sets what the merchant's inbox answers webhooks with; what is not said stays.
+///
+/// # Errors
+/// `NOT_FOUND` in live mode, and for an account that was made in live mode; faulty fields.
+pub async fn answer_with(app: &App, principal: &Principal, fields: &Fields) -> Result<(InboxAnswer, String), ApiError> {
+    require(app)?;
+    fields.finish()?;
+    let (merchant, database) = (principal.merchant_id(), app.database());
+    let delay_ms = fields.integer("delay_seconds").map(|seconds| seconds.saturating_mul(1_000));
+    sandbox_inbox::Entity::answer_with(database, merchant, fields.integer("status"), delay_ms).await?;
+    let inbox = sandbox_inbox::Entity::of(database, merchant).await?;
+    let answer = answer_of(&inbox.ok_or_else(|| ApiError::not_found("inbox"))?);
+    let message = format!("The inbox answers {} after {} s.", answer.status, answer.delay.as_secs());
+    Ok((answer, fields.message(&message)))
+}
+
 /// Whose inbox a token names. The token is the permission.
 ///
 /// # Errors
@@ -117,8 +134,12 @@ pub async fn receive(
         },
     )?;
     ARRIVED.notify_waiters();
+    Ok(answer_of(inbox))
+}
+
+fn answer_of(inbox: &sandbox_inbox::Model) -> InboxAnswer {
     let delay = Duration::from_millis(u64::try_from(inbox.answer_delay_ms).unwrap_or(0)).min(MAX_ANSWER_DELAY);
-    Ok(InboxAnswer { status: u16::try_from(inbox.answer_status).unwrap_or(200), delay })
+    InboxAnswer { status: u16::try_from(inbox.answer_status).unwrap_or(200), delay }
 }
 
 /// Most bytes of a message's body.

@@ -102,8 +102,13 @@ on_both_databases!(in_live_mode_nothing_of_it_exists, async |db: TestDatabase| {
         (Method::POST, "/api/sandbox/blockchains/base/mine".to_owned()),
         (Method::POST, "/api/sandbox/blockchains/base/reorg".to_owned()),
         (Method::POST, "/api/sandbox/clock/advance".to_owned()),
+        (Method::POST, "/api/sandbox/blockchains/base/fault".to_owned()),
+        (Method::POST, "/api/sandbox/faucet".to_owned()),
+        (Method::POST, "/api/sandbox/reset".to_owned()),
+        (Method::PATCH, "/api/sandbox/webhook-inbox".to_owned()),
         (Method::GET, "/api/sandbox/webhook-inbox".to_owned()),
         (Method::DELETE, "/api/sandbox/webhook-inbox".to_owned()),
+        (Method::POST, "/order/ORD-aaaaaaaaaaaa/simulate".to_owned()),
         (Method::POST, format!("/sandbox/inbox/{token}")),
     ] {
         let answer = send(&app, Request::builder().method(method).uri(path.parse().unwrap()).finish()).await;

@@ -73,7 +73,9 @@ async fn count(
     if !filter.is_lasting() {
         return Ok(webhook_delivery::Entity::count_owned(database, merchant, endpoint, filter).await?);
     }
-    let list = format!("deliveries {endpoint} {filter:?}");
+    // A merchant of the sandbox may begin anew, which touches the account.
+    let since = principal.merchant.updated_at;
+    let list = format!("deliveries {endpoint} {since:?} {filter:?}");
     let counted = app.counts.of(database, list, |span: Span| {
         let part = DeliveryFilter {
             created_after: span.after(filter.created_after),

@@ -8,6 +8,7 @@ use cryptopay_domain::matching::Method;
 use cryptopay_domain::merchant::{DeliveryState, EndpointScope, Ownership, Plan, WalletKind};
 use cryptopay_domain::order::{Decision, FailureReason, LateStanding, OrderFlag, OrderStatus};
 use cryptopay_domain::transfer::{TransactionStatus, TransferState};
+use cryptopay_sandbox::{FaultKind, Scenario};
 use serde_json::{Map, Value, json};
 
 use crate::error::ErrorCode;
@@ -17,6 +18,7 @@ pub(super) const WALLET: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
 pub(super) const CUSTOMER: &str = "0x8617E340B3D01FA5F11F306F4090FD50E238070D";
 pub(super) const TRANSACTION: &str = "0x7f1c2f0e5b1d7c6a3f6f1f9a0cdeed0d6c1c8b6f7a1f3f7b1f0e2a9c4d5b6e01";
 const USDC: &str = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913";
+const FAUCET: &str = "0x1594286049Aeb9B06A3bdaebbd90F4B782117Bd7";
 const DELIVERY: &str = "wh_4hq2xk7mvz5c3wnybd6ufa2t";
 const EVENT: &str = "evt_b7wq5mzk3xvhc2ydn4ufa6te";
 const API_KEY: &str = "sk_test_YOUR_API_KEY";
@@ -146,6 +148,16 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
         ("BlockchainToken", "address") => json!({"pattern": ADDRESS, "examples": [USDC]}),
         ("Blockchain", "name") => json!({"examples": ["Base"]}),
         ("Blockchain", "problem") => json!({"examples": [null]}),
+        ("BreakNode", "kind") => json!({"enum": names(&FaultKind::ALL), "examples": ["down"]}),
+        ("BreakNode", "seconds") => json!({"examples": [60]}),
+        ("NodeFaultState", "kind") => json!({"enum": names(&FaultKind::ALL), "examples": ["down"]}),
+        ("NodeFaultState", "until") => json!({"format": "date-time", "examples": ["2026-01-31T12:01:00Z"]}),
+        ("AskFaucet" | "FaucetPayment", "address" | "to_address") => {
+            json!({"pattern": ADDRESS, "examples": [CUSTOMER]})
+        }
+        ("FaucetPayment", "from_address") => json!({"pattern": ADDRESS, "examples": [FAUCET]}),
+        ("ChangeInbox" | "InboxAnswers", "status") => json!({"minimum": 200, "maximum": 599, "examples": [503]}),
+        ("DeletedThings", _) => json!({"minimum": 0, "examples": [1]}),
         ("InboxMessage", "body") => json!({"examples": ["{\"event\":\"payment.confirmed\",\"data\":{}}"]}),
         ("InboxMessage", "headers") => {
             json!({"type": "object", "examples": [{"x-webhook-event": "payment.confirmed"}]})
@@ -188,7 +200,7 @@ fn asked(field: &str) -> Option<Fact> {
         }
         "redirect_url" => json!({"pattern": WEB, "maxLength": 2048, "examples": ["https://shop.example/thanks"]}),
         "scenario" => json!({
-            "enum": ["exact", "underpay", "overpay", "late", "reorg_before_confirmation"], "examples": ["exact"],
+            "enum": names(&Scenario::ALL), "examples": ["exact"],
         }),
         "decision" => json!({"enum": names(Decision::ALL), "examples": ["accept"]}),
         "from" => json!({"pattern": ADDRESS, "examples": [CUSTOMER]}),
@@ -198,6 +210,7 @@ fn asked(field: &str) -> Option<Fact> {
         "blocks" => json!({"examples": [12]}),
         "depth" => json!({"examples": [1]}),
         "seconds" => json!({"examples": [3_600]}),
+        "delay_seconds" => json!({"examples": [0]}),
         "with_reference" => json!({"examples": [false]}),
         "confirm" | "keep_transactions" => json!({"examples": [true]}),
         _ => return None,
@@ -221,7 +234,7 @@ fn usual(field: &str) -> Option<Fact> {
         "order_id" => json!({"pattern": ORDER_ID, "examples": [ORDER]}),
         "delivery_id" | "webhook_id" => json!({"pattern": DELIVERY_ID, "examples": [DELIVERY]}),
         "event_id" => json!({"pattern": EVENT_ID, "examples": [EVENT]}),
-        "transaction_hash" => json!({"pattern": HASH, "examples": [TRANSACTION]}),
+        "transaction_hash" | "transaction_hashes" => json!({"pattern": HASH, "examples": [TRANSACTION]}),
         "address" | "receiving_address" | "to_address" => json!({"pattern": ADDRESS, "examples": [WALLET]}),
         "from_address" => json!({"pattern": ADDRESS, "examples": [CUSTOMER]}),
         "amount" | "amount_remaining" | "amount_received" | "transfer_amount" => {
@@ -243,6 +256,7 @@ fn usual(field: &str) -> Option<Fact> {
         "redirect_url" => json!({"format": "uri", "examples": ["https://shop.example/thanks"]}),
         "explorer" => json!({"format": "uri", "examples": ["https://basescan.org"]}),
         "confirmations" | "required_confirmations" => json!({"examples": [12]}),
+        "delay_seconds" => json!({"minimum": 0, "maximum": 60, "examples": [0]}),
         "confirms_in_seconds" => json!({"examples": [24]}),
         "block_time_ms" => json!({"examples": [2_000]}),
         "block_number" | "scanned_height" | "head_height" | "to_block" => {

@@ -5,12 +5,14 @@ use serde_json::{Map, Value, json};
 
 /// Operations that take a value of another answer, which no path tells: the operation that gives it, where it stands, the
 /// operation that takes it and its parameter.
-const ELSEWHERE: [(&str, &str, &str, &str); 7] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 9] = [
     ("createPaymentOrder", "/data/id", "simulatePayment", "id"),
     ("createPaymentOrder", "/data/order_id", "getPaymentPage", "order_id"),
     ("createPaymentOrder", "/data/order_id", "getPaymentStatus", "order_id"),
     ("createPaymentOrder", "/data/order_id", "claimPayment", "order_id"),
+    ("createPaymentOrder", "/data/order_id", "simulateOnPaymentPage", "order_id"),
     ("simulatePayment", "/data/transaction_hash", "getTransaction", "hash"),
+    ("simulateOnPaymentPage", "/data/transaction_hash", "getTransaction", "hash"),
     ("testWebhookEndpoint", "/data/id", "getWebhookDelivery", "id"),
     ("testWebhookEndpoint", "/data/id", "redeliverWebhookDelivery", "id"),
 ];
@@ -89,6 +91,7 @@ mod tests {
                 "getPaymentStatus",
                 "listPaymentOrderEvents",
                 "resolvePaymentOrder",
+                "simulateOnPaymentPage",
                 "simulatePayment",
             ]
         );

@@ -223,6 +223,11 @@ impl World {
                 "with_reference": true, "confirm": false,
             }),
             "mineBlocks" => json!({"blocks": 1}),
+            "breakNode" => json!({"kind": "down", "seconds": 0}),
+            "askFaucet" => json!({
+                "blockchain": "base", "address": format!("0x{}", "0b".repeat(20)), "currency": "USDC", "amount": "1.00",
+            }),
+            "changeInbox" => json!({"status": 200, "delay_seconds": 0}),
             "reorganiseChain" => json!({"depth": 1, "keep_transactions": true}),
             "advanceClock" => json!({"seconds": 1}),
             _ => json!({}),
@@ -259,6 +264,8 @@ pub(crate) async fn rows(db: &TestDatabase) -> BTreeMap<&'static str, i64> {
         "webhook_delivery",
         "idempotency_key",
         "audit_log",
+        "sandbox_fault",
+        "sandbox_inbox",
         "sandbox_transaction",
         "sandbox_clock",
     ] {

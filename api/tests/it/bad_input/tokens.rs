@@ -72,6 +72,8 @@ fn a_key_does_what_its_scopes_say_and_no_more() {
             (&writer, "/api/api-keys/"),
             (&writer, "/api/sandbox/blockchains/base/mine/"),
             (&writer, "/api/sandbox/clock/advance/"),
+            (&writer, "/api/sandbox/blockchains/base/fault/"),
+            (&writer, "/api/sandbox/reset/"),
         ] {
             let error = client.post(path, json!({})).await.error(403, "PERMISSION_DENIED");
             assert!(error["details"].is_null(), "{error}");

@@ -49,6 +49,7 @@ fn cases() -> Vec<(&'static str, &'static str, Vec<Value>)> {
         "0x00000000000000000000000000000000000000a1a1",
         "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq",
     ]);
+    let faucet_addresses = addresses.clone();
     let webhook_urls = texts(&[
         "",
         "shop.example",
@@ -161,8 +162,16 @@ fn cases() -> Vec<(&'static str, &'static str, Vec<Value>)> {
         ("replayWebhookDeliveries", "after", texts(&["", "1", "wh_1", "wh_aaaaaaaaaaaaaaaaaaaaaaaa"])),
         ("allocateTransfer", "amount", amounts.clone()),
         ("allocateTransfer", "position", texts(&["", "first", "-1", "1.5"])),
-        ("simulatePayment", "scenario", texts(&["", "steal", "twice "])),
-        ("simulatePayment", "amount", amounts),
+        ("simulatePayment", "scenario", texts(&["", "steal", "twice!"])),
+        ("simulatePayment", "amount", amounts.clone()),
+        ("breakNode", "kind", texts(&["", "haunted", "down,lagging"])),
+        ("breakNode", "seconds", vec![json!(-1), json!(86_401), json!(9_223_372_036_854_775_808_u64)]),
+        ("askFaucet", "blockchain", texts(&["", "dogechain", "8453"])),
+        ("askFaucet", "address", faucet_addresses),
+        ("askFaucet", "currency", texts(&["", "DOGE", "USD C"])),
+        ("askFaucet", "amount", amounts),
+        ("changeInbox", "status", vec![json!(-1), json!(0), json!(199), json!(600)]),
+        ("changeInbox", "delay_seconds", vec![json!(-1), json!(61), json!(9_223_372_036_854_775_808_u64)]),
         ("simulatePayment", "from", texts(&["", "0x", "0x833589FCD6eDb6E08f4c7C32D4f71b54bdA02914"])),
         ("mineBlocks", "blocks", vec![json!(0), json!(-1), json!(10_001), json!(9_223_372_036_854_775_808_u64)]),
         ("reorganiseChain", "depth", vec![json!(0), json!(-1), json!(10_001)]),
@@ -198,10 +207,12 @@ on_both_databases!(a_value_that_may_not_be_is_refused_and_its_field_named, async
 
 /// Fields that others are judged by: what may be paid with, and where to, depends on the chain, an amount on its token, and
 /// an end on its beginning. Where those mean nothing, nothing more can be said of the others.
-const JUDGE_OF_OTHERS: [(&str, &str); 4] = [
+const JUDGE_OF_OTHERS: [(&str, &str); 6] = [
     ("createPaymentOrder", "blockchain"),
     ("createPaymentOrder", "currency"),
     ("createMerchantWallet", "blockchain"),
+    ("askFaucet", "blockchain"),
+    ("askFaucet", "currency"),
     ("replayWebhookDeliveries", "since"),
 ];
 
