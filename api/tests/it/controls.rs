@@ -169,9 +169,9 @@ on_both_databases!(a_merchant_begins_anew_and_nobody_else_notices, async |db: Te
     let deleted = answer.data(200);
     assert_eq!((&deleted["orders"], &deleted["wallets"], &deleted["endpoints"]), (&json!(2), &json!(1), &json!(1)));
     assert_eq!(
-        listed(&shop).await.into_iter().map(|(_, count)| count).collect::<Vec<_>>(),
-        [json!(0), json!(0), json!(0), json!(2), json!(1), json!(0)],
-        "the implicit endpoint and the inbox's, and the key"
+        listed(&shop).await.into_iter().take(5).map(|(_, count)| count).collect::<Vec<_>>(),
+        [json!(0), json!(0), json!(0), json!(2), json!(1)],
+        "the implicit endpoint and the inbox's, and the key; what was on its way may still arrive in the inbox"
     );
     assert_eq!(shop.client.get("/api/settings/payments/").await.data(200)["default_expiry_seconds"], 7_200);
     assert_eq!(shop.client.get("/api/events/").await.data(200)["results"], json!([]));
