@@ -2,9 +2,8 @@
 //! those whose hash is still the same.
 //!
 //! Where a second endpoint is healthy, both have to name the same hash: one endpoint's branch confirms nothing, however
-//! deep it is. One that lags or stumbles is waited for as long as a lag is bearable. What they contradict each other about
-//! waits until two agree, also while one of them is away; with a third one, two against one decide, and the one is trusted
-//! less.
+//! deep it is. One that lags or stumbles is waited for. What they contradict each other about waits until two agree, also
+//! while one of them is away; with a third one, two against one decide, and the one is trusted less.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,10 +16,11 @@ use cryptopay_entity::transact;
 use cryptopay_ledger::{LedgerError, Occasion};
 
 use crate::context::{ChainAccess, Context};
-use crate::scan::bearable_lag;
 
 /// Least patience with a second endpoint: payments wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Shortest time for which an endpoint that lags or stumbles is waited for.
+const LEAST_WAIT: Duration = Duration::from_secs(30);
 
 /// Why nothing was confirmed this time. The next scan, or the sweep, tries again.
 #[derive(Debug, thiserror::Error)]
@@ -116,10 +116,16 @@ async fn check(access: &ChainAccess, wanted: Blocks) -> Result<(Blocks, String),
     Ok((agreed, format!("asked again, {}", second.name())))
 }
 
-/// Without the blocks about which another endpoint is `silent` that may speak soon, for as long as a lag is bearable.
+/// How long an endpoint may be silent about a block: as long as the real chain takes to get to where another one says that it
+/// is, which has a head as far above the block as confirms it.
+fn longest_wait(chain: &Chain) -> Duration {
+    chain.block_time.saturating_mul(chain.confirmations.saturating_add(3)).max(LEAST_WAIT)
+}
+
+/// Without the blocks about which another endpoint is `silent` that may speak soon.
 fn without_awaited(access: &ChainAccess, held: Blocks, silent: impl Fn(&(i64, Hash)) -> bool) -> Blocks {
     let silent = held.iter().copied().filter(silent);
-    let awaited = access.state.await_vouching(silent, bearable_lag(access));
+    let awaited = access.state.await_vouching(silent, longest_wait(&access.chain));
     if let Some((number, _)) = awaited.first() {
         tracing::debug!(chain = access.chain.slug, block_number = number, "payments wait for a second endpoint");
     }

@@ -78,7 +78,7 @@ pub(super) async fn note(
 }
 
 /// How long no endpoint may have shown a block as new as the verified ones.
-pub(crate) fn bearable_lag(access: &ChainAccess) -> Duration {
+pub(super) fn bearable_lag(access: &ChainAccess) -> Duration {
     access.chain.block_time.saturating_mul(3).max(BEARABLE_LAG)
 }
 

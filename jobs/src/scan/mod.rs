@@ -35,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{ChainAccess, Context};
 use health::Seen;
-pub(crate) use health::bearable_lag;
 pub(crate) use lease::give_back;
 use lease::{hold, lease};
 use range::Way;

@@ -183,7 +183,7 @@ impl World {
 
     /// Waits for other endpoints as long as they are waited for, and goes on.
     pub(crate) async fn be_patient(&self) {
-        self.context.chains[SLUG].pass(self.chain.block_time * 4);
+        self.context.chains[SLUG].pass(self.chain.block_time * 10);
         self.drain().await;
     }
 
