@@ -41,8 +41,11 @@ impl Fields {
     fn judge(&mut self, registry: &Registry, schema: &MetaSchema, schema_name: &str) {
         let mut faults = Faults::new();
         for (name, property) in &schema.properties {
-            if resolve(registry, property).is_some_and(|schema| schema.title.as_deref() == Some(LENIENT_INTEGER)) {
-                self.normalise_integer(name);
+            if let Some(schema) = resolve(registry, property) {
+                let lenient = schema.title.as_deref() == Some(LENIENT_INTEGER);
+                if lenient || schema.ty == "integer" {
+                    self.normalise_integer(name, lenient);
+                }
             }
             match self.values.get(*name) {
                 None | Some(Value::Null) if schema.required.contains(name) => {
@@ -60,12 +63,15 @@ impl Fields {
         self.faults = faults;
     }
 
-    /// Reads a string of digits, or a float without a fraction, as the integer that it means.
-    fn normalise_integer(&mut self, name: &str) {
+    /// Reads a float without a fraction, which is an integer to JSON Schema, as the one that it means; and a string of digits
+    /// where that is `lenient`.
+    fn normalise_integer(&mut self, name: &str, lenient: bool) {
         let Some(value) = self.values.get_mut(name) else { return };
         let text = match &*value {
-            Value::String(text) => text.clone(),
+            Value::String(text) if lenient => text.clone(),
             Value::Number(number) if !number.is_i64() && !number.is_u64() => match number.as_f64() {
+                // Minus nothing is nothing.
+                Some(0.0) => "0".to_owned(),
                 // In full, however large: 1e18 is a whole number too.
                 Some(float) if float.fract() == 0.0 => format!("{float:.0}"),
                 _ => return,
@@ -317,6 +323,7 @@ fn registry_of<T: Type>() -> Arc<Registry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::sandbox::MineBlocks;
     use crate::rest::types::CreatePaymentOrder;
     use poem_openapi::Object;
     use proptest::prelude::*;
@@ -375,6 +382,11 @@ mod tests {
         ] {
             let fields = Fields::judged_by::<CreatePaymentOrder>(Map::from_iter([("nonce".to_owned(), sent.clone())]));
             assert_eq!(fields.integer("nonce"), meant, "{sent}");
+        }
+        // Elsewhere a number is a number.
+        for (sent, meant) in [(json!(5.0), Some(5)), (json!(-0.0), Some(0)), (json!("5"), None), (json!(5.5), None)] {
+            let fields = Fields::judged_by::<MineBlocks>(Map::from_iter([("blocks".to_owned(), sent.clone())]));
+            assert_eq!(fields.value("blocks").and_then(Value::as_i64), meant, "{sent}");
         }
     }
 
