@@ -3,7 +3,7 @@
 use cryptopay_domain::event::EventType::{
     OrderLatePayment, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentPending,
 };
-use cryptopay_domain::order::Decision;
+use cryptopay_domain::order::{Decision, LateStanding};
 use cryptopay_domain::units::Units;
 use cryptopay_entity::receiving_address;
 use cryptopay_ledger::{Assignment, Refusal, nonce_owner};
@@ -179,5 +179,19 @@ on_both_databases!(an_accepting_decision_about_nothing_is_refused, async |db: Te
     assert_eq!(refusal(world.resolve(order.id, Decision::Accept).await), Refusal::NothingToAccept);
     world.resolve(order.id, Decision::Reject).await.unwrap();
     assert_eq!(world.said(order.id).await, "failed manual 0");
+    world.audit().await;
+});
+
+on_both_databases!(money_on_a_canceled_order_that_is_rejected_asks_for_nothing_more, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let payment = world.pay_exactly(&order);
+    world.cancel(order.id).await.unwrap();
+    world.receive(&[payment]).await;
+    world.settle().await;
+    assert_eq!(world.said(order.id).await, "canceled late,review 0");
+    world.resolve(order.id, Decision::Reject).await.unwrap();
+    assert_eq!(world.said(order.id).await, "failed late,manual 0");
+    assert_eq!(world.row(order.id).await.late_decision, Some(LateStanding::Rejected));
     world.audit().await;
 });
