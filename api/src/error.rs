@@ -190,11 +190,9 @@ impl From<Refusal> for ApiError {
             }
             Refusal::TokenDisabled { .. } => Self::new(ErrorCode::ServiceUnavailable, message),
             Refusal::NonceUsed { .. } => Self::field("nonce", message),
-            Refusal::TransferNotFound | Refusal::AssetMismatch | Refusal::AlreadyAllocated => {
-                Self::field("transaction_hash", message)
-            }
-            Refusal::NotEnoughLeft { .. } => Self::field("amount", message),
-            Refusal::PositionNeeded { .. } => Self::field("position", message),
+            Refusal::TransferNotFound | Refusal::AssetMismatch => Self::field("transaction_hash", message),
+            Refusal::NotEnoughLeft { .. } | Refusal::AlreadyAllocated { .. } => Self::field("amount", message),
+            Refusal::PositionNeeded { .. } | Refusal::NoSuchPosition { .. } => Self::field("position", message),
             Refusal::NotCancelable { .. }
             | Refusal::NoDecisionDue { .. }
             | Refusal::NothingToAccept

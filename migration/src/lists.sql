@@ -1,7 +1,7 @@
 -- What lists are read by, so that a page costs the same however many rows there are and however deep it lies.
 
 -- Which merchant sees which transfer: the one whose order it pays, or whoever held the address that it came to. `waiting`
--- while no order has a share of it.
+-- while something of it belongs to no order.
 CREATE TABLE merchant_transfer (
     transfer_id BIGINT NOT NULL REFERENCES transfer (id),
     merchant_id BIGINT NOT NULL REFERENCES merchant (id),
@@ -14,7 +14,7 @@ CREATE INDEX merchant_transfer_list ON merchant_transfer (merchant_id, created_a
 CREATE INDEX merchant_transfer_chain ON merchant_transfer (merchant_id, chain, created_at, transfer_id);
 CREATE INDEX merchant_transfer_waiting ON merchant_transfer (merchant_id, created_at, transfer_id) WHERE waiting;
 INSERT INTO merchant_transfer (transfer_id, merchant_id, chain, waiting, created_at)
-    SELECT DISTINCT t.id, a.merchant_id, t.chain, FALSE, t.created_at
+    SELECT DISTINCT t.id, a.merchant_id, t.chain, t.allocated_units <> t.units, t.created_at
     FROM allocation a JOIN transfer t ON t.id = a.transfer_id WHERE a.reversed_at IS NULL;
 INSERT INTO merchant_transfer (transfer_id, merchant_id, chain, waiting, created_at)
     SELECT DISTINCT t.id, r.merchant_id, t.chain, TRUE, t.created_at

@@ -227,6 +227,7 @@ fn usual(field: &str) -> Option<Fact> {
         "amount" | "amount_remaining" | "amount_received" | "transfer_amount" => {
             json!({"pattern": AMOUNT, "examples": ["100.00"]})
         }
+        "unassigned_amount" => json!({"pattern": AMOUNT, "examples": ["0.00"]}),
         "pay_amount" => json!({"pattern": AMOUNT, "examples": ["100.00"]}),
         "transaction_fee" => json!({"pattern": AMOUNT, "examples": ["0.00000009"]}),
         "gas_price" => json!({"pattern": "^[0-9]+$", "examples": ["1500000"]}),
