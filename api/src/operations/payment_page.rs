@@ -12,6 +12,7 @@ use cryptopay_domain::units::Units;
 use cryptopay_entity::{chain_cursor, event, merchant, payment_order};
 use sea_orm::{ConnectionTrait, EntityTrait};
 
+use super::blockchains::is_simulated;
 use super::payment_orders;
 use crate::app::App;
 use crate::error::ApiError;
@@ -64,7 +65,8 @@ pub async fn find(app: &App, order_id: &str) -> Result<Checkout, ApiError> {
         shop_name: merchant.map(|merchant| merchant.shop_name).unwrap_or_default(),
         network: chain.map_or_else(|| order.chain.clone(), |chain| chain.name.clone()),
         exchange_name: chain.map_or_else(|| order.chain.clone(), |chain| chain.exchange_name.clone()),
-        explorer: chain.and_then(|chain| chain.explorer.clone()),
+        // What happens on a simulated chain no explorer has seen.
+        explorer: chain.filter(|chain| !is_simulated(app, chain)).and_then(|chain| chain.explorer.clone()),
         chain_id: chain.map_or(0, |chain| chain.chain_id),
         sandbox: app.is_sandbox(),
         order,
