@@ -281,11 +281,7 @@ impl TransactionTransfer {
 
 impl TransferShare {
     fn new(share: &ShareView) -> Self {
-        Self {
-            order_id: share.order_id.to_string(),
-            amount: share.amount.clone(),
-            method: share.method.to_string(),
-        }
+        Self { order_id: share.order_id.to_string(), amount: share.amount.clone(), method: share.method.to_string() }
     }
 }
 

@@ -202,9 +202,9 @@ fn has_status(
 ) -> Condition {
     let included = || Condition::all().add(Column::State.eq(TransferState::Included));
     match status {
-        TransactionStatus::Confirmed => {
-            Condition::any().add(Column::State.eq(TransferState::Final)).add(included().add(is_deep(merchant, order, depths)))
-        }
+        TransactionStatus::Confirmed => Condition::any()
+            .add(Column::State.eq(TransferState::Final))
+            .add(included().add(is_deep(merchant, order, depths))),
         TransactionStatus::Pending => Condition::any()
             .add(Column::State.is_in([TransferState::Seen, TransferState::Missing]))
             .add(included().add(is_deep(merchant, order, depths).not())),
