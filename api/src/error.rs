@@ -115,9 +115,10 @@ impl ApiError {
 
     /// Fields at fault.
     pub fn fields(details: Faults) -> Self {
-        let message = match details.len() {
-            1 => "One field is at fault; details names it.".to_owned(),
-            count => format!("{count} fields are at fault; details names them."),
+        // Whoever logs the message alone should know what to mend, too.
+        let message = match details.iter().next().filter(|_| details.len() == 1) {
+            Some((name, problems)) => format!("{name}: {}", problems.join(" ")),
+            None => format!("{} fields are at fault; details names them.", details.len()),
         };
         Self { details, ..Self::new(ErrorCode::ValidationError, message) }
     }
@@ -190,11 +191,9 @@ impl From<Refusal> for ApiError {
             }
             Refusal::TokenDisabled { .. } => Self::new(ErrorCode::ServiceUnavailable, message),
             Refusal::NonceUsed { .. } => Self::field("nonce", message),
-            Refusal::TransferNotFound | Refusal::AssetMismatch | Refusal::AlreadyAllocated => {
-                Self::field("transaction_hash", message)
-            }
-            Refusal::NotEnoughLeft { .. } => Self::field("amount", message),
-            Refusal::PositionNeeded { .. } => Self::field("position", message),
+            Refusal::TransferNotFound | Refusal::AssetMismatch => Self::field("transaction_hash", message),
+            Refusal::NotEnoughLeft { .. } | Refusal::AlreadyAllocated { .. } => Self::field("amount", message),
+            Refusal::PositionNeeded { .. } | Refusal::NoSuchPosition { .. } => Self::field("position", message),
             Refusal::NotCancelable { .. }
             | Refusal::NoDecisionDue { .. }
             | Refusal::NothingToAccept

@@ -140,7 +140,7 @@ impl Fields {
         match result {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.fault(name, problem.to_string());
+                self.fault(name, as_sentence(problem.to_string()));
                 None
             }
         }
@@ -189,6 +189,14 @@ impl Fields {
     }
 }
 
+/// A problem as its reader sees it: words that are parts of sentences elsewhere stand alone here.
+pub(crate) fn as_sentence(problem: String) -> String {
+    match problem.strip_prefix("must be one of: ") {
+        Some(allowed) => format!("Must be one of: {}.", allowed.trim_end_matches('.')),
+        None => problem,
+    }
+}
+
 fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Option<&'a MetaSchema> {
     match schema {
         MetaSchemaRef::Inline(schema) => Some(schema),
@@ -206,7 +214,7 @@ fn check(
     faults: &mut Faults,
 ) {
     let Some(schema) = resolve(registry, schema) else { return };
-    if let Some(problem) = problem(schema, value, example) {
+    if let Some(problem) = problem(registry, schema, value, example) {
         faults.entry(at.to_owned()).or_default().push(problem);
         return;
     }
@@ -236,7 +244,12 @@ fn check(
 }
 
 /// What is wrong with one value, going by its schema alone.
-fn problem(schema: &MetaSchema, value: &Value, known: &dyn Fn() -> Option<Value>) -> Option<String> {
+fn problem(
+    registry: &Registry,
+    schema: &MetaSchema,
+    value: &Value,
+    known: &dyn Fn() -> Option<Value>,
+) -> Option<String> {
     let example = |fallback: &str| known().map_or_else(|| fallback.to_owned(), |example| example.to_string());
     if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
         let allowed: Vec<&str> = schema.enum_items.iter().filter_map(Value::as_str).collect();
@@ -264,7 +277,10 @@ fn problem(schema: &MetaSchema, value: &Value, known: &dyn Fn() -> Option<Value>
         }
         "integer" => {
             let Some(number) = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)) else {
-                return Some(wrong_type(value, "a whole number, such as", &example("1")));
+                // A whole number all the same, too large to be kept as one: what is wrong is its size.
+                return huge(schema, value)
+                    .and_then(|number| bounds(schema, number))
+                    .or_else(|| Some(wrong_type(value, "a whole number, such as", &example("1"))));
             };
             bounds(schema, number)
         }
@@ -272,13 +288,30 @@ fn problem(schema: &MetaSchema, value: &Value, known: &dyn Fn() -> Option<Value>
         "boolean" => (!value.is_boolean()).then(|| wrong_type(value, "a boolean:", "true or false")),
         "array" => {
             let Some(items) = value.as_array() else {
-                return Some(wrong_type(value, "a list, such as", &example("[]")));
+                // Examples are often those of one item.
+                let words = || resolve(registry, schema.items.as_deref()?)?.enum_items.first().cloned();
+                let list = match known().or_else(words) {
+                    Some(list @ Value::Array(_)) => list,
+                    Some(item) => Value::Array(vec![item]),
+                    None => Value::Array(Vec::new()),
+                };
+                return Some(wrong_type(value, "a list, such as", &list.to_string()));
             };
             schema.max_items.filter(|most| items.len() > *most).map(|most| format!("Must have at most {most} items."))
         }
         "object" => (!value.is_object()).then(|| wrong_type(value, "an object, such as", &example("{}"))),
         _ => None,
     }
+}
+
+/// The whole number that a float without a fraction means, or digits where those are understood.
+fn huge(schema: &MetaSchema, value: &Value) -> Option<i128> {
+    if let Some(text) = value.as_str().filter(|_| schema.title.as_deref() == Some(LENIENT_INTEGER)) {
+        let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        return is_digits.then(|| text.parse().unwrap_or(i128::MAX));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "what is beyond the largest number counts as that number")]
+    value.as_f64().filter(|float| float.fract() == 0.0).map(|float| float as i128)
 }
 
 fn bounds(schema: &MetaSchema, number: i128) -> Option<String> {
@@ -288,10 +321,8 @@ fn bounds(schema: &MetaSchema, number: i128) -> Option<String> {
     if let Some(least) = whole(schema.minimum).filter(|least| number < *least) {
         return Some(format!("Must be at least {least}."));
     }
-    if number > i128::from(i64::MAX) {
-        return Some(format!("Must be at most {}.", i64::MAX));
-    }
-    whole(schema.maximum).filter(|most| number > *most).map(|most| format!("Must be at most {most}."))
+    let most = whole(schema.maximum).unwrap_or(i128::MAX).min(i128::from(i64::MAX));
+    (number > most).then(|| format!("Must be at most {most}."))
 }
 
 fn wrong_type(value: &Value, wanted: &str, example: &str) -> String {
@@ -323,8 +354,10 @@ fn registry_of<T: Type>() -> Arc<Registry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::api_keys::CreateApiKey;
     use crate::rest::sandbox::MineBlocks;
     use crate::rest::types::CreatePaymentOrder;
+    use crate::rest::webhook_endpoints::CreateWebhookEndpoint;
     use poem_openapi::Object;
     use proptest::prelude::*;
     use serde_json::json;
@@ -365,6 +398,31 @@ mod tests {
         assert_eq!(details["amount"], ["This is a number; send a string, such as \"100.00\"."]);
         assert_eq!(details["nonce"], ["This is a boolean; send a whole number, such as 1766000000000."]);
         assert!(details["order_info"][0].starts_with("This is an object; send a string, such as \"{"), "{details:?}");
+    }
+
+    #[test]
+    fn what_is_suggested_would_be_taken() {
+        let key = json!({"name": "till", "scopes": "read", "expires_at": 12});
+        let details =
+            Fields::judged_by::<CreateApiKey>(key.as_object().cloned().unwrap()).finish().unwrap_err().details;
+        assert_eq!(details["scopes"], ["This is a string; send a list, such as [\"read\"]."]);
+        let time = "This is a number; send a string, such as \"2999-12-31T12:00:00Z\".";
+        assert_eq!(details["expires_at"], [time]);
+        let endpoint = json!({"url": "https://shop.example/hook", "events": "payment.confirmed"});
+        let fields = Fields::judged_by::<CreateWebhookEndpoint>(endpoint.as_object().cloned().unwrap());
+        let error = fields.finish().unwrap_err();
+        assert_eq!(error.details["events"], ["This is a string; send a list, such as [\"payment.confirmed\"]."]);
+        assert_eq!(error.message, "events: This is a string; send a list, such as [\"payment.confirmed\"].");
+    }
+
+    #[test]
+    fn a_whole_number_that_is_too_large_is_told_the_bound() {
+        let digits = "9".repeat(32);
+        for nonce in [serde_json::from_str(&digits).unwrap(), json!(digits), json!("9".repeat(99)), json!(u64::MAX)] {
+            let fields = Fields::judged_by::<CreatePaymentOrder>(Map::from_iter([("nonce".to_owned(), nonce)]));
+            let details = fields.finish().unwrap_err().details;
+            assert_eq!(details["nonce"], ["Must be at most 9223372036854775807."]);
+        }
     }
 
     #[test]

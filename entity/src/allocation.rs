@@ -175,6 +175,37 @@ impl Entity {
         Ok(rows.into_iter().filter_map(with_order).collect())
     }
 
+    /// The live share that an order has of a transfer.
+    pub async fn live_share(
+        connection: &impl ConnectionTrait,
+        transfer: TransferId,
+        order: OrderId,
+    ) -> Result<Option<Model>, DbErr> {
+        Self::find()
+            .filter(Column::TransferId.eq(transfer))
+            .filter(Column::OrderId.eq(order))
+            .filter(Column::ReversedAt.is_null())
+            .one(connection)
+            .await
+    }
+
+    /// Makes a share larger, for a reason of its own.
+    pub async fn grow(
+        connection: &impl ConnectionTrait,
+        id: AllocationId,
+        units: Units,
+        evidence: String,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::Units, Expr::value(units))
+            .col_expr(Column::Evidence, Expr::value(evidence))
+            .col_expr(Column::LateAccepted, Expr::value(true))
+            .filter(Column::Id.eq(id))
+            .exec(connection)
+            .await?;
+        Ok(())
+    }
+
     /// Whether an order of another merchant has a live share of a transfer.
     pub async fn is_anothers(
         connection: &impl ConnectionTrait,

@@ -3,6 +3,7 @@
 
 use cryptopay_domain::ids::{MerchantId, TransferId};
 use cryptopay_domain::time::Timestamp;
+use cryptopay_domain::units::Units;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
@@ -21,7 +22,7 @@ pub struct Model {
     pub merchant_id: MerchantId,
     /// Slug.
     pub chain: String,
-    /// No order has a share of it.
+    /// Something of it belongs to no order: it stands in the inbox until all of it is given away.
     pub waiting: bool,
     /// When the transfer was first seen.
     pub created_at: Timestamp,
@@ -47,7 +48,7 @@ impl Entity {
         Ok(())
     }
 
-    /// Shows a transfer to the merchant whose order has a share of it now.
+    /// Shows a transfer to the merchant whose order has a share of it now. It waits on while something of it is left.
     pub async fn show_allocated(
         txn: &impl ConnectionTrait,
         transfer: &transfer::Model,
@@ -55,7 +56,8 @@ impl Entity {
     ) -> Result<(), DbErr> {
         let mut conflict = OnConflict::columns([Column::TransferId, Column::MerchantId]);
         conflict.update_column(Column::Waiting);
-        Self::insert(row(transfer, merchant, false)).on_conflict(conflict).exec_without_returning(txn).await?;
+        let waiting = transfer.unassigned_units() > Units::ZERO;
+        Self::insert(row(transfer, merchant, waiting)).on_conflict(conflict).exec_without_returning(txn).await?;
         Ok(())
     }
 

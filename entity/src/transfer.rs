@@ -324,6 +324,11 @@ impl Entity {
 }
 
 impl Model {
+    /// How much of it belongs to no order.
+    pub fn unassigned_units(&self) -> Units {
+        self.units.saturating_sub(self.allocated_units)
+    }
+
     /// The transfer's place in lists.
     pub fn place(&self) -> Place {
         Place { created_at: self.created_at, id: self.id.0 }

@@ -275,6 +275,12 @@ impl Model {
         Place { created_at: self.created_at, id: self.id.0 }
     }
 
+    /// Why it gets nothing at the moment: what switched it off, or that its merchant did. `None` while it gets deliveries.
+    pub fn off_reason(&self) -> Option<String> {
+        let by_merchant = || "the endpoint was switched off".to_owned();
+        (!self.is_active).then(|| self.disabled_reason.clone().unwrap_or_else(by_merchant))
+    }
+
     /// Which events it wants.
     pub fn filter(&self) -> EventFilter {
         self.events.parse().unwrap_or_default()

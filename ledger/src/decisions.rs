@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::amount::format_units;
-use cryptopay_domain::ids::{MerchantId, OrderId};
+use cryptopay_domain::ids::{AllocationId, MerchantId, OrderId};
 use cryptopay_domain::matching::Method;
 use cryptopay_domain::order::{Decision, OrderStatus};
 use cryptopay_domain::transfer::{Position, TransferState};
@@ -106,10 +106,17 @@ pub async fn assign(
     if !row.state.is_in_block() {
         return Err(Refusal::TransferNotIncluded.into());
     }
-    let left = row.units.saturating_sub(row.allocated_units);
+    let left = row.unassigned_units();
+    let readable = |units| format_units(units, decimals(order.decimals));
     let units = assignment.units.unwrap_or(left);
+    let share = allocation::Entity::live_share(txn, row.id, order.id).await?;
+    // Whoever names an amount a second time may only be repeating a request whose answer was lost. "All that is left"
+    // means the same however often it is said.
+    if let Some(share) = share.as_ref().filter(|_| assignment.units.is_some() && !left.is_zero()) {
+        return Err(Refusal::AlreadyAllocated { share: readable(share.units), left: readable(left) }.into());
+    }
     if units.is_zero() || units > left {
-        return Err(Refusal::NotEnoughLeft { left: format_units(left, decimals(order.decimals)) }.into());
+        return Err(Refusal::NotEnoughLeft { left: readable(left) }.into());
     }
     let allocated = row.allocated_units.checked_add(units).ok_or(LedgerError::LostGuard)?;
     let taken = transfer::Entity::update_many()
@@ -122,14 +129,36 @@ pub async fn assign(
     if taken.rows_affected != 1 {
         return Err(LedgerError::LostGuard);
     }
+    let row = transfer::Model { allocated_units: allocated, ..row };
+    let allocation = match share {
+        Some(share) => {
+            let grown = share.units.checked_add(units).ok_or(LedgerError::LostGuard)?;
+            allocation::Entity::grow(txn, share.id, grown, assignment.evidence).await?;
+            share.id
+        }
+        None => insert_share(txn, occasion, &order, &row, units, assignment.evidence).await?,
+    };
+    merchant_transfer::Entity::show_allocated(txn, &row, merchant).await?;
+    merchant_transfer::Entity::hide_from_others(txn, row.id, merchant).await?;
+    rederive(txn, occasion, &BTreeSet::from([order.id]), &BTreeSet::from([allocation])).await
+}
+
+async fn insert_share(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    order: &payment_order::Model,
+    row: &transfer::Model,
+    units: Units,
+    evidence: String,
+) -> Result<AllocationId, LedgerError> {
     let allocation = allocation::ActiveModel {
         id: NotSet,
         transfer_id: Set(row.id),
         order_id: Set(order.id),
-        merchant_id: Set(merchant),
+        merchant_id: Set(order.merchant_id),
         units: Set(units),
         method: Set(Method::Manual),
-        evidence: Set(assignment.evidence),
+        evidence: Set(evidence),
         // Whoever assigns a transfer by hand has seen when it came.
         late_accepted: Set(true),
         counted: Set(false),
@@ -137,13 +166,12 @@ pub async fn assign(
         created_at: Set(occasion.now),
         reversed_at: Set(None),
     };
-    let allocation = allocation.insert(txn).await.map_err(|error| match error.sql_err() {
-        Some(SqlErr::UniqueConstraintViolation(_)) => LedgerError::from(Refusal::AlreadyAllocated),
+    let inserted = allocation.insert(txn).await.map_err(|error| match error.sql_err() {
+        // Somebody else was quicker; the next look sees that share.
+        Some(SqlErr::UniqueConstraintViolation(_)) => LedgerError::LostGuard,
         _ => error.into(),
     })?;
-    merchant_transfer::Entity::show_allocated(txn, &row, merchant).await?;
-    merchant_transfer::Entity::hide_from_others(txn, row.id, merchant).await?;
-    rederive(txn, occasion, &BTreeSet::from([order.id]), &BTreeSet::from([allocation.id])).await
+    Ok(inserted.id)
 }
 
 async fn find_transfer(
@@ -154,9 +182,6 @@ async fn find_transfer(
 ) -> Result<transfer::Model, LedgerError> {
     let mut mine = Vec::new();
     for row in transfer::Entity::of_transactions(txn, &order.chain, [assignment.tx_hash]).await? {
-        if assignment.position.is_some_and(|position| position != row.position) {
-            continue;
-        }
         let came = receiving_address::Entity::belonged_to(txn, merchant, &row.chain, row.to_address, row.block_time);
         // In the sandbox merchants may share an address: what one of them was paid is not there for the others.
         if came.await? && !allocation::Entity::is_anothers(txn, merchant, row.id).await? {
@@ -164,9 +189,16 @@ async fn find_transfer(
         }
     }
     mine.retain(|row| !matches!(row.state, TransferState::Orphaned | TransferState::Reverted));
-    if mine.len() > 1 && assignment.position.is_none() {
-        let positions = mine.iter().map(|row| row.position.to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Refusal::PositionNeeded { positions }.into());
+    let positions = mine.iter().map(|row| row.position.to_string()).collect::<Vec<_>>().join(", ");
+    match assignment.position {
+        Some(position) => {
+            mine.retain(|row| row.position == position);
+            if mine.is_empty() && !positions.is_empty() {
+                return Err(Refusal::NoSuchPosition { positions }.into());
+            }
+        }
+        None if mine.len() > 1 => return Err(Refusal::PositionNeeded { positions }.into()),
+        None => {}
     }
     mine.into_iter().max_by_key(|row| row.generation).ok_or_else(|| Refusal::TransferNotFound.into())
 }

@@ -86,8 +86,15 @@ pub enum Refusal {
     #[error("The transfer is not in the order's asset on the order's blockchain.")]
     AssetMismatch,
     /// The order has a share of this transfer.
-    #[error("This transfer is already allocated to this order.")]
-    AlreadyAllocated,
+    #[error(
+        "{share} of this transfer is already allocated to this order. Leave amount out to add the {left} that is left, or allocate that to another order."
+    )]
+    AlreadyAllocated {
+        /// What the order has of it, as people read it.
+        share: String,
+        /// What no order has, as people read it.
+        left: String,
+    },
     /// Less is left than was asked for.
     #[error("Only {left} of this transfer is left to allocate.")]
     NotEnoughLeft {
@@ -97,6 +104,12 @@ pub enum Refusal {
     /// Which one?
     #[error("This transaction holds several transfers to you; name one with position: {positions}.")]
     PositionNeeded {
+        /// The positions to choose from.
+        positions: String,
+    },
+    /// The transaction is known, and has nothing to this merchant at the position that was named.
+    #[error("This transaction holds no transfer to you at this position. It holds: {positions}.")]
+    NoSuchPosition {
         /// The positions to choose from.
         positions: String,
     },

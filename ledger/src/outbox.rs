@@ -197,15 +197,13 @@ struct Target<'a> {
 }
 
 /// Who gets an event: every registered endpoint that wants it, and the order's own url unless such an endpoint has it.
+/// What is switched off gets a dead delivery with the reason, to be sent again later.
 fn targets<'a>(endpoints: &'a [webhook_endpoint::Model], new: &NewEvent<'_>) -> Vec<Target<'a>> {
     let wanting = || endpoints.iter().filter(|endpoint| endpoint.filter().wants(new.event_type));
     let mut targets = Vec::new();
     for endpoint in wanting().filter(|endpoint| endpoint.scope == EndpointScope::Merchant) {
         let Some(url) = endpoint.url.clone() else { continue };
-        if endpoint.is_active || endpoint.disabled_reason.is_some() {
-            let dead_reason = endpoint.disabled_reason.clone();
-            targets.push(Target { endpoint, url, origin: String::new(), dead_reason });
-        }
+        targets.push(Target { endpoint, url, origin: String::new(), dead_reason: endpoint.off_reason() });
     }
     let own_url = match &new.subject {
         Subject::Order(order) => order.webhook_url.as_ref(),
@@ -213,10 +211,10 @@ fn targets<'a>(endpoints: &'a [webhook_endpoint::Model], new: &NewEvent<'_>) -> 
     };
     if let Some(url) = own_url
         && !targets.iter().any(|target| target.dead_reason.is_none() && target.url == *url)
-        && let Some(endpoint) = wanting().find(|endpoint| endpoint.scope == EndpointScope::Order && endpoint.is_active)
+        && let Some(endpoint) = wanting().find(|endpoint| endpoint.scope == EndpointScope::Order)
     {
         let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
-        targets.push(Target { endpoint, url: url.clone(), origin, dead_reason: None });
+        targets.push(Target { endpoint, url: url.clone(), origin, dead_reason: endpoint.off_reason() });
     }
     targets
 }

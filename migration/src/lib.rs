@@ -5,6 +5,7 @@ mod m20261122_000002_audit;
 mod m20261122_000003_lists;
 mod m20261122_000004_wallet_ownership;
 mod m20261129_000005_sandbox;
+mod m20261129_000006_rest_of_transfers;
 
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000003_lists::Migration),
             Box::new(m20261122_000004_wallet_ownership::Migration),
             Box::new(m20261129_000005_sandbox::Migration),
+            Box::new(m20261129_000006_rest_of_transfers::Migration),
         ]
     }
 }

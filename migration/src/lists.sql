@@ -1,7 +1,7 @@
 -- What lists are read by, so that a page costs the same however many rows there are and however deep it lies.
 
 -- Which merchant sees which transfer: the one whose order it pays, or whoever held the address that it came to. `waiting`
--- while no order has a share of it.
+-- while no order has a share of it; since m20261129_000006 while something of it belongs to none.
 CREATE TABLE merchant_transfer (
     transfer_id BIGINT NOT NULL REFERENCES transfer (id),
     merchant_id BIGINT NOT NULL REFERENCES merchant (id),

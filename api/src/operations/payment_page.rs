@@ -67,7 +67,8 @@ pub async fn find(app: &App, order_id: &str) -> Result<Checkout, ApiError> {
         shop_name: merchant.map(|merchant| merchant.shop_name).unwrap_or_default(),
         network: chain.map_or_else(|| order.chain.clone(), |chain| chain.name.clone()),
         exchange_name: chain.map_or_else(|| order.chain.clone(), |chain| chain.exchange_name.clone()),
-        explorer: chain.and_then(|chain| chain.explorer.clone()),
+        // What happens on a simulated chain no explorer has seen.
+        explorer: chain.filter(|chain| !is_simulated(app, chain)).and_then(|chain| chain.explorer.clone()),
         chain_id: chain.map_or(0, |chain| chain.chain_id),
         sandbox: app.is_sandbox(),
         simulated: chain.is_some_and(|chain| is_simulated(app, chain)),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::amount::format_units;
-use cryptopay_domain::ids::TransferId;
+use cryptopay_domain::ids::{OrderId, OrderRef, TransferId};
 use cryptopay_domain::matching::Method;
 use cryptopay_domain::order::{ChainView, TransferSnapshot};
 use cryptopay_domain::transfer::Position;
@@ -35,12 +35,27 @@ pub struct TransferView {
     pub transfer: transfer::Model,
     /// The same as it is shown, at the verified height.
     pub shown: TransferSnapshot,
-    /// The first of the merchant's orders that has a share of it.
+    /// The order that was asked about, or else the first of the merchant's orders that has a share of it.
     pub order: Option<payment_order::Model>,
+    /// Every share that the merchant's orders have of it, oldest first.
+    pub shares: Vec<ShareView>,
+    /// What of it belongs to no order.
+    pub unassigned: String,
     /// How it found its order.
     pub method: Option<Method>,
     /// Why it was matched or not, as JSON.
     pub evidence: String,
+}
+
+/// What an order has of a transfer.
+#[derive(Debug, Clone)]
+pub struct ShareView {
+    /// Public id of the order.
+    pub order_id: OrderRef,
+    /// How much of the transfer is this order's.
+    pub amount: String,
+    /// How it found this order.
+    pub method: Method,
 }
 
 /// A transaction with every transfer in it that the merchant may see.
@@ -73,7 +88,7 @@ pub async fn list(
     let count = count(app, principal, filter, &depths).await?;
     let read = |window| transfer::Entity::list_visible(database, merchant, filter, &depths, window);
     let mut page = asked.page(count, place, read, |row| row.id.to_string()).await?;
-    let views = views(app, principal, std::mem::take(&mut page.rows), &depths).await?;
+    let views = views(app, principal, std::mem::take(&mut page.rows), filter.order, &depths).await?;
     Ok(page.with(views))
 }
 
@@ -123,7 +138,7 @@ pub async fn get(
         return Err(ApiError::field("blockchain", problem));
     }
     let depths = depths(app, app.database()).await?;
-    let transfers = views(app, principal, current(rows), &depths).await?;
+    let transfers = views(app, principal, current(rows), None, &depths).await?;
     let first = transfers.first().cloned().ok_or_else(not_found)?;
     Ok(TransactionView { fee: fee(app, &first.transfer), first, transfers })
 }
@@ -157,35 +172,52 @@ async fn views(
     app: &App,
     principal: &Principal,
     rows: Vec<transfer::Model>,
+    asked: Option<OrderId>,
     depths: &[ChainDepth],
 ) -> Result<Vec<TransferView>, ApiError> {
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    let mut shares = BTreeMap::new();
+    let mut shares: BTreeMap<TransferId, Vec<Share>> = BTreeMap::new();
     if !ids.is_empty() {
         let merchant = principal.merchant_id();
         for (share, order) in allocation::Entity::live_with_orders(app.database(), merchant, ids).await? {
-            shares.entry(share.transfer_id).or_insert((share, order));
+            shares.entry(share.transfer_id).or_default().push((share, order));
         }
     }
     let view = |row: transfer::Model| {
-        let share = shares.remove(&row.id);
-        view(app, row, share, depths)
+        let shares = shares.remove(&row.id).unwrap_or_default();
+        view(app, row, shares, asked, depths)
     };
     Ok(rows.into_iter().map(view).collect())
 }
 
+/// An order's share of a transfer, with the order.
+type Share = (allocation::Model, payment_order::Model);
+
 fn view(
     app: &App,
     row: transfer::Model,
-    share: Option<(allocation::Model, payment_order::Model)>,
+    shares: Vec<Share>,
+    asked: Option<OrderId>,
     depths: &[ChainDepth],
 ) -> TransferView {
+    let (currency, decimals) = match shares.first() {
+        Some((_, order)) => (order.currency.clone(), cryptopay_ledger::decimals(order.decimals)),
+        None => currency_of(app, &row),
+    };
+    let unassigned = format_units(row.unassigned_units(), decimals);
+    let parts = shares.iter().map(|(share, order)| ShareView {
+        order_id: order.order_id.clone(),
+        amount: format_units(share.units, decimals),
+        method: share.method,
+    });
+    let parts = parts.collect();
+    let named = shares.iter().position(|(share, _)| Some(share.order_id) == asked).unwrap_or(0);
+    let share = shares.into_iter().nth(named);
     let depth = depths.iter().find(|depth| depth.chain == row.chain);
     let chain = depth.map_or_else(ChainView::default, |depth| depth.seen);
     let shown = match &share {
         Some((_, order)) => cryptopay_ledger::payment(&row, order, &chain),
         None => {
-            let (currency, decimals) = currency_of(app, &row);
             let required = depth.map_or(u32::MAX, |depth| depth.confirmations);
             cryptopay_ledger::transfer_snapshot(&row, &currency, decimals, required, &chain)
         }
@@ -194,7 +226,7 @@ fn view(
         Some((share, order)) => (Some(share.method), share.evidence, Some(order)),
         None => (None, row.evidence.clone(), None),
     };
-    TransferView { shown, order, method, evidence, transfer: row }
+    TransferView { shown, order, shares: parts, unassigned, method, evidence, transfer: row }
 }
 
 /// What a transfer's asset is called, and its decimals. What is not registered goes by its contract, in base units.

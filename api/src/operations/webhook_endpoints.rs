@@ -299,12 +299,11 @@ fn parse_url(app: &App, fields: &mut Fields) -> Option<String> {
 /// The events, if any are named; every unknown name is a fault of its own.
 fn parse_events(fields: &mut Fields) -> Option<EventFilter> {
     let names: Vec<String> = fields.texts("events")?.into_iter().map(str::to_owned).collect();
-    for name in &names {
-        fields.ok("events", EventFilter::parse([name.as_str()]));
+    for (index, name) in names.iter().enumerate() {
+        fields.ok(&format!("events[{index}]"), EventFilter::parse([name.as_str()]));
     }
-    if fields.is_faulty("events") {
-        return None;
-    }
+    // Faulty in a part is faulty.
+    fields.value("events")?;
     let filter = EventFilter::parse(names.iter().map(String::as_str));
     fields.ok("events", filter)
 }

@@ -84,9 +84,12 @@ impl Auth {
     /// Changes what is sent and keeps the rest. Needs a login, or an API key with the scope `manage`.
     #[oai(path = "/me/", method = "patch", operation_id = "updateMe")]
     async fn update(&self, app: Data<&App>, auth: Manager, body: Body<UpdateMe>) -> Answer<Success<Me>> {
-        let message = body.fields.message("Account changed.");
+        let [changed, unchanged] =
+            ["Account changed.", "Nothing was changed."].map(|message| body.fields.message(message));
         let merchant = accounts::change_profile(&app, &auth.0, body.fields).await?;
-        Ok(Success(Me::new(&merchant), message))
+        let before = &auth.0.merchant;
+        let is_same = (&merchant.email, &merchant.shop_name) == (&before.email, &before.shop_name);
+        Ok(Success(Me::new(&merchant), if is_same { unchanged } else { changed }))
     }
 
     /// Change the password
@@ -378,6 +381,8 @@ mod tests {
             let body = json!({"email": "new@b.example", "plan": "enterprise"});
             send(&gateway, Method::PATCH, "/api/auth/me", token, body).await
         };
+        let (_, unchanged) = send(&gateway, Method::PATCH, "/api/auth/me", access, json!({"plan": "enterprise"})).await;
+        assert_eq!(unchanged["message"], json!("Nothing was changed. Ignored: plan"));
         let (status, changed) = patch(access).await;
         assert_eq!((status, &changed["message"]), (StatusCode::OK, &json!("Account changed. Ignored: plan")));
         assert_eq!(

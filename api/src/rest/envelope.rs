@@ -232,8 +232,13 @@ impl IntoResponse for ApiError {
         if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
             headers.insert(header::ALLOW, allow);
         }
-        if self.code == ErrorCode::AuthenticationRequired {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        let challenge = match self.code {
+            ErrorCode::AuthenticationRequired => Some("Bearer"),
+            ErrorCode::TokenInvalid | ErrorCode::TokenExpired => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        };
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

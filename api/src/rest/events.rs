@@ -60,7 +60,7 @@ impl Events {
     /// List events after a sequence
     ///
     /// Everything that a webhook would have said, in the order in which it became visible. Sequences count the whole
-    /// gateway's events: yours rise, with gaps.
+    /// gateway's events: yours rise, with gaps. An `after` beyond the newest sequence is refused and told which that is.
     #[oai(path = "/", method = "get", operation_id = "listEvents")]
     async fn list(
         &self,

@@ -11,6 +11,7 @@ use url::form_urlencoded;
 use super::envelope::Page;
 use crate::app::App;
 use crate::error::{ApiError, Faults};
+use crate::fields::as_sentence;
 use crate::operations::pages::{Asked, ListPage, Neighbour};
 
 /// Items on a page unless the request says otherwise.
@@ -93,7 +94,11 @@ impl ListQuery {
         match self.get(name)?.parse() {
             Ok(value) => Some(value),
             Err(problem) => {
-                let problem = problem.to_string();
+                let mut problem = as_sentence(problem.to_string());
+                let is_mended = |text: &str| text.contains(' ') && text.replace(' ', "+").parse::<T>().is_ok();
+                if self.get(name).is_some_and(is_mended) {
+                    problem.push_str(" A + in an address is read as a blank: write it as %2B.");
+                }
                 self.fault(name, problem);
                 None
             }
@@ -106,12 +111,15 @@ impl ListQuery {
         T::Err: std::fmt::Display,
     {
         let Some(text) = self.get(name).map(str::to_owned) else { return Vec::new() };
-        let mut words = Vec::new();
+        let mut words: Vec<T> = Vec::new();
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word.to_lowercase().parse() {
                 Ok(value) if words.contains(&value) => {}
                 Ok(value) => words.push(value),
-                Err(problem) => self.fault(name, format!("Unknown value \"{}\": {problem}.", shortened(word))),
+                Err(problem) => {
+                    let problem = as_sentence(problem.to_string());
+                    self.fault(name, format!("Unknown value \"{}\". {problem}", shortened(word)));
+                }
             }
         }
         words

@@ -125,7 +125,8 @@ impl PaymentOrders {
 
     /// Decide about a payment order
     ///
-    /// Accepts or rejects short, late or reviewed money. Only while a decision is due; audited.
+    /// Accepts or rejects short, late or reviewed money. Only while a decision is due; audited. What was accepted is answered
+    /// as `confirming`, however deep it lies already; its confirmation follows in a moment, with an event of its own.
     #[oai(path = "/:id/resolve/", method = "post", operation_id = "resolvePaymentOrder")]
     async fn resolve(
         &self,

@@ -70,7 +70,7 @@ pub struct PaymentPageStatus {
     pub redirect_url: Option<String>,
     /// The newest payment.
     pub transaction_hash: Option<String>,
-    /// Where an explorer shows it.
+    /// Where an explorer shows it; null on a simulated chain, which no explorer knows.
     pub explorer_url: Option<String>,
 }
 
@@ -288,7 +288,7 @@ impl std::str::FromStr for Format {
         match text {
             "svg" => Ok(Self::Svg),
             "png" => Ok(Self::Png),
-            _ => Err("must be one of: svg, png"),
+            _ => Err("Must be one of: svg, png."),
         }
     }
 }

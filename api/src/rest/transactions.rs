@@ -15,7 +15,7 @@ use super::types::TransactionSummary;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::operations::payment_orders;
-use crate::operations::transactions::{self, TransactionView, TransferView};
+use crate::operations::transactions::{self, ShareView, TransactionView, TransferView};
 use crate::principal::{Principal, Reader};
 
 /// The routes.
@@ -27,7 +27,7 @@ pub struct Transactions;
 pub struct Transaction {
     /// Hash of the transaction.
     pub transaction_hash: String,
-    /// The order that it pays; null while it fits none.
+    /// The first order that it pays; null while it fits none. `transfers` name every order that has a share.
     pub payment_order: Option<PaidOrder>,
     /// Slug of the chain.
     pub blockchain: String,
@@ -53,6 +53,8 @@ pub struct Transaction {
     pub amount: String,
     /// Symbol.
     pub currency: String,
+    /// How much of it belongs to no order: what can still be allocated.
+    pub unassigned_amount: String,
     /// Index of the log in its block; null for the native coin.
     pub log_index: Option<i64>,
     /// `seen`, `included`, `final`, `missing`, `orphaned` or `reverted`.
@@ -108,18 +110,34 @@ pub struct TransactionTransfer {
     pub status: String,
     /// `seen`, `included`, `final`, `missing`, `orphaned` or `reverted`.
     pub state: String,
-    /// The order that it pays; null while it fits none.
+    /// The first order that it pays; null while it fits none.
     pub payment_order: Option<PaidOrder>,
+    /// Every order that has a share of it, oldest share first.
+    pub shares: Vec<TransferShare>,
+    /// How much of it belongs to no order: what can still be allocated.
+    pub unassigned_amount: String,
     /// How it found its order, or why it found none.
     #[oai(rename = "match")]
     pub matched_by: Match,
+}
+
+/// What an order has of a transfer.
+#[derive(Debug, Clone, Object)]
+pub struct TransferShare {
+    /// Public id of the order.
+    pub order_id: String,
+    /// How much of the transfer is this order's.
+    pub amount: String,
+    /// `reference`, `exclusive_address`, `claim`, `exact_amount`, `lone_candidate` or `manual`.
+    pub method: String,
 }
 
 #[OpenApi(prefix_path = "/api/transactions", tag = "Tag::Transactions")]
 impl Transactions {
     /// List transactions
     ///
-    /// Transfers to your orders, and transfers to your wallets that fit no order. Newest first.
+    /// Transfers to your orders, and transfers to your wallets that fit no order. Newest first. A transfer of which only a
+    /// part was allocated stays among the unmatched ones; `unassigned_amount` is what is left.
     #[oai(path = "/", method = "get", operation_id = "listTransactions")]
     #[expect(clippy::too_many_arguments, reason = "each parameter is documented by its own")]
     async fn list(
@@ -141,7 +159,7 @@ impl Transactions {
         status: Query<Option<String>>,
         /// Number of an order, or its `ORD-…`
         order_id: Query<Option<String>>,
-        /// `true`: allocated to an order; `false`: waiting for one
+        /// `true`: all of it belongs to orders; `false`: something of it waits for one
         matched: Query<Option<String>>,
     ) -> Answer<Listed<TransactionSummary>> {
         // Documented above; read below, where every fault is collected.
@@ -206,7 +224,10 @@ async fn filter(app: &App, principal: &Principal, query: &mut ListQuery) -> Answ
 
 fn summary(view: &TransferView) -> TransactionSummary {
     let order_id = view.order.as_ref().map(|order| order.order_id.to_string());
-    TransactionSummary::new(&view.shown, &view.transfer.chain, order_id)
+    TransactionSummary {
+        unassigned_amount: Some(view.unassigned.clone()),
+        ..TransactionSummary::new(&view.shown, &view.transfer.chain, order_id)
+    }
 }
 
 impl Transaction {
@@ -228,6 +249,7 @@ impl Transaction {
             transaction_fee: view.fee.clone(),
             amount: shown.amount.clone(),
             currency: shown.currency.clone(),
+            unassigned_amount: view.first.unassigned.clone(),
             log_index: transfer.log_index,
             state: shown.state.to_string(),
             matched_by: Match::of(&view.first),
@@ -250,8 +272,16 @@ impl TransactionTransfer {
             status: shown.status.to_string(),
             state: shown.state.to_string(),
             payment_order: PaidOrder::of(view),
+            shares: view.shares.iter().map(TransferShare::new).collect(),
+            unassigned_amount: view.unassigned.clone(),
             matched_by: Match::of(view),
         }
+    }
+}
+
+impl TransferShare {
+    fn new(share: &ShareView) -> Self {
+        Self { order_id: share.order_id.to_string(), amount: share.amount.clone(), method: share.method.to_string() }
     }
 }
 

@@ -117,8 +117,12 @@ pub struct TransactionSummary {
     pub currency: String,
     /// When it was first seen: RFC 3339, UTC.
     pub created_at: String,
-    /// Public id of the order that it pays, if any.
+    /// Public id of the order that it pays, if any: in a list the one that was asked for, or else the first that has a
+    /// share.
     pub order_id: Option<String>,
+    /// How much of it belongs to no order: what can still be allocated. Only in lists of transactions.
+    #[oai(skip_serializing_if_is_none)]
+    pub unassigned_amount: Option<String>,
     /// Confirmations: 1 in the newest block.
     pub confirmations: u64,
 }
@@ -135,6 +139,7 @@ impl TransactionSummary {
             currency: transfer.currency.clone(),
             created_at: transfer.created_at.to_string(),
             order_id,
+            unassigned_amount: None,
             confirmations: transfer.confirmations,
         }
     }

@@ -330,6 +330,10 @@ fn lateness(terms: &Terms, history: &History, fact: &AllocationFact) -> Option<L
     if fact.late_accepted {
         return Some(LateStanding::Accepted);
     }
+    // The operator has decided, and the order takes no further decision: nothing waits for one any more.
+    if matches!(history.decision, Some((Decision::Reject, _))) {
+        return Some(LateStanding::Rejected);
+    }
     // Money on a canceled order, and money after the late window, is nobody's to decide but the merchant's.
     if canceled || fact.block_time > terms.windows.late_until {
         return Some(LateStanding::Review);

@@ -34,7 +34,7 @@ pub struct TransferFilter {
     pub statuses: Vec<TransactionStatus>,
     /// Allocated to this order.
     pub order: Option<OrderId>,
-    /// Whether it is allocated to an order.
+    /// Whether all of it is allocated to orders.
     pub matched: Option<bool>,
     /// First seen at this time or later.
     pub created_after: Option<Timestamp>,
@@ -75,7 +75,7 @@ impl TransferFilter {
         if !self.statuses.is_empty() {
             let mut any = Condition::any();
             for status in &self.statuses {
-                any = any.add(has_status(*status, merchant, depths));
+                any = any.add(has_status(*status, merchant, self.order, depths));
             }
             rows = rows.filter(any);
         }
@@ -194,15 +194,20 @@ fn states_of(status: TransactionStatus) -> Vec<TransferState> {
 }
 
 /// `TransferState::status` as a condition.
-fn has_status(status: TransactionStatus, merchant: MerchantId, depths: &[ChainDepth]) -> Condition {
+fn has_status(
+    status: TransactionStatus,
+    merchant: MerchantId,
+    order: Option<OrderId>,
+    depths: &[ChainDepth],
+) -> Condition {
     let included = || Condition::all().add(Column::State.eq(TransferState::Included));
     match status {
-        TransactionStatus::Confirmed => {
-            Condition::any().add(Column::State.eq(TransferState::Final)).add(included().add(is_deep(merchant, depths)))
-        }
+        TransactionStatus::Confirmed => Condition::any()
+            .add(Column::State.eq(TransferState::Final))
+            .add(included().add(is_deep(merchant, order, depths))),
         TransactionStatus::Pending => Condition::any()
             .add(Column::State.is_in([TransferState::Seen, TransferState::Missing]))
-            .add(included().add(is_deep(merchant, depths).not())),
+            .add(included().add(is_deep(merchant, order, depths).not())),
         TransactionStatus::Failed => {
             Condition::any().add(Column::State.is_in([TransferState::Orphaned, TransferState::Reverted]))
         }
@@ -211,12 +216,12 @@ fn has_status(status: TransactionStatus, merchant: MerchantId, depths: &[ChainDe
 
 /// Whether a transfer has the confirmations that its order, or else its chain, requires, or the finality tag speaks for
 /// it: `ChainView::is_deep` as a condition.
-fn is_deep(merchant: MerchantId, depths: &[ChainDepth]) -> Condition {
+fn is_deep(merchant: MerchantId, order: Option<OrderId>, depths: &[ChainDepth]) -> Condition {
     let mut any = Condition::any();
     for depth in depths {
         // One confirmation is the newest block itself.
         let height = signed(depth.seen.height);
-        let deepest = Expr::val(height.saturating_add(1)).sub(required(merchant, depth.confirmations));
+        let deepest = Expr::val(height.saturating_add(1)).sub(required(merchant, order, depth.confirmations));
         let block = || Expr::col((Entity, Column::BlockNumber));
         let tagged = depth.seen.final_height.map(|tag| block().lte(Ord::min(signed(tag), height)));
         let deep = Condition::any().add(block().lte(deepest)).add_option(tagged);
@@ -230,8 +235,9 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The confirmations that a transfer needs: those of the first of the merchant's orders that has a share of it.
-fn required(merchant: MerchantId, default: u32) -> FunctionCall {
+/// The confirmations that a transfer needs: those of the order that is asked about, or else of the first of the
+/// merchant's orders that has a share of it.
+fn required(merchant: MerchantId, order: Option<OrderId>, default: u32) -> FunctionCall {
     let share = |column: allocation::Column| Expr::col((allocation::Entity, column));
     let of_order = Query::select()
         .column((payment_order::Entity, payment_order::Column::RequiredConfirmations))
@@ -244,6 +250,7 @@ fn required(merchant: MerchantId, default: u32) -> FunctionCall {
         .and_where(share(allocation::Column::TransferId).equals((Entity, Column::Id)))
         .and_where(share(allocation::Column::MerchantId).eq(merchant))
         .and_where(share(allocation::Column::ReversedAt).is_null())
+        .and_where_option(order.map(|order| share(allocation::Column::OrderId).eq(order)))
         .order_by((allocation::Entity, allocation::Column::Id), Order::Asc)
         .limit(1)
         .take();

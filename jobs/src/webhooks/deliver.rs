@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cryptopay_domain::event::EventType;
 use cryptopay_entity::transact;
 use cryptopay_entity::webhook_delivery::{Clocks, Queue};
 use cryptopay_entity::{clock, webhook_breaker, webhook_delivery, webhook_endpoint};
@@ -136,7 +137,7 @@ async fn claim_once(context: &Context, queue: Queue<'_>, room: u64, token: &str)
         };
         let clocks = Clocks { business: clock::business_now(txn).await?, database: clock::database_now(txn).await? };
         if !endpoint.is_active || endpoint.deleted_at.is_some() {
-            let reason = endpoint.disabled_reason.clone().unwrap_or_else(|| "the endpoint was switched off".to_owned());
+            let reason = endpoint.off_reason().unwrap_or_else(|| "the endpoint was deleted".to_owned());
             webhook_delivery::Entity::bury(txn, endpoint.id, &reason, clocks.business).await?;
             return Ok(None);
         }
@@ -179,6 +180,8 @@ async fn attempt(
         (Err(problem), _) => Verdict::unsent(problem, delivery.attempts),
         (_, Err(problem)) => Verdict::unsent(format!("the url cannot be read: {problem}"), delivery.attempts),
     };
+    // Whoever asks for a test looks at its answer now; what follows is another test, not a retry.
+    let verdict = if delivery.event_type == EventType::WebhookTest { verdict.once() } else { verdict };
     crate::metrics::webhook_attempted(verdict.status, verdict.duration_ms, verdict.fate.word());
     Finished { delivery, started_at: clocks.business, verdict }
 }

@@ -67,6 +67,16 @@ impl Verdict {
             gone: false,
         }
     }
+
+    /// The same for a delivery that is attempted once: whatever it is not taken for ends it.
+    pub(super) fn once(self) -> Self {
+        match self.fate {
+            Fate::Retry(_) | Fate::Postponed(_) => {
+                Self { fate: Fate::Dead("a test is sent once and not retried".to_owned()), ..self }
+            }
+            Fate::Delivered | Fate::Dead(_) => self,
+        }
+    }
 }
 
 fn retry(attempts: i64, chance: u16, wish: Option<Duration>) -> Fate {
@@ -180,6 +190,16 @@ mod tests {
     #[test]
     fn after_the_last_attempt_a_delivery_is_dead() {
         assert!(matches!(judge(answered(500), 13, 500).fate, Fate::Dead(_)));
+    }
+
+    #[test]
+    fn what_is_attempted_once_is_never_tried_again() {
+        for status in [301, 410, 429, 500, 503] {
+            assert!(matches!(judge(answered(status), 1, 500).once().fate, Fate::Dead(_)), "{status}");
+        }
+        assert_eq!(judge(answered(204), 1, 500).once().fate, Fate::Delivered);
+        let busy = Outcome { duration: Duration::ZERO, result: Err(Failure::Busy) };
+        assert!(matches!(judge(busy, 1, 500).once().fate, Fate::Dead(_)));
     }
 
     #[test]

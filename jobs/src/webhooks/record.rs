@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cryptopay_domain::event::EventType;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::transact;
 use cryptopay_entity::webhook_attempt::NewAttempt;
@@ -93,9 +94,12 @@ async fn record_once(context: &Context, queue: Queue<'_>, finished: &[Finished])
                 // The claim was lost: somebody else has sent it again and records that.
                 continue;
             }
-            succeeded |= done.verdict.fate == Fate::Delivered;
-            failed |= matches!(done.verdict.fate, Fate::Retry(_) | Fate::Dead(_));
-            disable = note(&mut breaker, &done.verdict, now).or(disable);
+            // A test says nothing about how real deliveries fare: neither its failures nor its success count.
+            if done.delivery.event_type != EventType::WebhookTest {
+                succeeded |= done.verdict.fate == Fate::Delivered;
+                failed |= matches!(done.verdict.fate, Fate::Retry(_) | Fate::Dead(_));
+                disable = note(&mut breaker, &done.verdict, now).or(disable);
+            }
             attempts.push(done.attempt());
         }
         if attempts.is_empty() {

@@ -1,4 +1,5 @@
-//! `webhook.test`: a signed delivery sent at once on request, with what came of it.
+//! `webhook.test`: a signed delivery sent at once on request, with what came of it. It is attempted once and stands outside
+//! the endpoint's breaker, so that trying out a url never delays what the endpoint is really sent.
 
 use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::{EndpointId, MerchantId};

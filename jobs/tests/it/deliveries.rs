@@ -5,6 +5,7 @@ use std::time::Duration;
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_entity::{webhook_breaker, webhook_delivery, webhook_endpoint};
 use cryptopay_jobs::Workers;
+use cryptopay_jobs::webhooks::send_test;
 use cryptopay_test_support::{Answer, ReceivedRequest, TestDatabase, WebhookReceiver, on_both_databases};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
@@ -317,4 +318,47 @@ on_both_databases!(five_days_of_nothing_but_failures_disable_the_endpoint, async
     assert!(disabled.disabled_reason.unwrap().contains("five days"));
     let left: Vec<_> = world.deliveries(shop.endpoint.id).await.into_iter().map(|row| row.state).collect();
     assert!(left[1..].iter().all(|state| *state == DeliveryState::Dead), "{left:?}");
+});
+
+on_both_databases!(what_happens_while_an_endpoint_is_switched_off_is_kept_as_dead, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, "order.created").await;
+    let mut off = shop.endpoint.clone();
+    off.is_active = false;
+    webhook_endpoint::Entity::change(&world.db, &off).await.unwrap();
+    world.order(&shop.merchant, Ask::default()).await;
+    world.drain().await;
+    let kept = world.delivery(shop.endpoint.id).await;
+    assert_eq!((kept.state, kept.attempts), (DeliveryState::Dead, 0));
+    assert_eq!(kept.dead_reason.as_deref(), Some("the endpoint was switched off"));
+    assert_eq!(world.receiver.journal().len(), 0);
+
+    // What was deleted is told nothing any more.
+    off.deleted_at = Some(world.now().await);
+    webhook_endpoint::Entity::change(&world.db, &off).await.unwrap();
+    world.order(&shop.merchant, Ask::default()).await;
+    assert_eq!(world.deliveries(shop.endpoint.id).await.len(), 1);
+    world.audit().await;
+});
+
+on_both_databases!(tests_that_fail_are_sent_once_and_delay_no_real_delivery, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, "order.created").await;
+    world.receiver.answer_next((0..12).map(|_| Answer::status(500)));
+    for _ in 0..12 {
+        let test = send_test(&world.context, shop.merchant.id, shop.endpoint.id).await.unwrap();
+        assert_eq!((test.delivery.state, test.delivery.attempts), (DeliveryState::Dead, 1));
+        assert_eq!(test.delivery.dead_reason.as_deref(), Some("a test is sent once and not retried"));
+        assert_eq!(test.attempt.and_then(|attempt| attempt.status), Some(500));
+    }
+    let breaker = webhook_breaker::Entity::of(&world.db, shop.endpoint.id, "").await.unwrap();
+    assert_eq!((breaker.failures, breaker.open_until), (0, None));
+    world.advance(600).await;
+    world.drain().await;
+    assert_eq!(world.receiver.journal().len(), 12, "no test is repeated");
+
+    world.order(&shop.merchant, Ask::default()).await;
+    world.drain().await;
+    assert_eq!(world.told("order.created").len(), 1, "at once");
+    let test = send_test(&world.context, shop.merchant.id, shop.endpoint.id).await.unwrap();
+    assert_eq!(test.delivery.state, DeliveryState::Delivered);
+    world.audit().await;
 });

@@ -69,7 +69,7 @@ on_both_databases!(money_after_the_late_window_waits_for_the_merchant_whatever_t
     world.settle().await;
     assert_eq!(world.said(order.id).await, "expired late,review 0");
     world.resolve(order.id, Decision::Reject).await.unwrap();
-    assert_eq!(world.said(order.id).await, "failed late,review,manual 0");
+    assert_eq!(world.said(order.id).await, "failed late,manual 0");
     assert_eq!(world.events(order.id).await, [OrderExpired, OrderLatePayment, PaymentFailed]);
     world.audit().await;
 });

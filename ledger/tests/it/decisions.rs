@@ -3,7 +3,7 @@
 use cryptopay_domain::event::EventType::{
     OrderLatePayment, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentPending,
 };
-use cryptopay_domain::order::Decision;
+use cryptopay_domain::order::{Decision, LateStanding};
 use cryptopay_domain::units::Units;
 use cryptopay_entity::receiving_address;
 use cryptopay_ledger::{Assignment, Refusal, nonce_owner};
@@ -28,7 +28,9 @@ on_both_databases!(an_unmatched_transfer_is_assigned_in_parts_and_never_beyond_i
     assert!(matches!(refusal(world.assign(first.id, part(0)).await), Refusal::NotEnoughLeft { .. }));
     world.assign(first.id, part(100_000_000)).await.unwrap();
     assert_eq!(world.said(first.id).await, "confirming 100000000");
-    assert_eq!(refusal(world.assign(first.id, part(5_000_000)).await), Refusal::AlreadyAllocated);
+    // What may be the same request once more is not added.
+    let twice = Refusal::AlreadyAllocated { share: "100.00".to_owned(), left: "20.00".to_owned() };
+    assert_eq!(refusal(world.assign(first.id, part(5_000_000)).await), twice);
     let left = Refusal::NotEnoughLeft { left: "20.00".to_owned() };
     assert_eq!(refusal(world.assign(second.id, part(20_000_001)).await), left);
     world.assign(second.id, part(15_000_000)).await.unwrap();
@@ -78,8 +80,9 @@ on_both_databases!(one_of_several_transfers_has_to_be_named, async |db: TestData
         let named = Assignment { position: Some(position.parse().unwrap()), ..all_of(&one) };
         world.assign(order.id, named).await.unwrap();
     }
+    let elsewhere = Refusal::NoSuchPosition { positions: "0, 4".to_owned() };
     let native = Assignment { position: Some("native".parse().unwrap()), ..all_of(&one) };
-    assert_eq!(refusal(world.assign(order.id, native).await), Refusal::TransferNotFound);
+    assert_eq!(refusal(world.assign(order.id, native).await), elsewhere);
     assert_eq!(world.events(order.id).await, [PaymentPending, OrderUnderpaid, OrderUpdated]);
     assert_eq!(world.said(order.id).await, "confirming 100000000");
     world.audit().await;
@@ -179,5 +182,36 @@ on_both_databases!(an_accepting_decision_about_nothing_is_refused, async |db: Te
     assert_eq!(refusal(world.resolve(order.id, Decision::Accept).await), Refusal::NothingToAccept);
     world.resolve(order.id, Decision::Reject).await.unwrap();
     assert_eq!(world.said(order.id).await, "failed manual 0");
+    world.audit().await;
+});
+
+on_both_databases!(money_on_a_canceled_order_that_is_rejected_asks_for_nothing_more, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let payment = world.pay_exactly(&order);
+    world.cancel(order.id).await.unwrap();
+    world.receive(&[payment]).await;
+    world.settle().await;
+    assert_eq!(world.said(order.id).await, "canceled late,review 0");
+    world.resolve(order.id, Decision::Reject).await.unwrap();
+    assert_eq!(world.said(order.id).await, "failed late,manual 0");
+    assert_eq!(world.row(order.id).await.late_decision, Some(LateStanding::Rejected));
+    world.audit().await;
+});
+
+on_both_databases!(all_that_is_left_is_added_to_the_share_that_an_order_has, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let payment = world.transfer(Units::new(61_370_000));
+    world.receive(from_ref(&payment)).await;
+    let part = Assignment { units: Some(Units::new(20_500_000)), ..all_of(&payment) };
+    world.assign(order.id, part.clone()).await.unwrap();
+    assert_eq!(world.said(order.id).await, "underpaid 20500000");
+    assert!(matches!(refusal(world.assign(order.id, part).await), Refusal::AlreadyAllocated { .. }));
+    world.assign(order.id, all_of(&payment)).await.unwrap();
+    assert_eq!(world.said(order.id).await, "underpaid 61370000");
+    assert_eq!(world.events(order.id).await, [PaymentPending, OrderUnderpaid, OrderUnderpaid]);
+    let nothing = Refusal::NotEnoughLeft { left: "0.00".to_owned() };
+    assert_eq!(refusal(world.assign(order.id, all_of(&payment)).await), nothing);
     world.audit().await;
 });

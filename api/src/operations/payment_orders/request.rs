@@ -183,7 +183,9 @@ pub(super) fn judge_expiry(fields: &mut Fields, now: Timestamp, settings: &Payme
     };
     let expires_at: Timestamp = text.parse().ok()?;
     if expires_at < now.plus(MIN_EXPIRY) || expires_at > now.plus(MAX_EXPIRY) {
-        fields.fault("expires_at", "Must lie between 1 minute and 30 days ahead.");
+        // The gateway's clock is not always the caller's: in a sandbox it can be moved.
+        let problem = format!("Must lie between 1 minute and 30 days ahead of the gateway's time, which is {now}.");
+        fields.fault("expires_at", problem);
         return None;
     }
     Some(expires_at)

@@ -135,3 +135,25 @@ on_both_databases!(two_changes_at_once_both_hold, async |db: TestDatabase| {
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     assert_eq!(of(&again(&app, &shop).await.merchant).unwrap().confirmations.len(), 5);
 });
+
+on_both_databases!(an_expiry_that_is_refused_is_told_the_gateways_time, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let shop = merchant(&app, "shop").await;
+    let now = clock::business_now(app.database()).await.unwrap();
+    let hash: Hash = format!("0x{}", "11".repeat(32)).parse().unwrap();
+    assert!(chain_cursor::Entity::begin(app.database(), "base", 7, hash, now, now).await.unwrap());
+    let wallet = json!({"blockchain": "base", "address": format!("0x{}", "a1".repeat(20))});
+    wallets::create(&app, &shop, fields::<CreateWallet>(wallet), once()).await.unwrap();
+    // An hour ahead for whoever asks, and long past for the gateway.
+    let day = std::time::Duration::from_secs(86_400);
+    cryptopay_entity::sandbox_clock::Entity::advance(app.database(), day).await.unwrap();
+    let body = json!({
+        "amount": "1.00", "currency": "USDC", "blockchain": "base", "order_info": "{}", "nonce": 1,
+        "expires_at": now.plus(std::time::Duration::from_secs(3_600)).to_string(),
+    });
+    let refused = payment_orders::create(&app, &shop, fields::<CreatePaymentOrder>(body), once()).await.unwrap_err();
+    let told = &refused.details["expires_at"][0];
+    let time = told.split("which is ").nth(1).and_then(|time| time.strip_suffix('.')).unwrap();
+    let time: cryptopay_domain::time::Timestamp = time.parse().unwrap();
+    assert!((86_399..90_000).contains(&time.since(now).as_secs()), "{told}");
+});

@@ -2,12 +2,16 @@ use cryptopay_domain::transfer::{TransactionStatus, TransferState};
 use cryptopay_entity::{chain_cursor, clock, receiving_address};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::json;
 
 use super::*;
 use crate::error::ErrorCode;
+use crate::fields::Fields;
+use crate::operations::once::{Answer, Once};
 use crate::operations::pages::first;
 use crate::operations::shop::{Incoming, Shop};
 use crate::rest::transactions::Transaction;
+use crate::rest::types::AllocateTransfer;
 
 async fn listed(shop: &Shop, principal: &Principal, filter: TransferFilter) -> Vec<Hash> {
     let page = list(&shop.app, principal, &filter, &first(100)).await.unwrap();
@@ -175,3 +179,59 @@ on_both_databases!(a_hash_on_two_chains_needs_its_chain_named, async |db: TestDa
     }
     assert_eq!(get(&shop.app, &anna, &hash, Some("bsc")).await.unwrap_err().code, ErrorCode::NotFound);
 });
+
+on_both_databases!(what_is_left_of_a_transfer_stays_in_the_inbox, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let (one, other) = (shop.order(&anna).await, shop.order(&anna).await);
+    let stray = shop.transfer(hers, Units::new(61_370_000));
+    shop.receive("base", &[stray]).await;
+    let part = |amount: Option<&str>| match amount {
+        Some(amount) => json!({"transaction_hash": stray.tx_hash, "amount": amount}),
+        None => json!({"transaction_hash": stray.tx_hash}),
+    };
+    let of_order = |order: &payment_order::Model| TransferFilter { order: Some(order.id), ..TransferFilter::default() };
+    let inbox = async |shop: &Shop| {
+        let page = list(&shop.app, &anna, &matched(false), &first(9)).await.unwrap();
+        page.rows.into_iter().map(|view| view.unassigned).collect::<Vec<_>>()
+    };
+    assert_eq!(inbox(&shop).await, ["61.37"]);
+    allocate(&shop, &anna, &one, part(Some("20.5"))).await.unwrap();
+    assert_eq!(inbox(&shop).await, ["40.87"]);
+    assert_eq!(listed(&shop, &anna, matched(true)).await, []);
+    allocate(&shop, &anna, &other, part(Some("30"))).await.unwrap();
+    assert_eq!(inbox(&shop).await, ["10.87"]);
+
+    // Each order finds itself in what it has a share of.
+    for order in [&one, &other] {
+        let page = list(&shop.app, &anna, &of_order(order), &first(9)).await.unwrap();
+        let named: Vec<_> = page.rows.iter().filter_map(|view| view.order.as_ref()).map(|order| order.id).collect();
+        assert_eq!(named, [order.id]);
+        let own = crate::operations::payment_orders::get(&shop.app, &anna, &order.id.to_string()).await.unwrap();
+        assert_eq!(own.transfer.map(|transfer| transfer.transaction_hash), Some(stray.tx_hash));
+    }
+    let seen = Transaction::new(&get(&shop.app, &anna, &stray.tx_hash.to_string(), None).await.unwrap());
+    assert_eq!((seen.unassigned_amount.as_str(), seen.transfers[0].unassigned_amount.as_str()), ("10.87", "10.87"));
+    let shares: Vec<_> = seen.transfers[0].shares.iter().map(|share| (&*share.order_id, &*share.amount)).collect();
+    assert_eq!(shares, [(one.order_id.as_str(), "20.50"), (other.order_id.as_str(), "30.00")]);
+
+    let repeated = allocate(&shop, &anna, &one, part(Some("20.5"))).await.unwrap_err();
+    assert!(repeated.details["amount"][0].contains("Leave amount out to add the 10.87"), "{repeated:?}");
+    let elsewhere = json!({"transaction_hash": stray.tx_hash, "position": "7"});
+    let error = allocate(&shop, &anna, &one, elsewhere).await.unwrap_err();
+    assert_eq!(error.details["position"], ["This transaction holds no transfer to you at this position. It holds: 0."]);
+    allocate(&shop, &anna, &one, part(None)).await.unwrap();
+    assert_eq!(inbox(&shop).await, Vec::<String>::new());
+    assert_eq!(listed(&shop, &anna, matched(true)).await, [stray.tx_hash]);
+});
+
+async fn allocate(
+    shop: &Shop,
+    principal: &Principal,
+    order: &payment_order::Model,
+    body: serde_json::Value,
+) -> Result<(), ApiError> {
+    let fields = Fields::judged_by::<AllocateTransfer>(body.as_object().cloned().unwrap());
+    let once = Once::without_key(|_| Answer::default());
+    crate::operations::payment_orders::assign(&shop.app, principal, &order.id.to_string(), fields, once).await.map(drop)
+}

@@ -198,7 +198,7 @@ fn parse_states(fields: &mut Fields) -> Vec<DeliveryState> {
                 states.push(state);
             }
             Ok(DeliveryState::Dead | DeliveryState::Delivered) => {}
-            Ok(DeliveryState::Pending) | Err(_) => fields.fault("status", "Must be of: dead, delivered."),
+            Ok(DeliveryState::Pending) | Err(_) => fields.fault("status", "Must be one of: dead, delivered."),
         }
     }
     states

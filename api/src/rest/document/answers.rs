@@ -179,7 +179,7 @@ fn error(status: &str, description: &str, codes: &[(ErrorCode, Option<&str>)]) -
 
 fn example(code: ErrorCode, field: Option<&str>) -> Value {
     let message = match code {
-        ErrorCode::ValidationError => "One field is at fault; details names it.",
+        ErrorCode::ValidationError => "2 fields are at fault; details names them.",
         ErrorCode::MalformedJson => "The body is no JSON that can be read: expected `,` or `}` at line 3 column 5.",
         ErrorCode::IdempotencyKeyReused => {
             "This Idempotency-Key was used for another request. Use a new one for each request."
@@ -217,9 +217,10 @@ fn example(code: ErrorCode, field: Option<&str>) -> Value {
         let problem = match field {
             "page" | "page_size" => "Must be a positive whole number.",
             "after" => "Must be a sequence: a whole number from 0, such as next_after of the last answer.",
-            "format" => "must be one of: svg, png",
+            "format" => "Must be one of: svg, png.",
             _ => "This field is required",
         };
+        body.insert("message".into(), format!("{field}: {problem}").into());
         body.insert("details".into(), json!({field: [problem]}));
     }
     json!({"summary": code.meaning().trim(), "value": {"success": false, "error": body, "timestamp": TIMESTAMP}})
@@ -281,7 +282,7 @@ fn headers() -> Value {
             "schema": {"type": "integer", "minimum": 1}, "example": 720,
         },
         "WWW-Authenticate": {
-            "description": "`Bearer`, where no token was sent.",
+            "description": "`Bearer`, where no token was sent; with `error=\"invalid_token\"` for one that is no longer or was never good.",
             "schema": {"type": "string"}, "example": "Bearer",
         },
     })

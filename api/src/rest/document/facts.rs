@@ -43,8 +43,13 @@ pub(super) fn of_field(schema: &str, field: &str, is_request: bool) -> Option<Fa
 
 /// A value that a field of a request can have.
 pub(crate) fn example_of(schema: &str, field: &str) -> Option<Value> {
-    let examples = of_field(schema, field, true)?.remove("examples")?;
-    examples.get(0).filter(|example| !example.is_null()).cloned()
+    let mut fact = of_field(schema, field, true)?;
+    match fact.remove("examples") {
+        Some(examples) => examples.get(0).filter(|example| !example.is_null()).cloned(),
+        // Times to come have no example in the document: one that is sent as it stands would be over one day.
+        None if fact.get("format").is_some_and(|format| format == "date-time") => Some(json!("2999-12-31T12:00:00Z")),
+        None => None,
+    }
 }
 
 /// What a parameter of a path holds, type and all.
@@ -240,6 +245,7 @@ fn usual(field: &str) -> Option<Fact> {
         "amount" | "amount_remaining" | "amount_received" | "transfer_amount" => {
             json!({"pattern": AMOUNT, "examples": ["100.00"]})
         }
+        "unassigned_amount" => json!({"pattern": AMOUNT, "examples": ["0.00"]}),
         "pay_amount" => json!({"pattern": AMOUNT, "examples": ["100.00"]}),
         "transaction_fee" => json!({"pattern": AMOUNT, "examples": ["0.00000009"]}),
         "gas_price" => json!({"pattern": "^[0-9]+$", "examples": ["1500000"]}),

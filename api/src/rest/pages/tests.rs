@@ -206,3 +206,26 @@ on_both_databases!(filters_of_orders_find_what_they_say, async |db: TestDatabase
     assert_eq!(found("search=private&status=canceled").await, [4]);
     assert!(found("search=private&status=canceled&blockchain=polygon").await.is_empty());
 });
+
+on_both_databases!(a_faulty_filter_is_told_how_it_would_be_right, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, _) = shop.merchant("anna").await;
+    let client = Client::of(&shop, &anna).await;
+    let message = async |address: &str| client.get(address).await.1["error"]["message"].as_str().unwrap().to_owned();
+    assert_eq!(
+        message("/api/payment-orders/?created_after=2026-01-31T12:00:00+01:00").await,
+        "created_after: Enter a time in RFC 3339 form, such as 2026-01-31T12:00:00Z. \
+         A + in an address is read as a blank: write it as %2B."
+    );
+    let written = "/api/payment-orders/?created_after=2026-01-31T12:00:00%2B01:00";
+    assert_eq!(client.get(written).await.0, StatusCode::OK);
+    assert_eq!(
+        message("/api/transactions/?status=paid").await,
+        "status: Unknown value \"paid\". Must be one of: pending, confirmed, failed."
+    );
+    assert_eq!(
+        message("/api/events/?after=7").await,
+        "after: There is no event 7 yet; the newest is 0.",
+        "a reader that is ahead would hear nothing"
+    );
+});

@@ -30,6 +30,7 @@ fn a_route_that_needs_a_token_takes_no_other_one() {
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{answer}");
             answer.error(401, "AUTHENTICATION_REQUIRED");
             let answer = nobody.with_token("junk").send(operation.method.clone(), &path, body).await;
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"invalid_token\""), "{answer}");
             answer.error(401, "TOKEN_INVALID");
         }
         for token in junk {

@@ -41,6 +41,24 @@ fn a_rejection_is_named_before_any_other_reason_to_fail() {
 }
 
 #[test]
+fn a_rejection_answers_for_late_money_and_nothing_waits_any_more() {
+    let decision = Some((Decision::Reject, Units::new(100)));
+    for (history, secs) in [
+        (History { decision, ..history() }, IN_TIME_UNTIL + 1),
+        (History { decision, ..history() }, LATE_UNTIL + 1),
+        (History { decision, ..canceled() }, 500),
+    ] {
+        for late_policy in [LatePolicy::Accept, LatePolicy::Review, LatePolicy::Reject] {
+            let terms = Terms { late_policy, ..terms() };
+            let derived = derive(&terms, &history, &[paid_at(100, secs)], &closed(DEEP));
+            assert_eq!(derived.failure_reason, Some(FailureReason::Rejected), "{late_policy} {secs}");
+            assert_eq!((derived.late, derived.received), (Some(LateStanding::Rejected), Units::ZERO));
+            assert!(!derived.decision_due && !derived.has(OrderFlag::Review), "{late_policy} {secs}");
+        }
+    }
+}
+
+#[test]
 fn an_accepting_decision_settles_for_what_had_come_once_that_is_deep() {
     let history = History { decision: Some((Decision::Accept, Units::new(60))), ..history() };
     assert_eq!(with(history, &[paid(60)], closed(SHALLOW)).status, OrderStatus::Confirming);
