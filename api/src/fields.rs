@@ -355,7 +355,7 @@ fn registry_of<T: Type>() -> Arc<Registry> {
 mod tests {
     use super::*;
     use crate::rest::api_keys::CreateApiKey;
-    use crate::rest::sandbox::MineBlocks;
+    use crate::rest::sandbox::ChangeInbox;
     use crate::rest::types::CreatePaymentOrder;
     use crate::rest::webhook_endpoints::CreateWebhookEndpoint;
     use poem_openapi::Object;
@@ -443,8 +443,8 @@ mod tests {
         }
         // Elsewhere a number is a number.
         for (sent, meant) in [(json!(5.0), Some(5)), (json!(-0.0), Some(0)), (json!("5"), None), (json!(5.5), None)] {
-            let fields = Fields::judged_by::<MineBlocks>(Map::from_iter([("blocks".to_owned(), sent.clone())]));
-            assert_eq!(fields.value("blocks").and_then(Value::as_i64), meant, "{sent}");
+            let fields = Fields::judged_by::<ChangeInbox>(Map::from_iter([("delay_seconds".to_owned(), sent.clone())]));
+            assert_eq!(fields.integer("delay_seconds"), meant, "{sent}");
         }
     }
 
