@@ -7,8 +7,12 @@ use serde_json::{Map, Value, json};
 use super::facts;
 
 /// Fields of answers that are left out where they have no value, so that they are never null.
-pub(super) const LEFT_OUT: [(&str, &str); 3] =
-    [("ErrorBody", "details"), ("WebhookEndpoint", "secret"), ("WebhookDelivery", "history")];
+pub(super) const LEFT_OUT: [(&str, &str); 4] = [
+    ("ErrorBody", "details"),
+    ("WebhookEndpoint", "secret"),
+    ("WebhookDelivery", "history"),
+    ("TransactionSummary", "unassigned_amount"),
+];
 
 /// Turns keywords of 3.0 into those of 3.1, and drops what says nothing.
 pub(super) fn modernise(value: &mut Value) {

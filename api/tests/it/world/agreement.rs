@@ -126,13 +126,18 @@ fn counting(rows: Vec<transfer::Model>) -> BTreeSet<Arrived> {
 /// As the documentation says, and as the public library of Standard Webhooks finds.
 pub(super) fn assert_signed(journal: &[ReceivedRequest], secret: &str) {
     let library = standardwebhooks::Webhook::new(secret).unwrap();
+    let sent_at = |webhook: &ReceivedRequest| -> i64 { webhook.header("Webhook-Timestamp").unwrap().parse().unwrap() };
+    // It takes none that is older than five minutes, and a long test lasts longer.
+    let fresh_from = journal.iter().map(sent_at).max().unwrap_or_default() - 240;
     for webhook in journal {
         assert!(is_signed(webhook, secret), "{webhook:?}");
         let mut headers = HeaderMap::new();
         for (name, value) in &webhook.headers {
             headers.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        library.verify(&webhook.body, &headers).unwrap_or_else(|error| panic!("{error}: {webhook:?}"));
+        if sent_at(webhook) > fresh_from {
+            library.verify(&webhook.body, &headers).unwrap_or_else(|error| panic!("{error}: {webhook:?}"));
+        }
         let mut forged = webhook.body.clone();
         forged.push(b' ');
         assert!(library.verify(&forged, &headers).is_err());
