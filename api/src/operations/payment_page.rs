@@ -63,15 +63,16 @@ pub async fn find(app: &App, order_id: &str) -> Result<Checkout, ApiError> {
     let order = payment_order::Entity::find_public(app.database(), &order_id).await?.ok_or_else(not_found)?;
     let merchant = merchant::Entity::find_by_id(order.merchant_id).one(app.database()).await?;
     let chain = app.chain(&order.chain);
+    let simulated = chain.is_some_and(|chain| is_simulated(app, chain));
     Ok(Checkout {
         shop_name: merchant.map(|merchant| merchant.shop_name).unwrap_or_default(),
         network: chain.map_or_else(|| order.chain.clone(), |chain| chain.name.clone()),
         exchange_name: chain.map_or_else(|| order.chain.clone(), |chain| chain.exchange_name.clone()),
         // What happens on a simulated chain no explorer has seen.
-        explorer: chain.filter(|chain| !is_simulated(app, chain)).and_then(|chain| chain.explorer.clone()),
+        explorer: chain.filter(|_| !simulated).and_then(|chain| chain.explorer.clone()),
         chain_id: chain.map_or(0, |chain| chain.chain_id),
         sandbox: app.is_sandbox(),
-        simulated: chain.is_some_and(|chain| is_simulated(app, chain)),
+        simulated,
         order,
     })
 }

@@ -16,7 +16,7 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::payment_order;
 use cryptopay_sandbox::{
-    ClockError, KeepTransactions, MineError, Mined, PayError, Payment, ReorgError, Reorganised, Scenario,
+    ClockError, KeepTransactions, MineError, Mined, Paid, PayError, Payment, ReorgError, Reorganised, Scenario,
     SimulationError,
 };
 
@@ -66,13 +66,7 @@ pub async fn pay(app: &App, principal: &Principal, id: &str, mut fields: Fields)
     let chain = simulated(app, &order.chain)?;
     let wish = Wish::parse(&order, &mut fields)?;
     let paid = cryptopay_sandbox::pay(app.database(), chain, &order, wish.payment).await.map_err(refused)?;
-    let mut sent = Sent {
-        transaction_hash: paid.tx_hash,
-        transaction_hashes: std::iter::once(paid.tx_hash).chain(paid.further).collect(),
-        order_status: order.status,
-        confirms_in_seconds: paid.confirms_in_seconds,
-        message: paid.message,
-    };
+    let mut sent = Sent::of(&paid, order.status);
     if wish.confirm {
         let blocks = u32::try_from(order.required_confirmations).unwrap_or(u32::MAX);
         let mined = cryptopay_sandbox::mine(app.database(), chain, blocks).await.map_err(|error| match error {
@@ -106,13 +100,19 @@ pub(super) async fn pay_as_customer(
     let chain = simulated(app, &order.chain)?;
     let paid = cryptopay_sandbox::pay(app.database(), chain, order, Payment::default()).await.map_err(refused)?;
     app.context.queue.scan(&chain.slug);
-    Ok(Sent {
-        transaction_hash: paid.tx_hash,
-        transaction_hashes: vec![paid.tx_hash],
-        order_status: order.status,
-        confirms_in_seconds: paid.confirms_in_seconds,
-        message: fields.message(&paid.message),
-    })
+    Ok(Sent { message: fields.message(&paid.message), ..Sent::of(&paid, order.status) })
+}
+
+impl Sent {
+    fn of(paid: &Paid, order_status: OrderStatus) -> Self {
+        Self {
+            transaction_hash: paid.tx_hash,
+            transaction_hashes: std::iter::once(paid.tx_hash).chain(paid.further.iter().copied()).collect(),
+            order_status,
+            confirms_in_seconds: paid.confirms_in_seconds,
+            message: paid.message.clone(),
+        }
+    }
 }
 
 /// How an order is to be paid.
