@@ -57,8 +57,8 @@ pub(super) async fn is_watched(context: &Context, access: &ChainAccess) -> Resul
 }
 
 /// The block that an unwatched chain may skip to, or begin at: the newest one up to the head that another endpoint names as
-/// well, where one is there. Nothing would lead back from a head that one endpoint has made up. `None` while they differ, or another one
-/// may be able to say in a moment.
+/// well, where one is there. Nothing would lead back from a head that one endpoint has made up. `None` while they differ, or
+/// another one may be able to say in a moment.
 pub(super) async fn agreed(
     access: &ChainAccess,
     endpoint: &Endpoint,
