@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cryptopay_entity::txn::Restart;
 use cryptopay_ledger::{LedgerError, Refusal};
-use poem::http::StatusCode;
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
 use sea_orm::{DbErr, RuntimeErr};
 
 /// Problems by field. A field's name is its path in the request (`amount`, `events[0]`).
@@ -136,6 +136,22 @@ impl ApiError {
     /// The object does not allow this now.
     pub fn invalid_state(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidState, message)
+    }
+
+    /// Writes the headers that belong to its answer, in REST and GraphQL alike.
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        if let Some(secs) = self.retry_after_secs {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(header::ALLOW, allow);
+        }
+        let challenge = match self.code {
+            ErrorCode::AuthenticationRequired => "Bearer",
+            ErrorCode::TokenInvalid | ErrorCode::TokenExpired => "Bearer error=\"invalid_token\"",
+            _ => return,
+        };
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
 
     /// A failure of ours. `cause` goes to the log, never to the client.

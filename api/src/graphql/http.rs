@@ -9,7 +9,7 @@
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Name, Request as Operation, Response as Answer, ServerError, Value as GraphQLValue, Variables};
-use poem::http::{HeaderValue, Method, StatusCode, header};
+use poem::http::{HeaderMap, Method, StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse, Request, Response};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -149,21 +149,14 @@ pub(super) fn too_many() -> ApiError {
 
 /// An answer with an error that concerns the request, not a field.
 pub(super) fn refusal(error: ApiError, media: Media, id: Option<&RequestId>) -> Response {
-    let (status, retry_after, allow) = (error.code.status(), error.retry_after_secs, error.allow.clone());
+    let mut headers = HeaderMap::new();
+    error.write_headers(&mut headers);
+    let status = error.code.status();
     let mut server = ServerError::from(Failure::from(error));
     failure::complete(&mut server, id);
     let body = json!({"errors": [server]}).to_string();
     let mut response = Response::builder().status(status).content_type(media.content_type()).body(body);
-    let headers = response.headers_mut();
-    if let Some(secs) = retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
-    }
-    if let Some(allow) = allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
-        headers.insert(header::ALLOW, allow);
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
+    response.headers_mut().extend(headers);
     response
 }
 

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `bucket.rs` | what is counted, and the numbers of the contract |
 //! | `local.rs`, `shared.rs` with `take.lua` | where it is counted |
+//! | `held.rs` | permits that a process under load takes several of at once |
 //! | `client.rs`, `forwarded.rs` | whose address a request comes from |
 //! | `routes.rs` | which requests are counted for whom |
 //! | `around.rs`, `visit.rs` | a request and its counts |
@@ -22,6 +23,7 @@ mod around;
 mod bucket;
 mod client;
 mod forwarded;
+mod held;
 mod local;
 mod routes;
 mod shared;

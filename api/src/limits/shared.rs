@@ -1,6 +1,6 @@
 //! Counts in Redis, for all processes together: one script, over one connection that all requests share. Requests that
 //! come while an answer is awaited go together with the next call, each counted by itself: many at once cost little more
-//! than one.
+//! than one. Under load one call takes permits for several requests of a bucket (`held.rs`).
 //!
 //! No request waits for Redis longer than [`ANSWER_WITHIN`], and once one has waited in vain, none waits at all until a
 //! task in the background has found Redis well again: counts are then kept elsewhere. The log says when it goes and when
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::bucket::{Begins, Bucket, Change, Outcome};
+use super::held::{Counted, Held, PART, Taken};
 
 /// How long a request waits for its count. Source: the architecture.
 const ANSWER_WITHIN: Duration = Duration::from_millis(250);
@@ -26,6 +27,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Most requests that one call counts: the script holds Redis up for as long as it runs.
 const MOST_AT_ONCE: usize = 128;
+/// How often permits that were held for long enough go back.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(500);
 /// Requests that wait for the next call before more have to wait for their place.
 const MOST_WAITING: usize = 4_096;
 
@@ -44,13 +47,25 @@ struct Inner {
     client: Client,
     prefix: String,
     link: watch::Sender<Link>,
+    held: Held,
 }
 
-/// What a request wants counted, and who is told what came of it.
+/// What is to be counted, and who is told what came of it.
 struct Wish {
     buckets: Vec<Bucket>,
     change: Change,
-    told: oneshot::Sender<Outcome>,
+    /// How many are taken at most, or given back.
+    many: u64,
+    told: Option<oneshot::Sender<Outcome>>,
+}
+
+/// What came of a wish.
+struct Answer {
+    outcome: Outcome,
+    /// How many were taken.
+    taken: u64,
+    /// How its buckets were left.
+    counted: Vec<Counted>,
 }
 
 /// The connection, as requests see it.
@@ -73,15 +88,29 @@ impl Shared {
     /// If the URL is none; it may hold a password, so the error repeats nothing of it.
     pub(super) fn new(url: &str, prefix: &str) -> Result<Self, LimitsUrlError> {
         let client = url.into_connection_info().and_then(Client::open).map_err(|_| LimitsUrlError)?;
-        Ok(Self(Arc::new(Inner { client, prefix: format!("{prefix}limit:"), link: watch::Sender::new(Link::Idle) })))
+        let (prefix, link) = (format!("{prefix}limit:"), watch::Sender::new(Link::Idle));
+        Ok(Self(Arc::new(Inner { client, prefix, link, held: Held::new(Instant::now()) })))
     }
 
     /// Does this to every bucket, or to none if one has no room; `None` if Redis does not answer in time.
     pub(super) async fn apply(&self, buckets: &[Bucket], change: Change) -> Option<Outcome> {
+        let mut many = 1;
+        let mut back = None;
+        if let (&[bucket], Change::Take) = (buckets, change) {
+            match self.0.held.take(bucket, Instant::now(), ANSWER_WITHIN) {
+                Taken::Permit(standing) => return Some(Outcome { full: None, standings: vec![standing] }),
+                Taken::Ask(permits, others) => (many, back) = (permits, others),
+            }
+        }
         let (counter, number) = self.counter().await?;
         let (told, outcome) = oneshot::channel();
-        let wish = Wish { buckets: buckets.to_vec(), change, told };
-        let counted = async { counter.send(wish).await.ok().and(outcome.await.ok()) };
+        let wish = Wish { buckets: buckets.to_vec(), change, many, told: Some(told) };
+        let counted = async {
+            if let Some(back) = back {
+                counter.send(Wish::give_back(back)).await.ok()?;
+            }
+            counter.send(wish).await.ok().and(outcome.await.ok())
+        };
         let counted = timeout(ANSWER_WITHIN, counted).await.ok().flatten();
         if counted.is_none() {
             self.lose(number);
@@ -92,25 +121,49 @@ impl Shared {
     /// Counts what requests wish for, until nobody can wish any more or Redis fails: then whoever waits is told nothing.
     async fn count(self, mut connection: MultiplexedConnection, mut wishes: mpsc::Receiver<Wish>) {
         let mut batch = Vec::new();
-        while wishes.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
-            let asked = timeout(ANSWER_WITHIN, self.ask(&mut connection, &batch)).await;
-            let Ok(Ok(outcomes)) = asked else { return };
-            for (wish, outcome) in batch.drain(..).zip(outcomes) {
-                // Who has gone meanwhile is counted all the same.
-                let _ = wish.told.send(outcome);
+        let mut turn = tokio::time::interval(GIVE_BACK_EVERY);
+        loop {
+            tokio::select! {
+                came = wishes.recv_many(&mut batch, MOST_AT_ONCE) => if came == 0 { return },
+                _ = turn.tick() => {
+                    let overdue = self.0.held.overdue(Instant::now());
+                    batch.extend(overdue.into_iter().map(Wish::give_back));
+                }
+            }
+            while !batch.is_empty() {
+                let now = batch.split_off(batch.len().saturating_sub(MOST_AT_ONCE));
+                let asked = timeout(ANSWER_WITHIN, self.ask(&mut connection, &now)).await;
+                let Ok(Ok(answers)) = asked else { return };
+                for (wish, answer) in now.into_iter().zip(answers) {
+                    batch.extend(self.tell(wish, answer));
+                }
             }
         }
     }
 
-    async fn ask(&self, connection: &mut MultiplexedConnection, wishes: &[Wish]) -> RedisResult<Vec<Outcome>> {
+    /// Tells what came of a wish. Gives what is to be given back because nobody wants it any more.
+    fn tell(&self, wish: Wish, answer: Answer) -> Option<Wish> {
+        let Answer { outcome, taken, counted } = answer;
+        let mut unwanted = 0;
+        if let (&[bucket], &[counted], true) = (&*wish.buckets, &*counted, wish.many > 1 && wish.change == Change::Take) {
+            unwanted = self.0.held.keep(bucket, taken.saturating_sub(1), counted, Instant::now());
+        }
+        // Who has gone meanwhile is counted all the same.
+        let _ = wish.told.map(|told| told.send(outcome));
+        let bucket = wish.buckets.first().copied().filter(|_| unwanted > 0);
+        bucket.map(|bucket| Wish::give_back((bucket, unwanted)))
+    }
+
+    async fn ask(&self, connection: &mut MultiplexedConnection, wishes: &[Wish]) -> RedisResult<Vec<Answer>> {
         let mut call = TAKE.prepare_invoke();
-        for Wish { buckets, change, .. } in wishes {
+        call.arg(PART);
+        for Wish { buckets, change, many, .. } in wishes {
             let change = match change {
                 Change::Take => 1,
                 Change::GiveBack => -1,
                 Change::Look => 0,
             };
-            call.arg(change).arg(buckets.len());
+            call.arg(change).arg(*many).arg(buckets.len());
             for bucket in buckets {
                 let on_the_dot = u8::from(bucket.window.begins == Begins::OnTheDot);
                 call.key(format!("{}{}", self.0.prefix, bucket.key));
@@ -190,30 +243,38 @@ impl Shared {
         let connecting = self.0.client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = timeout(CONNECT_WITHIN, connecting).await.ok()?.ok()?;
         timeout(CONNECT_WITHIN, TAKE.prepare_invoke().load_async(&mut connection)).await.ok()?.ok()?;
-        let (told, _) = oneshot::channel();
-        let trial = Wish { buckets: vec![Bucket::TRIAL], change: Change::Take, told };
+        let trial = Wish { buckets: vec![Bucket::TRIAL], change: Change::Take, many: 1, told: None };
         timeout(ANSWER_WITHIN, self.ask(&mut connection, &[trial])).await.ok()?.ok()?;
         Some(connection)
     }
 }
 
+impl Wish {
+    /// Permits that go back; nobody waits for it.
+    fn give_back((bucket, many): (Bucket, u64)) -> Self {
+        Self { buckets: vec![bucket], change: Change::GiveBack, many, told: None }
+    }
+}
+
 /// Understands the script's answer.
-fn read(wishes: &[Wish], answer: &[u64]) -> Option<Vec<Outcome>> {
-    let (now, mut rest) = answer.split_first()?;
-    let mut outcomes = Vec::new();
+fn read(wishes: &[Wish], answer: &[u64]) -> Option<Vec<Answer>> {
+    let (&now, mut rest) = answer.split_first()?;
+    let mut answers = Vec::new();
     for wish in wishes {
-        let (full, counts) = rest.split_first()?;
+        let (&[full, taken], counts) = rest.split_first_chunk()?;
         let (counts, others) = counts.split_at_checked(wish.buckets.len().saturating_mul(2))?;
         rest = others;
-        let standing = |(bucket, count): (&Bucket, &[u64])| match count {
-            [used, ends_at] => Some(bucket.standing(*used, *ends_at, *now)),
-            _ => None,
+        let counted: Vec<Counted> = counts.as_chunks().0.iter().map(|&[used, ends_at]| Counted { used, ends_at, now }).collect();
+        // Permits for others are none that this request has used.
+        let others = taken.saturating_sub(1);
+        let standing = |(bucket, counted): (&Bucket, &Counted)| {
+            bucket.standing(counted.used.saturating_sub(others), counted.ends_at, now)
         };
-        let standings: Option<Vec<_>> = wish.buckets.iter().zip(counts.chunks_exact(2)).map(standing).collect();
-        let full = usize::try_from(*full).ok()?.checked_sub(1);
-        outcomes.push(Outcome { full, standings: standings? });
+        let standings = wish.buckets.iter().zip(&counted).map(standing).collect();
+        let full = usize::try_from(full).ok()?.checked_sub(1);
+        answers.push(Answer { outcome: Outcome { full, standings }, taken, counted });
     }
-    rest.is_empty().then_some(outcomes)
+    rest.is_empty().then_some(answers)
 }
 
 impl fmt::Debug for Shared {

@@ -366,6 +366,54 @@ fn processes_that_share_a_redis_hold_one_limit_exactly_however_many_ask_at_once(
 }
 
 #[test]
+fn processes_under_load_hold_one_limit_too_and_give_back_what_they_took_too_much() {
+    block_on(async {
+        let redis = TestRedis::new();
+        let processes = [(); 3].map(|()| Limiter::shared(redis.url(), redis.prefix()).unwrap());
+        let limit = 3_000;
+        let asked = (0..8_u64).map(|number| {
+            let limiter = processes[usize::try_from(number % 3).unwrap()].clone();
+            tokio::spawn(async move {
+                let mut accepted = 0_u64;
+                for _ in 0..300 {
+                    accepted += u64::from(limiter.take(bucket(1, limit, LONG)).await.is_ok());
+                }
+                accepted
+            })
+        });
+        let mut accepted = 0;
+        for answer in asked.collect::<Vec<_>>() {
+            accepted += answer.await.unwrap();
+        }
+        assert_eq!(accepted, 2_400, "there is room for all");
+        // What is held and not used counts as used, until it is back.
+        let until = Instant::now() + Duration::from_secs(20);
+        while processes[0].look(bucket(1, limit, LONG)).await.remaining != limit - accepted {
+            assert!(Instant::now() < until, "not given back");
+            tokio::task::yield_now().await;
+        }
+        let mut refused = 0;
+        while refused < 3 {
+            assert!(Instant::now() < until, "{accepted} of {limit}");
+            for limiter in &processes {
+                match limiter.take(bucket(1, limit, LONG)).await {
+                    Ok(_) => (accepted, refused) = (accepted + 1, 0),
+                    Err(standing) => (refused, _) = (refused + 1, assert_eq!(standing.remaining, 0)),
+                }
+            }
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        while accepted < limit {
+            assert!(Instant::now() < until, "{accepted} of {limit}");
+            accepted += u64::from(processes[0].take(bucket(1, limit, LONG)).await.is_ok());
+        }
+        for limiter in &processes {
+            assert!(limiter.take(bucket(1, limit, LONG)).await.is_err());
+        }
+    });
+}
+
+#[test]
 fn a_window_in_redis_turns_by_redis_clock() {
     block_on(async {
         let redis = TestRedis::new();

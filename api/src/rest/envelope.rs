@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cryptopay_domain::time::Timestamp;
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
@@ -214,6 +214,8 @@ impl<T: Type + ParseFromJSON + ToJSON + Send + Sync + Clone> IntoResponse for Li
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let mut headers = HeaderMap::new();
+        self.write_headers(&mut headers);
         let status = self.code.status();
         let body = ErrorEnvelope {
             success: false,
@@ -225,21 +227,7 @@ impl IntoResponse for ApiError {
             timestamp: now().to_string(),
         };
         let mut response = Json(body).with_status(status).into_response();
-        let headers = response.headers_mut();
-        if let Some(secs) = self.retry_after_secs {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
-        }
-        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
-            headers.insert(header::ALLOW, allow);
-        }
-        let challenge = match self.code {
-            ErrorCode::AuthenticationRequired => Some("Bearer"),
-            ErrorCode::TokenInvalid | ErrorCode::TokenExpired => Some("Bearer error=\"invalid_token\""),
-            _ => None,
-        };
-        if let Some(challenge) = challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
+        response.headers_mut().extend(headers);
         response
     }
 }

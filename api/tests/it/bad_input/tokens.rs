@@ -33,6 +33,8 @@ fn a_route_that_needs_a_token_takes_no_other_one() {
             assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"invalid_token\""), "{answer}");
             answer.error(401, "TOKEN_INVALID");
         }
+        let answer = nobody.with_token("junk").post("/graphql", json!({"query": "{ me { id } }"})).await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer error=\"invalid_token\"")));
         for token in junk {
             nobody.with_token(token).get("/api/auth/me/").await.error(401, "TOKEN_INVALID");
         }
