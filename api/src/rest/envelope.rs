@@ -10,7 +10,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSch
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
 
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
 
 /// A JSON answer, `application/json` without parameters.
 #[derive(Debug, Clone)]
