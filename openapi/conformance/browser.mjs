@@ -64,9 +64,11 @@ try {
   const scene = (name) => page.locator(`#order[data-scene="${name}"]`).waitFor();
   await scene("pending");
   if ((await page.locator("#amount").innerText()) !== made.pay_amount) throw new Error("the page shows another amount");
+  await page.locator("#claim").waitFor();
   await picture("payment-page");
   await page.locator("#simulate").click();
   await scene("confirmed");
+  if (await page.locator("#claim").isVisible()) throw new Error("who has paid is asked whether");
   await picture("payment-page-confirmed");
   console.log(`its page saw it paid: ${await page.locator("#title").innerText()}`);
 

@@ -144,14 +144,16 @@ impl Shared {
     /// Tells what came of a wish. Gives what is to be given back because nobody wants it any more.
     fn tell(&self, wish: Wish, answer: Answer) -> Option<Wish> {
         let Answer { outcome, taken, counted } = answer;
-        let mut unwanted = 0;
-        if let (&[bucket], &[counted], true) = (&*wish.buckets, &*counted, wish.many > 1 && wish.change == Change::Take) {
-            unwanted = self.0.held.keep(bucket, taken.saturating_sub(1), counted, Instant::now());
+        let mut back = None;
+        if let (&[bucket], &[counted]) = (&*wish.buckets, &*counted)
+            && wish.is_for_several()
+        {
+            let unwanted = self.0.held.keep(bucket, taken.saturating_sub(1), counted, Instant::now());
+            back = (unwanted > 0).then(|| Wish::give_back((bucket, unwanted)));
         }
         // Who has gone meanwhile is counted all the same.
         let _ = wish.told.map(|told| told.send(outcome));
-        let bucket = wish.buckets.first().copied().filter(|_| unwanted > 0);
-        bucket.map(|bucket| Wish::give_back((bucket, unwanted)))
+        back
     }
 
     async fn ask(&self, connection: &mut MultiplexedConnection, wishes: &[Wish]) -> RedisResult<Vec<Answer>> {
@@ -250,6 +252,11 @@ impl Shared {
 }
 
 impl Wish {
+    /// Whether permits are wanted for requests to come, too.
+    fn is_for_several(&self) -> bool {
+        self.change == Change::Take && self.many > 1
+    }
+
     /// Permits that go back; nobody waits for it.
     fn give_back((bucket, many): (Bucket, u64)) -> Self {
         Self { buckets: vec![bucket], change: Change::GiveBack, many, told: None }
@@ -264,7 +271,8 @@ fn read(wishes: &[Wish], answer: &[u64]) -> Option<Vec<Answer>> {
         let (&[full, taken], counts) = rest.split_first_chunk()?;
         let (counts, others) = counts.split_at_checked(wish.buckets.len().saturating_mul(2))?;
         rest = others;
-        let counted: Vec<Counted> = counts.as_chunks().0.iter().map(|&[used, ends_at]| Counted { used, ends_at, now }).collect();
+        let counted: Vec<Counted> =
+            counts.as_chunks().0.iter().map(|&[used, ends_at]| Counted { used, ends_at, now }).collect();
         // Permits for others are none that this request has used.
         let others = taken.saturating_sub(1);
         let standing = |(bucket, counted): (&Bucket, &Counted)| {

@@ -57,6 +57,8 @@
       if (given.explorer) link.href = given.explorer + "/tx/" + data.transaction_hash;
       show("tx", true);
     } else show("tx", false);
+    // Who is seen to have paid need not say so.
+    show("claim", !["confirming", "confirmed"].includes(data.status));
     show("back", ["confirming", "confirmed", "reorged"].includes(data.status));
     if (data.status === "confirmed") leave(); else stay();
   }
@@ -158,7 +160,6 @@
   }
 
   byId("simulate")?.addEventListener("click", (event) => simulate(event.currentTarget));
-  show("claim", true);
   byId("claim-form").addEventListener("submit", claim);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
   document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });

@@ -72,7 +72,7 @@ fn only_a_script_offers_to_look_for_a_payment() {
         let page = page(&view(status));
         assert!(tag(&page, "claim").contains("hidden"));
         assert!(!tag(&page, "claim-form").contains("action"), "its own script sends it, and nothing else does");
-        assert!(page.contains("show(\"claim\", true)"));
+        assert!(page.contains("show(\"claim\", ![\"confirming\", \"confirmed\"]"));
     }
 }
 
