@@ -25,13 +25,13 @@ pub(super) struct CreateRequest<'a> {
     pub(super) chain: &'a Chain,
     pub(super) token: &'a Token,
     amount: Amount,
-    price: cryptopay_domain::units::Units,
+    pub(super) price: cryptopay_domain::units::Units,
     order_info: String,
     pub(super) nonce: i64,
     webhook_url: Option<String>,
     redirect_url: Option<String>,
     fingerprint: String,
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 impl<'a> CreateRequest<'a> {
@@ -101,7 +101,6 @@ impl<'a> CreateRequest<'a> {
             expires_at,
             required_confirmations: settings.confirmations_on(self.chain),
             late_policy: settings.late_policy_for(self.token.asset),
-            seed: self.seed,
         }
     }
 }
