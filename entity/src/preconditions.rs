@@ -99,7 +99,8 @@ fn sql(backend: DbBackend, parameters: usize) -> String {
         joined = if backend == DbBackend::Postgres { "string_agg" } else { "group_concat" },
         values = values.join(", "),
     );
-    // What is read once stands in a query of its own, and the endpoints beside it.
+    // What is read once stands in a query of its own, and the endpoints beside it. Addresses are compared as they are stored,
+    // which is in one form everywhere.
     format!(
         "SELECT known.*, {endpoint} FROM ({known}) AS known \
          LEFT JOIN webhook_endpoint AS endpoint ON endpoint.merchant_id = $1 AND endpoint.deleted_at IS NULL \
