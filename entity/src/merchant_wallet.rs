@@ -67,6 +67,11 @@ pub struct PayingPlace {
 }
 
 impl PayingPlace {
+    /// The wallet to be paid to, and its address.
+    pub fn paid_to(&self) -> Option<(WalletId, AccountAddress)> {
+        self.wallet_id.zip(self.address)
+    }
+
     /// Reads the place of merchant `$1` on chain `$2`, with the token contract `$3`; beside it `more` columns, which may name
     /// `wallet` and `cursor`.
     pub(crate) fn sql(backend: DbBackend, more: &str) -> String {

@@ -44,10 +44,6 @@ pub struct NewOrder<'a> {
     pub amount: Amount,
     /// The same in base units.
     pub price: Units,
-    /// Wallet to be paid to: that of the prospect.
-    pub wallet: WalletId,
-    /// Its address.
-    pub address: AccountAddress,
     /// Merchant's JSON.
     pub order_info: String,
     /// The order's own webhook.
@@ -105,7 +101,7 @@ impl Prospect {
 ///
 /// `scanned` is how far this transaction has seen the chain verified. `answer` says what the request is answered with, and
 /// what is written with the order to be kept for the request's idempotency key. It is asked for every amount that is tried;
-/// the last answer comes back.
+/// the last answer comes back. Whether the merchant has a wallet to be paid to was judged before.
 pub async fn create_order<T, E: From<LedgerError>>(
     txn: &DatabaseTransaction,
     new: NewOrder<'_>,
@@ -113,14 +109,17 @@ pub async fn create_order<T, E: From<LedgerError>>(
     prospect: Prospect,
     answer: impl Fn(&OrderSnapshot) -> Result<(T, Option<Answered>), E>,
 ) -> Result<(payment_order::Model, T, Nudges), E> {
-    let place = Place { chain: &new.chain.slug, asset: new.token.asset, address: new.address };
+    let Some(paid_to) = prospect.known.place.paid_to() else {
+        return Err(LedgerError::Corrupt("an order that is paid nowhere".to_owned()).into());
+    };
+    let place = Place { chain: &new.chain.slug, asset: new.token.asset, address: paid_to.1 };
     let choice = choose(txn, place, &prospect, scanned.block_time).await?;
     let Preconditions { place: PayingPlace { now, .. }, endpoints, order: id, event, .. } = prospect.known;
     let windows = Windows::new(new.expires_at, new.token.asset, new.chain);
     let endpoints = Endpoints::from_rows(new.merchant, endpoints);
     // Without an amount of its own an order is created too: the last resort.
     for units in choice.into_iter().map(Some).chain([None]) {
-        let order = draft(id, &new, units, windows, scanned, now);
+        let order = draft(id, &new, paid_to, units, windows, scanned, now);
         let snapshot = view::snapshot(&order, None);
         let created = NewEvent {
             merchant: order.merchant_id,
@@ -194,6 +193,7 @@ async fn choose(
 fn draft(
     id: OrderId,
     new: &NewOrder<'_>,
+    (wallet, address): (WalletId, AccountAddress),
     exact: Option<Units>,
     windows: Windows,
     scanned: Scanned,
@@ -212,8 +212,8 @@ fn draft(
         amount: new.amount.as_str().to_owned(),
         pay_units: exact.unwrap_or(new.price),
         exact_amount: exact.is_some(),
-        wallet_id: new.wallet,
-        receiving_address: new.address,
+        wallet_id: wallet,
+        receiving_address: address,
         reference: Reference(rand::random()),
         order_info: new.order_info.clone(),
         webhook_url: new.webhook_url.clone(),

@@ -411,8 +411,6 @@ impl Town {
                 token,
                 price,
                 amount: amount.clone(),
-                wallet: merchant.wallet,
-                address: merchant.address,
                 order_info: r#"{"basket":17}"#.to_owned(),
                 webhook_url: ask.webhook_url.map(str::to_owned),
                 redirect_url: None,

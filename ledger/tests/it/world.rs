@@ -213,8 +213,6 @@ impl World {
             token,
             price,
             amount,
-            wallet: merchant.wallet,
-            address: merchant.address,
             order_info: r#"{"basket":17}"#.to_owned(),
             webhook_url: ask.webhook_url.map(str::to_owned),
             redirect_url: None,

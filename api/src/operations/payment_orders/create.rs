@@ -69,8 +69,8 @@ async fn create_anew(
         let place = prospect.known.place.clone();
         let mut judged = fields.clone();
         let expires_at = judge_expiry(&mut judged, place.now, &settings);
-        let paid_to = judge_wallet(&mut judged, &place);
-        let (Some(expires_at), Some((wallet, address))) = (expires_at, paid_to) else {
+        let has_wallet = judge_wallet(&mut judged, &place);
+        let Some(expires_at) = expires_at.filter(|_| has_wallet) else {
             judge_nonce(txn, merchant, &mut judged).await?;
             return Err(CreateError::Faulty(judged.faulty()));
         };
@@ -80,7 +80,7 @@ async fn create_anew(
         if let Some(said) = place.contract_decimals.filter(|said| *said != i64::from(request.token.decimals)) {
             return Err(LedgerError::from(Refusal::token_disabled(request.chain, request.token, said)).into());
         }
-        let new = request.order(merchant, (wallet, address), expires_at, &settings);
+        let new = request.order(merchant, expires_at, &settings);
         let scanned = Scanned { height, block_time };
         let answer = |order: &OrderView| {
             let (answer, kept) = once.answer(app, order).map_err(CreateError::Faulty)?;
