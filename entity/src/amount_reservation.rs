@@ -6,8 +6,10 @@ use cryptopay_domain::reservation::ReservationKind;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{OnConflict, UnionType};
-use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, Condition, QueryOrder, QuerySelect, QueryTrait, TryInsertResult};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ActiveValue::NotSet, ActiveValue::Set, Condition, Insert, QueryOrder, QuerySelect, QueryTrait, TryInsertResult,
+};
 
 use crate::pieces::pieces;
 
@@ -78,13 +80,23 @@ pub struct Wanted<'a> {
     pub now: Timestamp,
 }
 
-/// What decides over a new order's amount.
-#[derive(Debug)]
-pub struct AtPrice {
-    /// Reservations of the values that were asked about; some may be of others.
-    pub taken: Vec<Model>,
-    /// Whether orders of this price hold other values for it.
-    pub price_is_shared: bool,
+impl Wanted<'_> {
+    fn into_row(self) -> ActiveModel {
+        ActiveModel {
+            id: NotSet,
+            order_id: Set(self.order),
+            chain: Set(self.place.chain.to_owned()),
+            asset: Set(self.place.asset),
+            address: Set(self.place.address),
+            units: Set(self.units),
+            plain_units: Set(self.plain_units),
+            kind: Set(self.kind),
+            created_at: Set(self.now),
+            held_until: Set(self.held_until),
+            released_at: Set(None),
+            cools_until: Set(None),
+        }
+    }
 }
 
 impl Entity {
@@ -110,58 +122,15 @@ impl Entity {
         Self::find().filter(Self::taken_at(place, values, verified)).all(connection).await
     }
 
-    /// What decides over a new order's first choice, in one statement: reservations of any of `values` that are held or
-    /// cooling at `verified`, and whether the wallet has already had two live orders of this price. If it has, some order
-    /// holds another value for it.
-    pub async fn at_price(
-        connection: &impl ConnectionTrait,
-        place: Place<'_>,
-        values: impl IntoIterator<Item = Units>,
-        plain_units: Units,
-        verified: Timestamp,
-    ) -> Result<AtPrice, DbErr> {
-        let shared = Self::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Self::at(place))
-            .filter(Column::PlainUnits.eq(plain_units))
-            .filter(Column::Units.ne(plain_units))
-            .filter(Column::Kind.eq(ReservationKind::Due))
-            .limit(1)
-            .into_query();
-        let shared = Self::find().filter(Column::Id.in_subquery(shared)).into_query();
-        let mut both = Self::find().filter(Self::taken_at(place, values, verified));
-        QueryTrait::query(&mut both).union(UnionType::All, shared);
-        let rows = both.all(connection).await?;
-        let price_is_shared = rows
-            .iter()
-            .any(|row| row.plain_units == plain_units && row.units != plain_units && row.kind == ReservationKind::Due);
-        let is_taken = |row: &Model| row.released_at.is_none() || row.cools_until.is_some_and(|until| until > verified);
-        Ok(AtPrice { taken: rows.into_iter().filter(is_taken).collect(), price_is_shared })
-    }
-
     /// Takes an amount; `false` if somebody else holds it: the constraint decides.
     pub async fn hold(connection: &impl ConnectionTrait, wanted: Wanted<'_>) -> Result<bool, DbErr> {
-        let row = ActiveModel {
-            id: NotSet,
-            order_id: Set(wanted.order),
-            chain: Set(wanted.place.chain.to_owned()),
-            asset: Set(wanted.place.asset),
-            address: Set(wanted.place.address),
-            units: Set(wanted.units),
-            plain_units: Set(wanted.plain_units),
-            kind: Set(wanted.kind),
-            created_at: Set(wanted.now),
-            held_until: Set(wanted.held_until),
-            released_at: Set(None),
-            cools_until: Set(None),
-        };
-        let inserted = Self::insert(row)
-            .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .try_insert()
-            .exec_without_returning(connection)
-            .await?;
+        let inserted = Self::holding(wanted).try_insert().exec_without_returning(connection).await?;
         Ok(matches!(inserted, TryInsertResult::Inserted(1)))
+    }
+
+    /// The insertion that takes an amount, or inserts nothing if somebody else holds it. It waits for whoever is about to.
+    pub fn holding(wanted: Wanted<'_>) -> Insert<ActiveModel> {
+        Self::insert(wanted.into_row()).on_conflict(OnConflict::new().do_nothing().to_owned())
     }
 
     /// The live reservations of an order, oldest first.

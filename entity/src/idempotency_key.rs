@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::time::Timestamp;
-use sea_orm::Statement;
 use sea_orm::entity::prelude::*;
+use sea_orm::{Statement, UpdateMany};
 
 use crate::clock;
 
@@ -37,6 +37,19 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// The answer to a request that has taken a key.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Whose key.
+    pub merchant: MerchantId,
+    /// The key.
+    pub key: String,
+    /// Status.
+    pub status: u16,
+    /// Answer, encrypted.
+    pub body: String,
+}
 
 impl Entity {
     /// The row of a key that is still kept by the database's clock.
@@ -74,21 +87,18 @@ impl Entity {
     }
 
     /// Keeps the answer to the request that has taken a key.
-    pub async fn keep(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-        key: &str,
-        status: u16,
-        body: String,
-    ) -> Result<(), DbErr> {
-        Self::update_many()
-            .col_expr(Column::Status, Expr::value(Some(i64::from(status))))
-            .col_expr(Column::Body, Expr::value(Some(body)))
-            .filter(Column::MerchantId.eq(merchant))
-            .filter(Column::IdempotencyKey.eq(key))
-            .exec(connection)
-            .await?;
+    pub async fn keep(connection: &impl ConnectionTrait, answer: Answered) -> Result<(), DbErr> {
+        Self::keeping(answer).exec(connection).await?;
         Ok(())
+    }
+
+    /// The update that keeps the answer to the request that has taken a key.
+    pub fn keeping(answer: Answered) -> UpdateMany<Self> {
+        Self::update_many()
+            .col_expr(Column::Status, Expr::value(Some(i64::from(answer.status))))
+            .col_expr(Column::Body, Expr::value(Some(answer.body)))
+            .filter(Column::MerchantId.eq(answer.merchant))
+            .filter(Column::IdempotencyKey.eq(answer.key))
     }
 
     /// Deletes every key of a merchant; how many there were.

@@ -17,6 +17,7 @@ pub mod pages;
 pub mod payment_order;
 mod pieces;
 pub mod pool;
+pub mod preconditions;
 pub mod receiving_address;
 pub mod recognition;
 pub mod refresh_token;

@@ -66,6 +66,31 @@ pub struct PayingPlace {
     pub contract_decimals: Option<i64>,
 }
 
+impl PayingPlace {
+    /// The wallet to be paid to, and its address.
+    pub fn paid_to(&self) -> Option<(WalletId, AccountAddress)> {
+        self.wallet_id.zip(self.address)
+    }
+
+    /// Reads the place of merchant `$1` on chain `$2`, with the token contract `$3`; beside it `more` columns, which may name
+    /// `wallet` and `cursor`.
+    pub(crate) fn sql(backend: DbBackend, more: &str) -> String {
+        let now = crate::clock::now_sql(backend);
+        // The wallet is locked against changes until the order stands: whoever takes its address away waits for the
+        // order, and finds it. On SQLite there is one writer.
+        let lock = if backend == DbBackend::Postgres { "FOR SHARE" } else { "" };
+        format!(
+            "SELECT {now} + COALESCE((SELECT offset_micros FROM sandbox_clock WHERE id = 1), 0) AS now, \
+             wallet.id AS wallet_id, wallet.address AS address, cursor.height AS height, cursor.block_time AS block_time, \
+             (SELECT decimals FROM token_check WHERE chain = $2 AND contract = $3) AS contract_decimals{more} \
+             FROM (SELECT 1 AS one) AS one \
+             LEFT JOIN (SELECT id, address FROM merchant_wallet \
+                        WHERE merchant_id = $1 AND chain = $2 AND is_active {lock}) AS wallet ON TRUE \
+             LEFT JOIN chain_cursor AS cursor ON cursor.chain = $2"
+        )
+    }
+}
+
 impl Entity {
     /// Where a merchant is paid on a chain, how far that chain is verified, and what is known of a token's contract.
     pub async fn paying_place(
@@ -75,19 +100,7 @@ impl Entity {
         contract: Option<AccountAddress>,
     ) -> Result<PayingPlace, DbErr> {
         let backend = connection.get_database_backend();
-        let now = crate::clock::now_sql(backend);
-        // The wallet is locked against changes until the order stands: whoever takes its address away waits for the
-        // order, and finds it. On SQLite there is one writer.
-        let lock = if backend == DbBackend::Postgres { "FOR SHARE" } else { "" };
-        let sql = format!(
-            "SELECT {now} + COALESCE((SELECT offset_micros FROM sandbox_clock WHERE id = 1), 0) AS now, \
-             wallet.id AS wallet_id, wallet.address AS address, cursor.height AS height, cursor.block_time AS block_time, \
-             (SELECT decimals FROM token_check WHERE chain = $2 AND contract = $3) AS contract_decimals \
-             FROM (SELECT 1 AS one) AS one \
-             LEFT JOIN (SELECT id, address FROM merchant_wallet \
-                        WHERE merchant_id = $1 AND chain = $2 AND is_active {lock}) AS wallet ON TRUE \
-             LEFT JOIN chain_cursor AS cursor ON cursor.chain = $2"
-        );
+        let sql = PayingPlace::sql(backend, "");
         let contract = contract.map(AccountAddress::to_key).unwrap_or_default();
         let statement = Statement::from_sql_and_values(backend, sql, [merchant.into(), chain.into(), contract.into()]);
         PayingPlace::find_by_statement(statement)

@@ -107,7 +107,7 @@ async fn one<const N: usize>(
 }
 
 /// Every column of a table under a prefix.
-fn columns<C: Iterable + IdenStatic>(table: &str, prefix: &str) -> String {
+pub(crate) fn columns<C: Iterable + IdenStatic>(table: &str, prefix: &str) -> String {
     let columns = C::iter().map(|column| {
         let name = column.as_str();
         format!("{table}.{name} AS {prefix}{name}")

@@ -19,7 +19,7 @@ mod view;
 mod windows;
 
 pub use confirm::{blocks_to_check, confirm, has_final, has_work};
-pub use create_order::{NewOrder, Scanned, create_order, nonce_owner};
+pub use create_order::{NewOrder, Prospect, Scanned, create_order, nonce_owner};
 pub use decisions::{Assignment, assign, cancel, resolve};
 pub use error::{LedgerError, Refusal};
 pub use nudges::{DeliveryKey, Nudges};

@@ -10,7 +10,7 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::webhook;
 use cryptopay_entity::{event, webhook_delivery, webhook_endpoint};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait};
+use sea_orm::{ActiveModelTrait, ActiveValue, ConnectionTrait, EntityTrait};
 use serde_json::{Map, Value};
 
 use crate::error::LedgerError;
@@ -31,6 +31,11 @@ impl Endpoints {
             endpoints.entry(endpoint.merchant_id).or_default().push(endpoint);
         }
         Ok(Self(endpoints))
+    }
+
+    /// The endpoints of one merchant, which were read before.
+    pub(crate) fn from_rows(merchant: MerchantId, endpoints: Vec<webhook_endpoint::Model>) -> Self {
+        Self(BTreeMap::from([(merchant, endpoints)]))
     }
 
     fn get(&self, merchant: MerchantId) -> &[webhook_endpoint::Model] {
@@ -55,6 +60,61 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) now: Timestamp,
 }
 
+/// An event and a delivery for everyone who wants it, to be written.
+pub(crate) struct Outgoing {
+    pub(crate) event: event::ActiveModel,
+    pub(crate) deliveries: Vec<webhook_delivery::ActiveModel>,
+}
+
+impl Outgoing {
+    /// The rows, without the event's number.
+    pub(crate) fn new(endpoints: &Endpoints, new: &NewEvent<'_>, nudges: &mut Nudges) -> Result<Self, LedgerError> {
+        let event_ref = EventRef::from_entropy(rand::random());
+        let (order_id, transfer_id, order_version, snapshot) = match &new.subject {
+            Subject::Order(order) => (Some(order.id), None, Some(order.version), to_json(order)?),
+            Subject::Transfer(transfer, snapshot) => (None, Some(*transfer), None, to_json(snapshot)?),
+        };
+        nudges.events = true;
+        let mut deliveries = Vec::new();
+        for target in targets(endpoints.get(new.merchant), new) {
+            let delivery_ref = DeliveryRef::from_entropy(rand::random());
+            let body = match &new.subject {
+                Subject::Order(order) => webhook::order_body(new.event_type, &event_ref, &delivery_ref, new.now, order),
+                Subject::Transfer(_, snapshot) => {
+                    webhook::plain_body(new.event_type, &event_ref, &delivery_ref, new.now, snapshot)
+                }
+            }
+            .map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+            if target.dead_reason.is_none() {
+                nudges.deliveries.insert(DeliveryKey { endpoint: target.endpoint.id, origin: target.origin.clone() });
+            }
+            let of_order = (order_id, order_version);
+            deliveries.push(delivery_row((NotSet, new.event_type), target, delivery_ref, body, of_order, new.now));
+        }
+        let event = event::ActiveModel {
+            id: NotSet,
+            event_id: Set(event_ref),
+            merchant_id: Set(new.merchant),
+            order_id: Set(order_id),
+            transfer_id: Set(transfer_id),
+            event_type: Set(new.event_type),
+            order_version: Set(order_version),
+            cause: Set(new.cause.to_owned()),
+            snapshot: Set(snapshot),
+            sequence: Set(None),
+            created_at: Set(new.now),
+        };
+        Ok(Self { event, deliveries })
+    }
+
+    /// The rows of an event that has its number before it is written.
+    pub(crate) fn numbered(mut self, event: EventId) -> Self {
+        self.event.id = Set(event);
+        self.deliveries.iter_mut().for_each(|delivery| delivery.event_id = Set(event));
+        self
+    }
+}
+
 /// Records an event and a delivery for everyone who wants it.
 pub(crate) async fn record(
     connection: &impl ConnectionTrait,
@@ -62,50 +122,10 @@ pub(crate) async fn record(
     new: NewEvent<'_>,
     nudges: &mut Nudges,
 ) -> Result<(), LedgerError> {
-    let event_ref = EventRef::from_entropy(rand::random());
-    let (order_id, transfer_id, order_version, snapshot) = match &new.subject {
-        Subject::Order(order) => (Some(order.id), None, Some(order.version), to_json(order)?),
-        Subject::Transfer(transfer, snapshot) => (None, Some(*transfer), None, to_json(snapshot)?),
-    };
-    let row = event::ActiveModel {
-        id: NotSet,
-        event_id: Set(event_ref.clone()),
-        merchant_id: Set(new.merchant),
-        order_id: Set(order_id),
-        transfer_id: Set(transfer_id),
-        event_type: Set(new.event_type),
-        order_version: Set(order_version),
-        cause: Set(new.cause.to_owned()),
-        snapshot: Set(snapshot),
-        sequence: Set(None),
-        created_at: Set(new.now),
-    };
+    let Outgoing { event, mut deliveries } = Outgoing::new(endpoints, &new, nudges)?;
     // Its number alone comes back: the rest is known, and may be large.
-    let event = event::Entity::insert(row).exec(connection).await?.last_insert_id;
-    nudges.events = true;
-
-    let mut deliveries = Vec::new();
-    for target in targets(endpoints.get(new.merchant), &new) {
-        let delivery_ref = DeliveryRef::from_entropy(rand::random());
-        let body = match &new.subject {
-            Subject::Order(order) => webhook::order_body(new.event_type, &event_ref, &delivery_ref, new.now, order),
-            Subject::Transfer(_, snapshot) => {
-                webhook::plain_body(new.event_type, &event_ref, &delivery_ref, new.now, snapshot)
-            }
-        }
-        .map_err(|error| LedgerError::Corrupt(error.to_string()))?;
-        if target.dead_reason.is_none() {
-            nudges.deliveries.insert(DeliveryKey { endpoint: target.endpoint.id, origin: target.origin.clone() });
-        }
-        deliveries.push(delivery_row(
-            (event, new.event_type),
-            target,
-            delivery_ref,
-            body,
-            (order_id, order_version),
-            new.now,
-        ));
-    }
+    let event = event::Entity::insert(event).exec(connection).await?.last_insert_id;
+    deliveries.iter_mut().for_each(|delivery| delivery.event_id = Set(event));
     if !deliveries.is_empty() {
         webhook_delivery::Entity::insert_many(deliveries).exec_without_returning(connection).await?;
     }
@@ -113,7 +133,7 @@ pub(crate) async fn record(
 }
 
 fn delivery_row(
-    (event, event_type): (EventId, EventType),
+    (event, event_type): (ActiveValue<EventId>, EventType),
     target: Target<'_>,
     delivery_ref: DeliveryRef,
     body: String,
@@ -125,7 +145,7 @@ fn delivery_row(
         id: NotSet,
         delivery_id: Set(delivery_ref),
         merchant_id: Set(target.endpoint.merchant_id),
-        event_id: Set(event),
+        event_id: event,
         endpoint_id: Set(target.endpoint.id),
         order_id: Set(order_id),
         order_version: Set(order_version),
@@ -181,7 +201,7 @@ pub async fn test_delivery(
     let body = webhook::plain_body(EventType::WebhookTest, &event_ref, &delivery_ref, now, &snapshot)
         .map_err(|error| LedgerError::Corrupt(error.to_string()))?;
     let target = Target { endpoint, url: url.to_owned(), origin: String::new(), dead_reason: None };
-    let mut row = delivery_row((event, EventType::WebhookTest), target, delivery_ref, body, (None, None), now);
+    let mut row = delivery_row((Set(event), EventType::WebhookTest), target, delivery_ref, body, (None, None), now);
     row.attempts = Set(1);
     row.lease_token = Set(Some(token.to_owned()));
     row.lease_until = Set(Some(lease_until));

@@ -10,7 +10,7 @@ mod tests;
 use std::fmt;
 
 use cryptopay_domain::ids::MerchantId;
-use cryptopay_entity::idempotency_key;
+use cryptopay_entity::idempotency_key::{self, Answered};
 use sea_orm::{DatabaseTransaction, DbErr};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -156,18 +156,30 @@ impl<T> Once<T> {
 
     /// Answers with what was made, and keeps the answer: the last statement of the request's transaction.
     pub(super) async fn keep(&self, app: &App, txn: &DatabaseTransaction, made: T) -> Result<Outcome<T>, Stop> {
-        let answer = (self.words)(&made);
-        if let Some(keyed) = &self.keyed {
-            let text = serde_json::to_string(&answer).map_err(ApiError::internal)?;
-            let context = Context { purpose: Purpose::StoredAnswer, merchant: keyed.merchant };
-            let sealed = app.keys.secret_box().seal(context, text.as_bytes()).map_err(ApiError::internal)?;
-            idempotency_key::Entity::keep(txn, keyed.merchant, &keyed.key, CREATED, sealed).await?;
+        let (answer, kept) = self.answer(app, &made)?;
+        if let Some(kept) = kept {
+            idempotency_key::Entity::keep(txn, kept).await?;
         }
         Ok(Outcome::First(made, answer))
+    }
+
+    /// The answer to what is being made, and what is to be kept of it: by the request's transaction, with its last
+    /// statement.
+    pub(super) fn answer(&self, app: &App, made: &T) -> Result<(Answer, Option<Answered>), ApiError> {
+        let answer = (self.words)(made);
+        let kept = self.keyed.as_ref().map(|keyed| keyed.seal(app, &answer)).transpose()?;
+        Ok((answer, kept))
     }
 }
 
 impl Keyed {
+    fn seal(&self, app: &App, answer: &Answer) -> Result<Answered, ApiError> {
+        let text = serde_json::to_string(answer).map_err(ApiError::internal)?;
+        let context = Context { purpose: Purpose::StoredAnswer, merchant: self.merchant };
+        let body = app.keys.secret_box().seal(context, text.as_bytes()).map_err(ApiError::internal)?;
+        Ok(Answered { merchant: self.merchant, key: self.key.clone(), status: CREATED, body })
+    }
+
     fn read(&self, app: &App, row: &idempotency_key::Model) -> Result<Answer, ApiError> {
         if row.fingerprint != self.fingerprint {
             let message = "This Idempotency-Key was used for another request. Use a new one for each request.";

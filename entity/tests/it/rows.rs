@@ -8,7 +8,8 @@ use sea_orm::ConnectionTrait;
 pub(crate) const MERCHANT: MerchantId = MerchantId(1);
 /// Of merchant 1.
 pub(crate) const ENDPOINT: EndpointId = EndpointId(1);
-const ADDRESS: &str = "0x00000000000000000000000000000000000000a1";
+/// In the one form that addresses are stored in: with the capitals of EIP-55.
+const ADDRESS: &str = "0x00000000000000000000000000000000000000A1";
 
 /// Runs statements.
 pub(crate) async fn run(db: &TestDatabase, statements: &[String]) {

@@ -14,7 +14,7 @@ use cryptopay_domain::amount::Amount;
 use cryptopay_domain::event::EventFilter;
 use cryptopay_domain::ids::{EndpointId, MerchantId, OrderId, WalletId};
 use cryptopay_domain::merchant::{EndpointScope, Ownership, Plan, WalletKind};
-use cryptopay_domain::order::{LatePolicy, OrderStatus};
+use cryptopay_domain::order::{LatePolicy, OrderSnapshot, OrderStatus};
 use cryptopay_domain::registry::{Chain, FinalityTag, ReceiptEncoding, Registry};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::webhook::secret_from_entropy;
@@ -26,7 +26,7 @@ use cryptopay_entity::{
 use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{ChainAccess, Context, Deadlines, Events, Queue, Redis, SigningSecrets, Workers};
-use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Scanned};
+use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Prospect, Scanned};
 use cryptopay_sandbox::{KeepTransactions, Paid, Payment, SimulatedChain, advance_clock, mine, pay, reorg};
 use cryptopay_test_support::{Parts, ReceivedRequest, WebhookReceiver};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -398,8 +398,10 @@ impl Town {
         let token = chain.token(ask.symbol).unwrap();
         let amount = Amount::parse(ask.amount).unwrap();
         let number = self.next();
+        let price = amount.to_units(token.decimals).unwrap();
         let created: Result<_, LedgerError> = transact!(&self.db, |txn| {
-            let now = clock::business_now(txn).await?;
+            let prospect = Prospect::read(txn, merchant.id, (chain, token), price, number).await?;
+            let now = prospect.known.place.now;
             let cursor = chain_cursor::Entity::of(txn, SLUG).await?.expect("no order before the chain is seen");
             let new = NewOrder {
                 merchant: merchant.id,
@@ -407,20 +409,19 @@ impl Town {
                 fingerprint: number.to_string(),
                 chain,
                 token,
-                price: amount.to_units(token.decimals).unwrap(),
+                price,
                 amount: amount.clone(),
-                wallet: merchant.wallet,
-                address: merchant.address,
                 order_info: r#"{"basket":17}"#.to_owned(),
                 webhook_url: ask.webhook_url.map(str::to_owned),
                 redirect_url: None,
                 expires_at: now.plus(Duration::from_secs(900)),
                 required_confirmations: chain.confirmations,
                 late_policy: LatePolicy::default_for(token.asset),
-                seed: number,
             };
             let scanned = Scanned { height: cursor.height, block_time: cursor.block_time };
-            cryptopay_ledger::create_order(txn, new, scanned, now).await
+            let nothing_kept = |_: &OrderSnapshot| Ok::<_, LedgerError>(((), None));
+            let (order, (), nudges) = cryptopay_ledger::create_order(txn, new, scanned, prospect, nothing_kept).await?;
+            Ok((order, nudges))
         });
         created.unwrap()
     }

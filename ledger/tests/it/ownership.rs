@@ -42,6 +42,11 @@ async fn prove(world: &mut World) -> (Merchant, TakenOver) {
     let wallet = disputed_wallet(world, owner).await;
     let owner = Merchant { wallet, address: world.merchant.address, ..owner };
     let taken = take(world, owner).await.unwrap().expect("the other holds it");
+    // And is paid there from now on.
+    let wallets = || merchant_wallet::Entity::update_many().filter(merchant_wallet::Column::MerchantId.eq(owner.id));
+    let active = |is_active| wallets().col_expr(merchant_wallet::Column::IsActive, Expr::value(is_active));
+    active(false).exec(world.db()).await.unwrap();
+    active(true).filter(merchant_wallet::Column::Id.eq(wallet)).exec(world.db()).await.unwrap();
     (owner, taken)
 }
 

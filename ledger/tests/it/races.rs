@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::slice::from_ref;
 
 use cryptopay_domain::units::Units;
-use cryptopay_entity::event;
 use cryptopay_entity::txn::begin;
+use cryptopay_entity::{event, idempotency_key};
 use cryptopay_ledger::{self as ledger, LedgerError, Nudges, Refusal};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
@@ -185,6 +185,34 @@ on_both_databases!(orders_of_one_price_created_side_by_side_get_amounts_of_their
     }
     world.audit().await;
 });
+
+on_both_databases!(
+    an_order_whose_amount_was_taken_in_the_same_moment_says_one_amount_everywhere,
+    async |db: TestDatabase| {
+        let world = World::new(db).await;
+        let merchant = world.merchant;
+        let second = world.transact(async |txn| {
+            assert!(idempotency_key::Entity::begin(txn, merchant.id, "k-1", "of the request").await?);
+            world.create_for(txn, merchant, Ask::default(), 2, Some("k-1")).await
+        });
+        let first = async |txn: &DatabaseTransaction| Ok(world.create(txn, merchant, Ask::default(), 1).await?.1);
+        let (order, said, _) = while_open(&world, first, second).await.unwrap();
+        assert!(order.exact_amount && order.pay_units < Units::new(100_000_000), "{order:?}");
+        assert_eq!(world.row(order.id).await, order);
+        assert_eq!(world.held(order.id).await, [order.pay_units]);
+        let kept = idempotency_key::Entity::kept(world.db(), merchant.id, "k-1").await.unwrap().unwrap();
+        assert_eq!((kept.status, kept.body.as_ref()), (Some(201), Some(&said)));
+        // One event, with its deliveries: nothing is left of the amount that was tried first.
+        let history = event::Entity::of_order(world.db(), merchant.id, order.id).await.unwrap();
+        let [created] = history.as_slice() else { panic!("{history:?}") };
+        let deliveries = world.deliveries(created).await;
+        assert!(!deliveries.is_empty());
+        for text in deliveries.iter().map(|delivery| &delivery.body).chain([&created.snapshot]) {
+            assert!(text.contains(&format!("\"pay_amount\":\"{said}\"")), "{said}: {text}");
+        }
+        world.audit().await;
+    }
+);
 
 on_both_databases!(one_nonce_used_side_by_side_makes_one_order, async |db: TestDatabase| {
     let world = World::new(db).await;

@@ -6,7 +6,7 @@ use cryptopay_domain::event::EventType::{PaymentConfirmed, PaymentPending};
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{chain_block, event, receiving_address, webhook_endpoint};
+use cryptopay_entity::{chain_block, event, merchant_wallet, receiving_address, webhook_endpoint};
 use cryptopay_ledger::{self as ledger, DeliveryKey, LedgerError};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::sea_query::Expr;
@@ -139,6 +139,10 @@ on_both_databases!(every_holder_of_a_shared_address_is_told_of_what_fits_nobody,
         .col_expr(receiving_address::Column::Realm, Expr::value(other.id.0))
         .filter(receiving_address::Column::MerchantId.eq(other.id));
     shared.exec(world.db()).await.unwrap();
+    let wallet = merchant_wallet::Entity::update_many()
+        .col_expr(merchant_wallet::Column::Address, Expr::value(world.merchant.address))
+        .filter(merchant_wallet::Column::Id.eq(other.wallet));
+    wallet.exec(world.db()).await.unwrap();
     let other = crate::world::Merchant { address: world.merchant.address, ..other };
     let mine = world.order(Ask::default()).await;
     let theirs = world.try_order(other, Ask::default()).await.unwrap();

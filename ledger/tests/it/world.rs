@@ -8,11 +8,12 @@ use std::time::Duration;
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::amount::Amount;
 use cryptopay_domain::ids::{EndpointId, MerchantId, OrderId, TransferId, WalletId};
-use cryptopay_domain::order::{Decision, LatePolicy};
+use cryptopay_domain::order::{Decision, LatePolicy, OrderSnapshot};
 use cryptopay_domain::registry::{Chain, Registry};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Block;
 use cryptopay_domain::units::Units;
+use cryptopay_entity::idempotency_key::Answered;
 use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transact, transfer};
 use cryptopay_ledger::{
     self as ledger, Assignment, Batch, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned,
@@ -184,9 +185,25 @@ impl World {
         ask: Ask<'_>,
         nonce: i64,
     ) -> Result<(payment_order::Model, Nudges), LedgerError> {
+        let (order, _, nudges) = self.create_for(txn, merchant, ask, nonce, None).await?;
+        Ok((order, nudges))
+    }
+
+    /// Creates an order for a request with an idempotency key, if it has one; the answer is the amount to pay.
+    pub(crate) async fn create_for(
+        &self,
+        txn: &DatabaseTransaction,
+        merchant: Merchant,
+        ask: Ask<'_>,
+        nonce: i64,
+        key: Option<&str>,
+    ) -> Result<(payment_order::Model, String, Nudges), LedgerError> {
         let chain = self.settings();
         let token = chain.token(ask.symbol).unwrap();
         let amount = Amount::parse(ask.amount).unwrap();
+        let price = amount.to_units(token.decimals).unwrap();
+        let mut prospect = ledger::Prospect::read(txn, merchant.id, (chain, token), price, ask.seed).await?;
+        prospect.known.place.now = self.now;
         let cursor = chain_cursor::Entity::of(txn, self.slug).await?.unwrap();
         let new = NewOrder {
             merchant: merchant.id,
@@ -194,19 +211,22 @@ impl World {
             fingerprint: format!("{ask:?}"),
             chain,
             token,
-            price: amount.to_units(token.decimals).unwrap(),
+            price,
             amount,
-            wallet: merchant.wallet,
-            address: merchant.address,
             order_info: r#"{"basket":17}"#.to_owned(),
             webhook_url: ask.webhook_url.map(str::to_owned),
             redirect_url: None,
             expires_at: self.now.plus(ask.expires_in),
             required_confirmations: ask.required,
             late_policy: ask.late_policy,
-            seed: ask.seed,
         };
-        ledger::create_order(txn, new, Scanned { height: cursor.height, block_time: cursor.block_time }, self.now).await
+        let scanned = Scanned { height: cursor.height, block_time: cursor.block_time };
+        let answer = |order: &OrderSnapshot| {
+            let (merchant, body) = (merchant.id, order.pay_amount.clone());
+            let kept = key.map(|key| Answered { merchant, key: key.to_owned(), status: 201, body: body.clone() });
+            Ok((body, kept))
+        };
+        ledger::create_order(txn, new, scanned, prospect, answer).await
     }
 
     pub(crate) async fn cancel(&self, order: OrderId) -> Result<(), LedgerError> {

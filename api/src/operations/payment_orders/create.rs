@@ -1,10 +1,9 @@
 //! Creating an order: judged as far as it goes without a transaction, then once more and for good inside it.
 
-use cryptopay_domain::address::Asset;
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_entity::merchant_wallet::PayingPlace;
 use cryptopay_entity::{clock, merchant_wallet, payment_order, transact};
-use cryptopay_ledger::{LedgerError, Nudges, Refusal, Scanned};
+use cryptopay_ledger::{LedgerError, Nudges, Prospect, Refusal, Scanned};
 use sea_orm::{ConnectionTrait, DbErr};
 
 use super::OrderView;
@@ -65,15 +64,13 @@ async fn create_anew(
         if let Some(given) = once.begin(app, txn).await? {
             return Ok((given, Nudges::default()));
         }
-        let contract = match request.token.asset {
-            Asset::Token(contract) => Some(contract),
-            Asset::Native => None,
-        };
-        let place = merchant_wallet::Entity::paying_place(txn, merchant, &request.chain.slug, contract).await?;
+        let coin = (request.chain, request.token);
+        let prospect = Prospect::read(txn, merchant, coin, request.price, request.seed).await?;
+        let place = prospect.known.place.clone();
         let mut judged = fields.clone();
         let expires_at = judge_expiry(&mut judged, place.now, &settings);
-        let paid_to = judge_wallet(&mut judged, &place);
-        let (Some(expires_at), Some((wallet, address))) = (expires_at, paid_to) else {
+        let has_wallet = judge_wallet(&mut judged, &place);
+        let Some(expires_at) = expires_at.filter(|_| has_wallet) else {
             judge_nonce(txn, merchant, &mut judged).await?;
             return Err(CreateError::Faulty(judged.faulty()));
         };
@@ -83,11 +80,14 @@ async fn create_anew(
         if let Some(said) = place.contract_decimals.filter(|said| *said != i64::from(request.token.decimals)) {
             return Err(LedgerError::from(Refusal::token_disabled(request.chain, request.token, said)).into());
         }
-        let new = request.order(merchant, (wallet, address), expires_at, &settings);
+        let new = request.order(merchant, expires_at, &settings);
         let scanned = Scanned { height, block_time };
-        let (order, nudges) = cryptopay_ledger::create_order(txn, new, scanned, place.now).await?;
-        let view = cryptopay_ledger::snapshot(&order, None);
-        Ok((once.keep(app, txn, view).await?, nudges))
+        let answer = |order: &OrderView| {
+            let (answer, kept) = once.answer(app, order).map_err(CreateError::Faulty)?;
+            Ok::<_, CreateError>((Outcome::First(order.clone(), answer), kept))
+        };
+        let (_, outcome, nudges) = cryptopay_ledger::create_order(txn, new, scanned, prospect, answer).await?;
+        Ok((outcome, nudges))
     });
     match created {
         Ok((outcome, nudges)) => {

@@ -1,8 +1,6 @@
 //! What a request for an order says, and whether it may say so.
 
-use cryptopay_domain::address::AccountAddress;
 use cryptopay_domain::amount::Amount;
-use cryptopay_domain::ids::WalletId;
 use cryptopay_domain::registry::{Chain, Token};
 use cryptopay_domain::settings::{MAX_EXPIRY, MIN_EXPIRY, PaymentSettings};
 use cryptopay_domain::time::Timestamp;
@@ -25,13 +23,13 @@ pub(super) struct CreateRequest<'a> {
     pub(super) chain: &'a Chain,
     pub(super) token: &'a Token,
     amount: Amount,
-    price: cryptopay_domain::units::Units,
+    pub(super) price: cryptopay_domain::units::Units,
     order_info: String,
     pub(super) nonce: i64,
     webhook_url: Option<String>,
     redirect_url: Option<String>,
     fingerprint: String,
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 impl<'a> CreateRequest<'a> {
@@ -81,7 +79,6 @@ impl<'a> CreateRequest<'a> {
     pub(super) fn order(
         &self,
         merchant: cryptopay_domain::ids::MerchantId,
-        (wallet, address): (WalletId, AccountAddress),
         expires_at: Timestamp,
         settings: &PaymentSettings,
     ) -> NewOrder<'a> {
@@ -93,15 +90,12 @@ impl<'a> CreateRequest<'a> {
             token: self.token,
             amount: self.amount.clone(),
             price: self.price,
-            wallet,
-            address,
             order_info: self.order_info.clone(),
             webhook_url: self.webhook_url.clone(),
             redirect_url: self.redirect_url.clone(),
             expires_at,
             required_confirmations: settings.confirmations_on(self.chain),
             late_policy: settings.late_policy_for(self.token.asset),
-            seed: self.seed,
         }
     }
 }
@@ -191,13 +185,13 @@ pub(super) fn judge_expiry(fields: &mut Fields, now: Timestamp, settings: &Payme
     Some(expires_at)
 }
 
-pub(super) fn judge_wallet(fields: &mut Fields, place: &PayingPlace) -> Option<(WalletId, AccountAddress)> {
-    let found = place.wallet_id.zip(place.address);
-    if found.is_none() {
+pub(super) fn judge_wallet(fields: &mut Fields, place: &PayingPlace) -> bool {
+    let has_one = place.paid_to().is_some();
+    if !has_one {
         fields.fault(
             "blockchain",
             "You have no active wallet on this blockchain. Add one with POST /api/merchant-wallets/.",
         );
     }
-    found
+    has_one
 }
