@@ -333,7 +333,8 @@ impl Entity {
     }
 
     /// Makes deliveries of a merchant due now, as if they had never been tried; ids and bodies stay. A claim that is held on
-    /// one stays too, so that it is not sent twice at once.
+    /// one stays too, so that it is not sent twice at once; what comes of that attempt does not settle this one, and it is
+    /// sent again as soon as the claim has ended.
     pub async fn requeue(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
