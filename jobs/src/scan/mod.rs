@@ -44,7 +44,7 @@ use watch::WatchList;
 /// How often a chain is looked at on which nothing is watched.
 const IDLE_POLL: Duration = Duration::from_secs(10);
 /// How often a chain is looked at whose next block is due.
-const POLL: Duration = Duration::from_millis(250);
+pub(crate) const POLL: Duration = Duration::from_millis(250);
 /// The same, when the block is late by more than a block time.
 const SLOW_POLL: Duration = Duration::from_secs(1);
 /// Longest pause after a failure, unless every endpoint asks for a longer one.
