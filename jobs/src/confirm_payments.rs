@@ -140,8 +140,9 @@ async fn check(access: &ChainAccess, asked: &ToCheck) -> Result<Answer, ChainErr
     access.state.remember_disputes(disputed);
     // One that is not there yet says nothing. It may be there in a moment: a branch that the first one has made up can be as
     // deep as it likes. If it is not, it is no healthy second endpoint for that block.
+    let settled: Blocks = held.iter().copied().filter(|block| other.holds(block)).collect();
     let held = without_awaited(access, held, |block| !other.knows(block));
-    let held = undisputed(access, held, &other);
+    let held = undisputed(access, held, &settled);
     if dispute.is_some() || !access.state.are_disputes() {
         access.state.note_dispute(dispute);
     }
@@ -155,7 +156,7 @@ fn alone(access: &ChainAccess, first: &Endpoint, named: &Named, held: Blocks) ->
     // One that is between two attempts, and no more, is waited for as one is that lags.
     let near = access.endpoints.is_another_near(Instant::now(), first);
     let held = without_awaited(access, held, |_| near);
-    let held = undisputed(access, held, &Named::default());
+    let held = undisputed(access, held, &Blocks::new());
     let mut unshown = Vec::new();
     if !access.endpoints.are_several() {
         unshown = access.state.long_unshown(named.unshown().map(|(_, id)| id), longest_wait(&access.chain));
@@ -203,9 +204,9 @@ fn without_awaited(access: &ChainAccess, held: Blocks, silent: impl Fn(&BlockId)
     held.into_iter().filter(|block| !awaited.contains(block)).collect()
 }
 
-/// Without what was disputed before and the `other` endpoint does not settle.
-fn undisputed(access: &ChainAccess, held: Blocks, other: &Named) -> Blocks {
-    access.state.forget_disputes(|block| !other.holds(block));
+/// Without what was disputed before and is not `settled` by two that agree.
+fn undisputed(access: &ChainAccess, held: Blocks, settled: &Blocks) -> Blocks {
+    access.state.forget_disputes(|block| !settled.contains(block));
     held.into_iter().filter(|block| !access.state.is_disputed(block)).collect()
 }
 

@@ -137,3 +137,111 @@ pub(crate) fn makes<'a>(
 pub(crate) fn block_of(row: &transfer::Model) -> BlockId {
     (row.block_number, row.block_hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use cryptopay_domain::address::{AccountAddress, Asset};
+    use cryptopay_domain::time::Timestamp;
+    use cryptopay_domain::units::Units;
+
+    use super::*;
+
+    fn hash(byte: u8) -> Hash {
+        Hash([byte; 32].into())
+    }
+
+    /// The block that everything is held in.
+    fn block() -> BlockId {
+        (5, hash(8))
+    }
+
+    /// An endpoint that names this hash at the block's height.
+    fn naming(hash: Hash) -> Named {
+        Named { hashes: BTreeMap::from([(5, hash)]), unshown: BTreeMap::new() }
+    }
+
+    fn held(id: i64, position: Position, units: u128) -> transfer::Model {
+        let nobody = AccountAddress([0; 20].into());
+        transfer::Model {
+            id: TransferId(id),
+            chain: "base".to_owned(),
+            tx_hash: hash(7),
+            position,
+            generation: 0,
+            log_index: None,
+            block_number: 5,
+            block_hash: hash(8),
+            block_time: Timestamp::default(),
+            from_address: nobody,
+            to_address: nobody,
+            asset: Asset::Native,
+            units: Units::new(units),
+            sender: nobody,
+            sender_nonce: 0,
+            gas_used: 0,
+            gas_price: Units::ZERO,
+            extra_fee: Units::ZERO,
+            state: TransferState::Included,
+            missing_since: None,
+            allocated_units: Units::ZERO,
+            evidence: "{}".to_owned(),
+            version: 1,
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+        }
+    }
+
+    /// Which of the held ones a transaction makes that shows these.
+    fn made(held: &[transfer::Model], shown: &[(Position, u128)]) -> Vec<bool> {
+        let nobody = AccountAddress([0; 20].into());
+        let show = |(position, units): &(Position, u128)| ShownTransfer {
+            position: *position,
+            asset: Asset::Native,
+            from: nobody,
+            to: nobody,
+            units: Units::new(*units),
+        };
+        let transfers = shown.iter().map(show).collect();
+        let inclusion = Inclusion { block_number: 5, block_hash: hash(8), succeeded: true, transfers };
+        held.iter().map(|row| makes(&inclusion, row, held.iter())).collect()
+    }
+
+    #[test]
+    fn what_is_shown_once_does_not_speak_for_two() {
+        let (first, second) = (Position::Log(0), Position::Log(1));
+        let one = [held(1, first, 25)];
+        assert_eq!(made(&one, &[(first, 25)]), [true]);
+        assert_eq!(made(&one, &[(first, 24)]), [false], "another amount");
+        assert_eq!(made(&one, &[]), [false]);
+        assert_eq!(made(&one, &[(first, 3), (second, 25)]), [true], "another place: mined again with a log before it");
+
+        let two = [held(1, first, 25), held(2, second, 25)];
+        assert_eq!(made(&two, &[(first, 25), (second, 25)]), [true, true]);
+        assert_eq!(made(&two, &[(first, 25)]), [true, false]);
+        assert_eq!(made(&two, &[(first, 3), (Position::Log(4), 25), (Position::Log(5), 25)]), [true, true]);
+        assert_eq!(made(&two, &[(Position::Log(4), 25)]), [false, false], "nobody can say which of them it is");
+    }
+
+    #[test]
+    fn who_names_another_block_or_none_shows_and_denies_nothing_there() {
+        let rows = [held(1, Position::Native, 4)];
+        let row: Vec<&transfer::Model> = rows.iter().collect();
+        let block = block();
+        let mut named = naming(hash(8));
+        assert!(named.holds(&block) && named.shows(&block, TransferId(1)) == Some(true));
+        named.compare(&row, None);
+        assert!(named.names(&block) && !named.holds(&block) && named.shows(&block, TransferId(1)) == Some(false));
+
+        let elsewhere = naming(hash(9));
+        assert!(
+            elsewhere.knows(&block) && !elsewhere.holds(&block) && elsewhere.shows(&block, TransferId(1)).is_none()
+        );
+        assert!(!Named::default().knows(&block) && Named::default().shows(&block, TransferId(1)).is_none());
+
+        // What is final was vouched for before.
+        let last = [transfer::Model { state: TransferState::Final, ..held(1, Position::Native, 4) }];
+        let mut named = naming(hash(8));
+        named.compare(&last.iter().collect::<Vec<_>>(), None);
+        assert!(named.holds(&block));
+    }
+}

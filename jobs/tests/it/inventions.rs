@@ -133,6 +133,43 @@ on_both_databases!(what_one_of_two_endpoints_makes_up_is_never_confirmed, async 
     }
 });
 
+on_both_databases!(what_the_second_of_two_endpoints_makes_up_is_never_confirmed, async |db: TestDatabase| {
+    let (mut world, shop) = World::with_shop(db, "*").await;
+    for lie in LIES {
+        let told = lie.told;
+        let clients = world.use_several(2).await;
+        // The first one's headers prove nothing, so that the other is asked, and tells of more.
+        clients[0].fill_filters();
+        let Told { real, unpaid } = world.tell(&shop, &clients[1], lie).await;
+        world.mine(REQUIRED).await;
+        let is_larger = told == "a larger amount";
+        for _ in 0..3 {
+            world.drain().await;
+            let health = world.context.chains[SLUG].endpoints.health(Instant::now()).remove(0);
+            assert_eq!(health.state, "ok", "{told}: it is one word against one: {health:?}");
+            assert_ne!(world.status(&unpaid).await, OrderStatus::Confirmed, "{told}");
+            assert_eq!(world.status(&real).await, OrderStatus::Confirming, "{told}: it is in the same block");
+            world.be_patient().await;
+        }
+        // The honest one is away, for longer than it is waited for, and the liar alone is left.
+        for call in [Call::ChainId, Call::Head, Call::Block, Call::Inclusion] {
+            clients[0].fail(call, || ChainError::Unreachable("connection refused".into()));
+        }
+        for _ in 0..6 {
+            world.mine(1).await;
+            world.be_patient().await;
+        }
+        let expected = if is_larger { OrderStatus::Pending } else { OrderStatus::Confirming };
+        assert_eq!(world.status(&unpaid).await, expected, "{told}: a dispute stays a dispute");
+
+        world.restart("with an honest one").await;
+        world.look_for_long().await;
+        assert_eq!(world.status(&unpaid).await, OrderStatus::Pending, "{told}");
+        assert_eq!(world.status(&real).await, OrderStatus::Confirmed, "{told}");
+        world.audit().await;
+    }
+});
+
 on_both_databases!(what_one_of_three_endpoints_makes_up_is_given_up_by_itself, async |db: TestDatabase| {
     let (mut world, shop) = World::with_shop_and_quick_blocks(db, "*").await;
     for lie in LIES {
