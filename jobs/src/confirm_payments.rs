@@ -16,6 +16,7 @@ use cryptopay_domain::registry::Chain;
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
 use cryptopay_ledger::{Checked, LedgerError, Occasion, ToCheck};
+use futures_util::future::BoxFuture;
 
 use crate::context::{ChainAccess, Context};
 use crate::scan;
@@ -39,7 +40,7 @@ pub(crate) enum ConfirmError {
 
 /// Runs once; a failure is logged and left to the next run.
 pub(crate) async fn run(context: &Context, access: &ChainAccess) {
-    if let Err(error) = confirm_payments(context, access).await {
+    if let Err(error) = confirming(context, access).await {
         tracing::warn!(chain = access.chain.slug, %error, "confirming stopped; the next scan tries again");
     }
 }
@@ -55,6 +56,11 @@ async fn due(context: &Context, chain: &Chain) -> Result<Option<Blocks>, LedgerE
     let wanted = cryptopay_ledger::blocks_to_check(database, chain).await?;
     let is_any = !wanted.is_empty() || cryptopay_ledger::has_final(database, chain).await?;
     Ok(is_any.then_some(wanted))
+}
+
+/// On the heap: it is deep, and what calls it may be as well.
+fn confirming<'a>(context: &'a Context, access: &'a ChainAccess) -> BoxFuture<'a, Result<(), ConfirmError>> {
+    Box::pin(confirm_payments(context, access))
 }
 
 async fn confirm_payments(context: &Context, access: &ChainAccess) -> Result<(), ConfirmError> {
@@ -86,7 +92,15 @@ async fn confirm_payments(context: &Context, access: &ChainAccess) -> Result<(),
 }
 
 /// Puts payments in doubt that nobody shows.
-async fn doubt(context: &Context, access: &ChainAccess, unshown: Vec<TransferId>) -> Result<(), LedgerError> {
+fn doubt<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    unshown: Vec<TransferId>,
+) -> BoxFuture<'a, Result<(), LedgerError>> {
+    Box::pin(write_doubt(context, access, unshown))
+}
+
+async fn write_doubt(context: &Context, access: &ChainAccess, unshown: Vec<TransferId>) -> Result<(), LedgerError> {
     let chain = &access.chain;
     let transfers = unshown.len();
     tracing::error!(chain = chain.slug, transfers, "no endpoint shows transfers that were read in blocks of the chain");

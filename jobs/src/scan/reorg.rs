@@ -5,6 +5,7 @@ use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, clock};
 use cryptopay_ledger::{Fence, Occasion};
+use futures_util::future::BoxFuture;
 
 use super::{ScanError, resync, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
@@ -90,7 +91,17 @@ pub(super) async fn read_again(
     go_back_to(context, access, fence, &below.block(), &cause).await
 }
 
-async fn go_back_to(
+fn go_back_to<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    fence: &'a Fence,
+    ancestor: &'a Block,
+    cause: &'a str,
+) -> BoxFuture<'a, Result<(), ScanError>> {
+    Box::pin(write_back(context, access, fence, ancestor, cause))
+}
+
+async fn write_back(
     context: &Context,
     access: &ChainAccess,
     fence: &Fence,

@@ -8,6 +8,7 @@ use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, chain_cursor, clock, transfer};
 use cryptopay_ledger::{Fence, Occasion, SecondLook};
+use futures_util::future::BoxFuture;
 
 use super::{POLL, ScanError, reorg, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
@@ -22,7 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// the fence): before that nobody can know whether the branch holds it. Not to be asked of an endpoint that lags. Another
 /// endpoint is asked where one is as far. If it is on another branch, nobody can say which is the chain's: the transfers stay
 /// in doubt.
-pub(super) async fn run(
+///
+/// On the heap, as what is seldom needed: a look would take as much more of its thread's stack.
+pub(super) fn run<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    endpoint: &'a Endpoint,
+    fence: &'a Fence,
+) -> BoxFuture<'a, Result<(), ScanError>> {
+    Box::pin(look_again(context, access, endpoint, fence))
+}
+
+async fn look_again(
     context: &Context,
     access: &ChainAccess,
     endpoint: &Endpoint,
@@ -60,7 +72,7 @@ pub(super) async fn run(
             Look::Undecided => {}
         }
     }
-    settle(context, access, &seen).await?;
+    settled(context, access, &seen).await?;
     if let Some(number) = misread {
         // Whoever has added or altered something there may have left out as much.
         reorg::read_again(context, access, fence, number).await?;
@@ -139,6 +151,14 @@ async fn look(
         None => witness.ask(witness.client().block(inclusion.block_number)).await?,
     };
     Ok(block.filter(|block| block.hash == inclusion.block_hash).map_or(Look::Undecided, Look::Found))
+}
+
+fn settled<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    seen: &'a SecondLook,
+) -> BoxFuture<'a, Result<(), ScanError>> {
+    Box::pin(settle(context, access, seen))
 }
 
 /// Writes down what was seen.
