@@ -77,6 +77,15 @@ pub trait ChainClient: Send + Sync + fmt::Debug {
     /// Where a transaction stands; `None` while the endpoint knows no block that holds it.
     async fn inclusion(&self, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError>;
 
+    /// The same of many, in the order of the question: few packets where the endpoint can.
+    async fn inclusions(&self, tx_hashes: &[Hash]) -> Result<Vec<Option<Inclusion>>, ChainError> {
+        let mut found = Vec::with_capacity(tx_hashes.len());
+        for tx_hash in tx_hashes {
+            found.push(self.inclusion(*tx_hash).await?);
+        }
+        Ok(found)
+    }
+
     /// What the contract's own `decimals()` says.
     async fn decimals(&self, contract: AccountAddress) -> Result<u8, ChainError>;
 
@@ -178,7 +187,7 @@ pub struct TransferQuery {
     pub native: bool,
 }
 
-/// The block that holds a transaction.
+/// The block that holds a transaction, and what the transaction does there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inclusion {
     /// Height.
@@ -187,14 +196,16 @@ pub struct Inclusion {
     pub block_hash: Hash,
     /// Whether the transaction did what it was meant to, or was reverted.
     pub succeeded: bool,
-    /// Transfers of tokens that its receipt shows.
+    /// Transfers of tokens that its receipt shows, and what it sends in coins itself; none of one that was reverted.
     pub transfers: Vec<ShownTransfer>,
 }
 
-/// A transfer of a token as a receipt shows it.
+/// A transfer as its transaction shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShownTransfer {
-    /// Token.
+    /// Place in the transaction.
+    pub position: Position,
+    /// Token, or the chain's own coin.
     pub asset: Asset,
     /// Who loses.
     pub from: AccountAddress,

@@ -163,32 +163,32 @@ async fn fetch(
     Ok(())
 }
 
-/// Where a transaction stands.
-pub(crate) async fn inclusion(client: &EvmClient, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
-    let calls = [Call { method: RECEIPT, params: json!([tx_hash.0]) }, Call { method: CHAIN_ID, params: json!([]) }];
+/// Where transactions stand, in the order of the question. Who answered is asked last, as for a hit.
+pub(crate) async fn inclusions(client: &EvmClient, hashes: &[Hash]) -> Result<Vec<Option<Inclusion>>, ChainError> {
+    if hashes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut calls = Vec::with_capacity(hashes.len().saturating_mul(2).saturating_add(1));
+    for hash in hashes {
+        calls.push(Call { method: RECEIPT, params: json!([hash.0]) });
+        calls.push(Call { method: TRANSACTION, params: json!([hash.0]) });
+    }
+    calls.push(Call { method: CHAIN_ID, params: json!([]) });
     let answers = client.rpc.grouped(&calls, 2, MAX_CALLS_PER_BATCH).await?;
-    let [answer, id] = answers.as_slice() else { return Err(malformed(RECEIPT, "it is missing from the batch")) };
-    client.check_id(id)?;
-    if is_null(answer) {
-        return Ok(None);
-    }
-    let receipt: Receipt = parse(RECEIPT, answer)?;
-    if receipt.transaction_hash != tx_hash.0 {
-        return Err(untrue(RECEIPT, "it is the receipt of another transaction"));
-    }
-    let succeeded = receipt.succeeded()?;
-    let (Some(block_hash), Some(block_number)) = (receipt.block_hash, receipt.block_number) else { return Ok(None) };
-    if i64::try_from(block_number).is_err() {
-        return Err(malformed(RECEIPT, "its block number has more than 63 bits"));
-    }
-    let shown = |transfer: TokenTransfer| ShownTransfer {
-        asset: Asset::Token(AccountAddress(transfer.contract)),
-        from: AccountAddress(transfer.from),
-        to: AccountAddress(transfer.to),
-        units: Units(transfer.value),
+    let Some((id, answers)) = answers.split_last() else {
+        return Err(malformed(CHAIN_ID, "it is missing from the batch"));
     };
-    let transfers = receipt.logs.iter().filter_map(transfer_of).map(shown).collect();
-    Ok(Some(Inclusion { block_number, block_hash: Hash(block_hash), succeeded, transfers }))
+    client.check_id(id)?;
+    let mut found = Vec::with_capacity(hashes.len());
+    for (hash, pair) in hashes.iter().zip(answers.chunks(2)) {
+        let [receipt, transaction] = pair else { return Err(malformed(RECEIPT, "it is missing from the batch")) };
+        found.push(match Evidence::read(hash.0, receipt, transaction) {
+            Ok(evidence) => Some(evidence.inclusion()?),
+            Err(ChainError::TransactionMissing { .. }) => None,
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(found)
 }
 
 /// Reads a transaction and, if it is of a type that we can encode, holds the node to its hash. A side chain's state-sync
@@ -300,6 +300,32 @@ impl Evidence {
             input: self.input.clone(),
             sole,
         }))
+    }
+
+    /// Where it stands, and what it does there.
+    fn inclusion(&self) -> Result<Inclusion, ChainError> {
+        let block_number = self.receipt.block_number.filter(|number| i64::try_from(*number).is_ok());
+        let block_number = block_number.ok_or_else(|| malformed(RECEIPT, "it names no block number of 63 bits"))?;
+        let mut transfers = Vec::new();
+        if self.succeeded {
+            let Transaction { from, to, value, .. } = self.transaction;
+            if let Some(to) = to.filter(|_| !value.is_zero()) {
+                let (from, to) = (AccountAddress(from), AccountAddress(to));
+                let (position, asset, units) = (Position::Native, Asset::Native, Units(value));
+                transfers.push(ShownTransfer { position, asset, from, to, units });
+            }
+            for (ordinal, log) in (0_u32..).zip(&self.receipt.logs) {
+                let Some(TokenTransfer { contract, from, to, value }) = transfer_of(log) else { continue };
+                transfers.push(ShownTransfer {
+                    position: Position::Log(ordinal),
+                    asset: Asset::Token(AccountAddress(contract)),
+                    from: AccountAddress(from),
+                    to: AccountAddress(to),
+                    units: Units(value),
+                });
+            }
+        }
+        Ok(Inclusion { block_number, block_hash: Hash(self.block_hash), succeeded: self.succeeded, transfers })
     }
 
     /// The log's place among the logs of its own transaction.

@@ -335,7 +335,11 @@ impl ChainClient for EvmClient {
     }
 
     async fn inclusion(&self, tx_hash: Hash) -> Result<Option<Inclusion>, ChainError> {
-        evidence::inclusion(self, tx_hash).await
+        Ok(evidence::inclusions(self, &[tx_hash]).await?.pop().flatten())
+    }
+
+    async fn inclusions(&self, tx_hashes: &[Hash]) -> Result<Vec<Option<Inclusion>>, ChainError> {
+        evidence::inclusions(self, tx_hashes).await
     }
 
     async fn decimals(&self, contract: AccountAddress) -> Result<u8, ChainError> {

@@ -69,8 +69,7 @@ impl Model {
 
     /// Whether whoever scanned has gone without a word: a lease that has run out and was not given back (database clock).
     pub fn is_abandoned(&self, now: Timestamp) -> bool {
-        let is_over = self.lease_until < now || self.lease_until > now.plus(clock::LONGEST_LEASE);
-        self.lease_owner.is_some() && is_over
+        self.lease_owner.is_some() && !clock::under_way(now).contains(&self.lease_until)
     }
 }
 

@@ -4,6 +4,7 @@
 //! sandbox's test clock (zero in live mode): order windows, webhook retries, simulated blocks. It is read once per
 //! transaction and passed down as a value.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use cryptopay_domain::time::Timestamp;
@@ -15,9 +16,15 @@ use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, Stateme
 /// comes with it.
 pub const LONGEST_LEASE: Duration = Duration::from_secs(300);
 
+/// Until when a lease may last that is under way: one that says any other time is over.
+pub fn under_way(now: Timestamp) -> RangeInclusive<Timestamp> {
+    now..=now.plus(LONGEST_LEASE)
+}
+
 /// Whether a lease, by the column that says until when, is over.
 pub fn is_over(until: impl ColumnTrait, now: Timestamp) -> Condition {
-    Condition::any().add(until.lt(now)).add(until.gt(now.plus(LONGEST_LEASE)))
+    let (first, last) = under_way(now).into_inner();
+    Condition::any().add(until.lt(first)).add(until.gt(last))
 }
 
 /// The database's clock.

@@ -199,6 +199,58 @@ impl Entity {
         Ok(rows)
     }
 
+    /// How many included transfers each of the numbered blocks holds, as we know them.
+    pub async fn count_included_in(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        numbers: impl IntoIterator<Item = i64>,
+    ) -> Result<Vec<(i64, Hash, i64)>, DbErr> {
+        let mut counts = Vec::new();
+        for piece in pieces(numbers) {
+            let counted = Self::find()
+                .select_only()
+                .column(Column::BlockNumber)
+                .column(Column::BlockHash)
+                .column_as(Column::Id.count(), "transfers")
+                .filter(Column::Chain.eq(chain))
+                .filter(Column::State.eq(TransferState::Included))
+                .filter(Column::BlockNumber.is_in(piece))
+                .group_by(Column::BlockNumber)
+                .group_by(Column::BlockHash);
+            counts.extend(counted.into_tuple::<(i64, Hash, i64)>().all(connection).await?);
+        }
+        Ok(counts)
+    }
+
+    /// Every transfer in the numbered blocks that is included or final.
+    pub async fn standing_in(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        numbers: impl IntoIterator<Item = i64>,
+    ) -> Result<Vec<Model>, DbErr> {
+        let mut rows = Vec::new();
+        for piece in pieces(numbers) {
+            let standing = Self::find()
+                .filter(Column::Chain.eq(chain))
+                .filter(Column::State.is_in([TransferState::Included, TransferState::Final]))
+                .filter(Column::BlockNumber.is_in(piece))
+                .order_by_asc(Column::Id);
+            rows.extend(standing.all(connection).await?);
+        }
+        Ok(rows)
+    }
+
+    /// What a transaction is held to make: its transfers that are included, final, or in doubt.
+    pub async fn held_of(connection: &impl ConnectionTrait, chain: &str, tx_hash: Hash) -> Result<Vec<Model>, DbErr> {
+        let held = [TransferState::Included, TransferState::Final, TransferState::Missing];
+        Self::find()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::TxHash.eq(tx_hash))
+            .filter(Column::State.is_in(held))
+            .all(connection)
+            .await
+    }
+
     /// Gives transfers another state, one version up, where they still have `from`.
     pub async fn set_state(
         connection: &impl ConnectionTrait,

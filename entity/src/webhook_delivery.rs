@@ -276,15 +276,15 @@ impl Entity {
     /// Counts what waits, looking at no more than `most` deliveries.
     pub async fn backlog(connection: &impl ConnectionTrait, clocks: Clocks, most: u32) -> Result<Backlog, DbErr> {
         let Clocks { business, database } = clocks;
-        let latest = database.plus(clock::LONGEST_LEASE).as_micros();
-        let (business, database) = (business.as_micros(), database.as_micros());
+        let (first, last) = clock::under_way(database).into_inner();
+        let (business, first, last) = (business.as_micros(), first.as_micros(), last.as_micros());
         let sql = format!(
             "SELECT COALESCE(SUM(CASE WHEN is_due AND NOT is_held THEN 1 ELSE 0 END), 0) AS due, \
              COALESCE(SUM(CASE WHEN is_due AND is_held THEN 1 ELSE 0 END), 0) AS held, \
              COALESCE(SUM(CASE WHEN is_due THEN 0 ELSE 1 END), 0) AS waiting, \
              MIN(CASE WHEN is_due AND NOT is_held THEN next_attempt_at END) AS oldest_due \
              FROM (SELECT d.next_attempt_at, \
-             d.next_attempt_at <= {business} AND COALESCE(d.lease_until, 0) NOT BETWEEN {database} AND {latest} AS is_due, \
+             d.next_attempt_at <= {business} AND COALESCE(d.lease_until, 0) NOT BETWEEN {first} AND {last} AS is_due, \
              COALESCE(b.open_until, 0) > {business} AS is_held \
              FROM (SELECT endpoint_id, origin, next_attempt_at, lease_until FROM webhook_delivery \
              WHERE state = 'pending' LIMIT {most}) AS d \
@@ -333,7 +333,8 @@ impl Entity {
     }
 
     /// Makes deliveries of a merchant due now, as if they had never been tried; ids and bodies stay. A claim that is held on
-    /// one stays too, so that it is not sent twice at once.
+    /// one stays too, so that it is not sent twice at once; what comes of that attempt does not settle this one, and it is
+    /// sent again as soon as the claim has ended.
     pub async fn requeue(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,

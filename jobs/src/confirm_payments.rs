@@ -1,21 +1,26 @@
-//! `confirm_payments`: asks the chain once more for the blocks that hold payments which are deep enough, and confirms
-//! those whose hash is still the same.
+//! `confirm_payments`: asks the chain once more for the blocks that hold payments which are deep enough, and for the payments
+//! in them, and confirms those whose hash is still the same and whose payments are shown.
 //!
-//! Where a second endpoint is healthy, both have to name the same hash: one endpoint's branch confirms nothing, however
-//! deep it is. One that lags or stumbles is waited for. What they contradict each other about waits until two agree, also
-//! while one of them is away; with a third one, two against one decide, and the one is trusted less.
+//! Where a second endpoint is healthy, both have to name the same hash and to show every payment that we hold there: one
+//! endpoint's branch confirms nothing, however deep it is, nor does a payment that one endpoint has added to a block of the
+//! chain. One that lags or stumbles is waited for. What they contradict each other about waits until two agree, also
+//! while one of them is away; with a third one, two against one decide, and the one is trusted less. A payment that
+//! everybody who was asked has not shown for as long as an endpoint is waited for is put in doubt.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cryptopay_chain::{ChainError, Endpoint, Witness};
-use cryptopay_domain::address::Hash;
+use cryptopay_chain::{ChainError, Endpoint};
+use cryptopay_domain::ids::TransferId;
 use cryptopay_domain::registry::Chain;
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
-use cryptopay_ledger::{LedgerError, Occasion};
+use cryptopay_ledger::{Checked, LedgerError, Occasion, ToCheck};
+use futures_util::future::BoxFuture;
 
 use crate::context::{ChainAccess, Context};
+use crate::scan;
+use crate::vouching::{BlockId, Named, block_of};
 
 /// Least patience with a second endpoint: payments wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,7 +40,7 @@ pub(crate) enum ConfirmError {
 
 /// Runs once; a failure is logged and left to the next run.
 pub(crate) async fn run(context: &Context, access: &ChainAccess) {
-    if let Err(error) = confirm_payments(context, access).await {
+    if let Err(error) = confirming(context, access).await {
         tracing::warn!(chain = access.chain.slug, %error, "confirming stopped; the next scan tries again");
     }
 }
@@ -53,14 +58,25 @@ async fn due(context: &Context, chain: &Chain) -> Result<Option<Blocks>, LedgerE
     Ok(is_any.then_some(wanted))
 }
 
+/// On the heap: it is deep, and what calls it may be as well.
+fn confirming<'a>(context: &'a Context, access: &'a ChainAccess) -> BoxFuture<'a, Result<(), ConfirmError>> {
+    Box::pin(confirm_payments(context, access))
+}
+
 async fn confirm_payments(context: &Context, access: &ChainAccess) -> Result<(), ConfirmError> {
     let (database, chain) = (&context.database, &access.chain);
     let Some(wanted) = context.deadlines.step(due(context, chain)).await? else { return Ok(()) };
     if wanted.is_empty() {
         access.state.note_dispute(None);
     }
-    let (checked, vouched_by) = check(access, wanted).await?;
+    access.state.forget_disputes(|block| wanted.contains(block));
+    // What two contradict each other about is in nobody's way.
+    let choosing =
+        cryptopay_ledger::transfers_to_check(database, chain, &wanted, |block| access.state.is_disputed(block));
+    let asked = context.deadlines.step(choosing).await?;
+    let Answer { held, vouched_by, unshown } = check(access, &asked).await?;
     let cause = format!("payments on {} are deep enough", chain.slug);
+    let checked = Checked { blocks: held, transfers: asked.transfers.iter().map(|row| row.id).collect() };
     let confirming = async {
         transact!(database, |txn| {
             let now = clock::business_now(txn).await?;
@@ -69,51 +85,121 @@ async fn confirm_payments(context: &Context, access: &ChainAccess) -> Result<(),
         })
     };
     context.queue.nudge(context.deadlines.step::<_, LedgerError>(confirming).await?);
+    if !unshown.is_empty() {
+        doubt(context, access, unshown).await?;
+    }
     Ok(())
 }
 
-type Blocks = BTreeSet<(i64, Hash)>;
+/// Puts payments in doubt that nobody shows.
+fn doubt<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    unshown: Vec<TransferId>,
+) -> BoxFuture<'a, Result<(), LedgerError>> {
+    Box::pin(write_doubt(context, access, unshown))
+}
 
-/// Those of the blocks that the chain still names by the same hash, and who says so.
-async fn check(access: &ChainAccess, wanted: Blocks) -> Result<(Blocks, String), ChainError> {
-    let numbers: Vec<u64> = wanted.iter().filter_map(|(number, _)| u64::try_from(*number).ok()).collect();
-    let Some(first) = access.endpoints.choose(Instant::now(), &[]).filter(|_| !numbers.is_empty()) else {
-        return Ok((BTreeSet::new(), String::new()));
+async fn write_doubt(context: &Context, access: &ChainAccess, unshown: Vec<TransferId>) -> Result<(), LedgerError> {
+    let chain = &access.chain;
+    let transfers = unshown.len();
+    tracing::error!(chain = chain.slug, transfers, "no endpoint shows transfers that were read in blocks of the chain");
+    let cause = format!("no endpoint of {} shows the transfer where it was read", chain.slug);
+    let doubting = async {
+        transact!(&context.database, |txn| {
+            let now = clock::business_now(txn).await?;
+            let seen_at = clock::database_now(txn).await?;
+            let occasion = Occasion { registry: &context.registry, cause: &cause, now };
+            cryptopay_ledger::doubt(txn, occasion, chain, unshown.clone(), seen_at).await
+        })
     };
-    let named = Named::by(access.endpoints.witness(first, &numbers).await?);
-    access.state.forget_disputes(|block| wanted.contains(block));
-    let held: Blocks = wanted.into_iter().filter(|block| named.holds(block)).collect();
+    context.queue.nudge(context.deadlines.step::<_, LedgerError>(doubting).await?);
+    context.queue.scan_after(&chain.slug, scan::POLL);
+    Ok(())
+}
+
+type Blocks = BTreeSet<BlockId>;
+
+/// What came of asking.
+#[derive(Default)]
+struct Answer {
+    /// Blocks that the chain still names by the same hash, with all that we hold in them.
+    held: Blocks,
+    /// Who says so.
+    vouched_by: String,
+    /// Transfers that nobody has shown for too long.
+    unshown: Vec<TransferId>,
+}
+
+async fn check(access: &ChainAccess, asked: &ToCheck) -> Result<Answer, ChainError> {
+    let Some(first) = access.endpoints.choose(Instant::now(), &[]).filter(|_| !asked.blocks.is_empty()) else {
+        return Ok(Answer::default());
+    };
+    let named = Named::by(access, first, asked, None).await?;
+    let held: Blocks = asked.blocks.iter().copied().filter(|block| named.holds(block)).collect();
     let other = match access.endpoints.second(Instant::now(), first) {
-        Some(second) => {
-            let witness = access.endpoints.witness_soon(second, &numbers, PATIENCE).await;
-            witness.ok().map(|witness| (second, Named::by(witness)))
-        }
+        Some(second) => Named::by(access, second, asked, Some(PATIENCE)).await.ok().map(|other| (second, other)),
         None => None,
     };
     let Some((second, other)) = other else {
-        // One that is between two attempts, and no more, is waited for as one is that lags.
-        let near = access.endpoints.is_another_near(Instant::now(), first);
-        let held = without_awaited(access, held, |_| near);
-        return Ok((undisputed(access, held, &Named::default()), "asked again".to_owned()));
+        return Ok(alone(access, first, &named, held));
     };
-    let disputed: Blocks = held.iter().filter(|block| other.knows(block) && !other.holds(block)).copied().collect();
-    let dispute = disputed.first().map(|(number, _)| {
-        format!("{} and {} name different blocks at height {number}; payments wait", first.name(), second.name())
-    });
+    let disputed: Blocks = asked.blocks.iter().copied().filter(|block| are_apart(&named, &other, block)).collect();
+    let dispute = disputed.first().map(|block| in_words((first, &named), (second, &other), block));
     let held: Blocks = held.into_iter().filter(|block| !disputed.contains(block)).collect();
     if let Some(dispute) = &dispute {
         tracing::error!(chain = access.chain.slug, dispute, "endpoints contradict each other");
-        decide(access, [(first, &named), (second, &other)], &numbers).await;
+        decide(access, [(first, &named), (second, &other)], asked, &disputed).await;
     }
     access.state.remember_disputes(disputed);
     // One that is not there yet says nothing. It may be there in a moment: a branch that the first one has made up can be as
     // deep as it likes. If it is not, it is no healthy second endpoint for that block.
+    let settled: Blocks = held.iter().copied().filter(|block| other.holds(block)).collect();
     let held = without_awaited(access, held, |block| !other.knows(block));
-    let agreed = undisputed(access, held, &other);
+    let held = undisputed(access, held, &settled);
     if dispute.is_some() || !access.state.are_disputes() {
         access.state.note_dispute(dispute);
     }
-    Ok((agreed, format!("asked again, {}", second.name())))
+    let by_neither = named.unshown().filter(|(block, id)| other.shows(block, *id) == Some(false)).map(|(_, id)| id);
+    let unshown = access.state.long_unshown(by_neither, longest_wait(&access.chain));
+    Ok(Answer { held, vouched_by: format!("asked again, {}", second.name()), unshown })
+}
+
+/// What one endpoint's word is good for while no other can be asked.
+fn alone(access: &ChainAccess, first: &Endpoint, named: &Named, held: Blocks) -> Answer {
+    // One that is between two attempts, and no more, is waited for as one is that lags.
+    let near = access.endpoints.is_another_near(Instant::now(), first);
+    let held = without_awaited(access, held, |_| near);
+    let held = undisputed(access, held, &Blocks::new());
+    let mut unshown = Vec::new();
+    if !access.endpoints.are_several() {
+        unshown = access.state.long_unshown(named.unshown().map(|(_, id)| id), longest_wait(&access.chain));
+    } else if let Some(((number, _), _)) = named.unshown().next() {
+        // Whoever has read it is away, or was: one word against one.
+        let first = first.name();
+        access.state.note_dispute(Some(format!(
+            "{first} does not show a payment that was read in block {number}; it waits until another endpoint can be asked"
+        )));
+    }
+    Answer { held, vouched_by: "asked again".to_owned(), unshown }
+}
+
+/// Whether two that have a block at its height do not say the same of it. Where the first names another one than ours, that is
+/// a reorganisation, which the next scan sees.
+fn are_apart(ours: &Named, theirs: &Named, block: &BlockId) -> bool {
+    if !ours.names(block) || !theirs.knows(block) {
+        return false;
+    }
+    !theirs.names(block) || !ours.unshown_in(block).eq(theirs.unshown_in(block))
+}
+
+fn in_words((first, _): (&Endpoint, &Named), (second, theirs): (&Endpoint, &Named), block: &BlockId) -> String {
+    let (first, second, number) = (first.name(), second.name(), block.0);
+    if theirs.names(block) {
+        format!("{first} and {second} show different payments in block {number}; they wait")
+    } else {
+        format!("{first} and {second} name different blocks at height {number}; payments wait")
+    }
 }
 
 /// How long an endpoint may be silent about a block: as long as the real chain takes to get to where another one says that it
@@ -123,7 +209,7 @@ fn longest_wait(chain: &Chain) -> Duration {
 }
 
 /// Without the blocks about which another endpoint is `silent` that may speak soon.
-fn without_awaited(access: &ChainAccess, held: Blocks, silent: impl Fn(&(i64, Hash)) -> bool) -> Blocks {
+fn without_awaited(access: &ChainAccess, held: Blocks, silent: impl Fn(&BlockId) -> bool) -> Blocks {
     let silent = held.iter().copied().filter(silent);
     let awaited = access.state.await_vouching(silent, longest_wait(&access.chain));
     if let Some((number, _)) = awaited.first() {
@@ -132,48 +218,46 @@ fn without_awaited(access: &ChainAccess, held: Blocks, silent: impl Fn(&(i64, Ha
     held.into_iter().filter(|block| !awaited.contains(block)).collect()
 }
 
-/// Without what was disputed before and the `other` endpoint does not settle.
-fn undisputed(access: &ChainAccess, held: Blocks, other: &Named) -> Blocks {
-    access.state.forget_disputes(|block| !other.holds(block));
+/// Without what was disputed before and is not `settled` by two that agree.
+fn undisputed(access: &ChainAccess, held: Blocks, settled: &Blocks) -> Blocks {
+    access.state.forget_disputes(|block| !settled.contains(block));
     held.into_iter().filter(|block| !access.state.is_disputed(block)).collect()
 }
 
 /// With a third endpoint, two against one say whom to trust less.
-async fn decide(access: &ChainAccess, parties: [(&Endpoint, &Named); 2], numbers: &[u64]) {
+async fn decide(access: &ChainAccess, parties: [(&Endpoint, &Named); 2], asked: &ToCheck, disputed: &Blocks) {
     let [(first, ours), (second, theirs)] = parties;
     let now = Instant::now();
     let third = access.endpoints.iter().find(|endpoint| {
         endpoint.is_usable(now) && endpoint.name() != first.name() && endpoint.name() != second.name()
     });
     let Some(third) = third else { return };
-    let Ok(judge) = access.endpoints.witness_soon(third, numbers, PATIENCE).await.map(Named::by) else { return };
-    for (number, hash) in &ours.0 {
-        let Some(other) = theirs.0.get(number).filter(|other| *other != hash) else { continue };
+    let blocks = disputed.clone();
+    let transfers = asked.transfers.iter().filter(|row| blocks.contains(&block_of(row))).cloned().collect();
+    let Ok(judge) = Named::by(access, third, &ToCheck { blocks, transfers }, Some(PATIENCE)).await else { return };
+    for block in disputed {
+        let number = block.0;
         let what =
             |by: &Endpoint| format!("its block {number} is not the one that {} and {} hold", by.name(), third.name());
-        match judge.0.get(number) {
-            Some(named) if named == hash => return second.contradicted(what(first)),
-            Some(named) if named == other => return first.contradicted(what(second)),
-            _ => {}
+        let (one, another, judged) = (ours.hash(number), theirs.hash(number), judge.hash(number));
+        if one != another {
+            match judged {
+                Some(_) if judged == one => return second.contradicted(what(first)),
+                Some(_) if judged == another => return first.contradicted(what(second)),
+                _ => continue,
+            }
         }
-    }
-}
-
-/// What an endpoint names at some heights.
-#[derive(Default)]
-struct Named(BTreeMap<i64, Hash>);
-
-impl Named {
-    fn by(witness: Witness) -> Self {
-        let blocks = witness.blocks.into_iter().flatten();
-        Self(blocks.filter_map(|block| Some((i64::try_from(block.number).ok()?, block.hash))).collect())
-    }
-
-    fn holds(&self, (number, hash): &(i64, Hash)) -> bool {
-        self.0.get(number) == Some(hash)
-    }
-
-    fn knows(&self, (number, _): &(i64, Hash)) -> bool {
-        self.0.contains_key(number)
+        let told_by_one = ours.unshown_in(block).chain(theirs.unshown_in(block)).find_map(|id| {
+            let (one, another) = (ours.shows(block, id)?, theirs.shows(block, id)?);
+            (one != another).then_some(())?;
+            Some((one, judge.shows(block, id)?))
+        });
+        let Some((first_shows, third_shows)) = told_by_one else { continue };
+        let (alone, by) = if first_shows == third_shows { (second, first) } else { (first, second) };
+        return alone.contradicted(format!(
+            "the payments that it shows in block {number} are not those that {} and {} show",
+            by.name(),
+            third.name()
+        ));
     }
 }

@@ -10,6 +10,7 @@ mod queue;
 mod scan;
 mod supervise;
 mod timers;
+mod vouching;
 pub mod webhooks;
 mod workers;
 

@@ -1,6 +1,6 @@
 //! Payments that have become deep enough.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::ids::TransferId;
@@ -18,6 +18,25 @@ use crate::view::unsigned;
 /// Most transfers that one pass finalises, most blocks that it asks about for that, and about as many allocations as one
 /// pass confirms; the next takes the rest.
 const BATCH: u64 = 1_000;
+
+/// What is asked about at once.
+#[derive(Debug, Clone, Default)]
+pub struct ToCheck {
+    /// Blocks, by height and hash.
+    pub blocks: BTreeSet<(i64, Hash)>,
+    /// Every transfer that they are held to hold: ones to be vouched for, and ones that are final.
+    pub transfers: Vec<transfer::Model>,
+}
+
+/// What the chain was asked about and has shown once more.
+#[derive(Debug, Clone, Default)]
+pub struct Checked {
+    /// Blocks that are named by the same hash.
+    pub blocks: BTreeSet<(i64, Hash)>,
+    /// Transfers that were asked about. A block that by now holds another one as well is not vouched for: of that one
+    /// nobody was asked.
+    pub transfers: BTreeSet<TransferId>,
+}
 
 /// Blocks whose hash has to be named again before payments in them count: ones that hold a transfer which is deep enough
 /// for its order and was not announced there, and ones beyond any reorganisation that nobody has vouched for yet. Depth
@@ -48,16 +67,43 @@ pub async fn blocks_to_check(
     Ok(blocks)
 }
 
+/// The transfers in those blocks, as many blocks as hold about [`BATCH`] of them, whatever they hold that comes first; those
+/// that `can_wait` come last.
+pub async fn transfers_to_check(
+    connection: &impl ConnectionTrait,
+    chain: &Chain,
+    blocks: &BTreeSet<(i64, Hash)>,
+    can_wait: impl Fn(&(i64, Hash)) -> bool,
+) -> Result<ToCheck, LedgerError> {
+    let numbers = |blocks: &BTreeSet<(i64, Hash)>| blocks.iter().map(|(number, _)| *number).collect::<BTreeSet<_>>();
+    let counts = transfer::Entity::count_included_in(connection, &chain.slug, numbers(blocks)).await?;
+    let counts: BTreeMap<(i64, Hash), u64> =
+        counts.into_iter().map(|(number, hash, transfers)| ((number, hash), unsigned(transfers))).collect();
+    let (last, first): (Vec<_>, Vec<_>) = blocks.iter().copied().partition(can_wait);
+    let (mut chosen, mut sum) = (BTreeSet::new(), 0_u64);
+    for block in first.into_iter().chain(last) {
+        if sum >= BATCH {
+            break;
+        }
+        sum = sum.saturating_add(counts.get(&block).copied().unwrap_or(0));
+        chosen.insert(block);
+    }
+    let mut transfers = transfer::Entity::standing_in(connection, &chain.slug, numbers(&chosen)).await?;
+    transfers.retain(|row| chosen.contains(&(row.block_number, row.block_hash)));
+    Ok(ToCheck { blocks: chosen, transfers })
+}
+
 /// Confirms what the blocks hold that were `checked`, and finalises what of it, or of blocks that were vouched for before,
 /// is beyond any reorganisation. The cursor is locked: no scan moves it meanwhile.
 pub async fn confirm(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
     chain: &Chain,
-    checked: &BTreeSet<(i64, Hash)>,
+    checked: &Checked,
     vouched_by: &str,
 ) -> Result<Nudges, LedgerError> {
     let Some(cursor) = chain_cursor::Entity::lock(txn, &chain.slug).await? else { return Ok(Nudges::default()) };
+    let checked = &without_unasked(txn, chain, checked).await?;
     let last_final = final_height(chain, cursor.height);
     let mut orders = BTreeSet::new();
     for (number, hash) in checked.iter().filter(|(number, _)| *number > last_final) {
@@ -71,6 +117,20 @@ pub async fn confirm(
     transfer::Entity::set_state(txn, done.clone(), included, last, None, occasion.now).await?;
     orders.extend(orders_of(txn, done).await?);
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
+}
+
+/// The blocks that hold no included transfer which nobody was asked about. The cursor is locked: none comes in meanwhile.
+async fn without_unasked(
+    txn: &DatabaseTransaction,
+    chain: &Chain,
+    checked: &Checked,
+) -> Result<BTreeSet<(i64, Hash)>, LedgerError> {
+    let numbers: BTreeSet<i64> = checked.blocks.iter().map(|(number, _)| *number).collect();
+    let rows = transfer::Entity::standing_in(txn, &chain.slug, numbers).await?;
+    let is_unasked =
+        |row: &&transfer::Model| row.state == TransferState::Included && !checked.transfers.contains(&row.id);
+    let unasked: BTreeSet<_> = rows.iter().filter(is_unasked).map(|row| (row.block_number, row.block_hash)).collect();
+    Ok(checked.blocks.difference(&unasked).copied().collect())
 }
 
 /// Included transfers up to `last_final` whose blocks were `checked` or are vouched for. Most of those blocks have left the

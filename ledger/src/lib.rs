@@ -18,7 +18,7 @@ mod reset;
 mod view;
 mod windows;
 
-pub use confirm::{blocks_to_check, confirm, has_final, has_work};
+pub use confirm::{Checked, ToCheck, blocks_to_check, confirm, has_final, has_work, transfers_to_check};
 pub use create_order::{NewOrder, Prospect, Scanned, create_order, nonce_owner};
 pub use decisions::{Assignment, assign, cancel, resolve};
 pub use error::{LedgerError, Refusal};
@@ -27,7 +27,7 @@ pub use outbox::test_delivery;
 pub use ownership::{Claimant, TakenOver, take_over};
 pub use record::{Batch, Fence, record_batch, skip_to};
 pub use rederive::Occasion;
-pub use reorg::{orphan, reinstate, rewind};
+pub use reorg::{SecondLook, doubt, rewind, settle_doubts};
 pub use reset::{Deleted, reset};
 pub use view::{decimals, newest, payment, snapshot, transfer_snapshot};
 pub use windows::{Passed, deadlines_due, pass_deadlines, release_addresses};

@@ -56,33 +56,48 @@ pub async fn rewind(
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }
 
-/// Takes transfers out of doubt that the chain holds in these blocks, although reading them has not shown them. Only ones
-/// that are still missing are touched.
-pub async fn reinstate(
+/// What a second look at transfers in doubt has shown.
+#[derive(Debug, Clone, Default)]
+pub struct SecondLook {
+    /// The chain holds these, in these blocks, although reading them has not shown them.
+    pub found: Vec<(TransferId, Block)>,
+    /// Nobody shows these.
+    pub gone: Vec<TransferId>,
+}
+
+/// Takes transfers out of doubt that a second look has found, and gives up those that it has not found either. Only ones that
+/// are still missing are touched; how far the new branch is scanned does not matter, so that a payment which is gone is known
+/// to be gone without a new block.
+pub async fn settle_doubts(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
     chain: &Chain,
-    found: &[(TransferId, Block)],
+    seen: &SecondLook,
 ) -> Result<Nudges, LedgerError> {
+    let SecondLook { found, gone } = seen;
     chain_cursor::Entity::lock(txn, &chain.slug).await?;
     for (id, block) in found {
         transfer::Entity::reinstate(txn, *id, block, occasion.now).await?;
     }
-    let orders = orders_of(txn, found.iter().map(|(id, _)| *id).collect()).await?;
+    let (missing, orphaned) = (TransferState::Missing, TransferState::Orphaned);
+    transfer::Entity::set_state(txn, gone.clone(), missing, orphaned, None, occasion.now).await?;
+    let settled = found.iter().map(|(id, _)| *id).chain(gone.iter().copied()).collect();
+    let orders = orders_of(txn, settled).await?;
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }
 
-/// Gives up transfers that a second look has not found either. Only ones that are still missing are touched; how far the
-/// new branch is scanned does not matter, so that a payment which is gone is known to be gone without a new block.
-pub async fn orphan(
+/// Puts transfers in doubt that nobody shows any more where they were read, without a reorganisation: a second look decides.
+/// What is final stays. `seen_at` is the database's clock.
+pub async fn doubt(
     txn: &DatabaseTransaction,
     occasion: Occasion<'_>,
     chain: &Chain,
-    gone: Vec<TransferId>,
+    unshown: Vec<TransferId>,
+    seen_at: Timestamp,
 ) -> Result<Nudges, LedgerError> {
     chain_cursor::Entity::lock(txn, &chain.slug).await?;
-    transfer::Entity::set_state(txn, gone.clone(), TransferState::Missing, TransferState::Orphaned, None, occasion.now)
-        .await?;
-    let orders = orders_of(txn, gone).await?;
+    let (included, missing) = (TransferState::Included, TransferState::Missing);
+    transfer::Entity::set_state(txn, unshown.clone(), included, missing, Some(seen_at), occasion.now).await?;
+    let orders = orders_of(txn, unshown).await?;
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }

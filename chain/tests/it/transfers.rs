@@ -1,13 +1,13 @@
 //! What an honest node's answers turn into.
 
-use cryptopay_chain::{ChainClient, ChainError, LogsBloom};
-use cryptopay_domain::address::{AccountAddress, Asset};
+use cryptopay_chain::{ChainClient, ChainError, LogsBloom, ShownTransfer};
+use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{ObservedTransfer, Position};
 use cryptopay_domain::units::Units;
 use serde_json::json;
 
-use crate::node::{Node, OTHER_TOKEN, PAYER, SHOP, SHOP_2, TOKEN, Tx, merge};
+use crate::node::{Node, OTHER_TOKEN, PAYER, SHOP, SHOP_2, TOKEN, Tx, hex, merge};
 
 fn places(found: &[ObservedTransfer]) -> Vec<(u64, Position, u128, bool)> {
     found
@@ -172,6 +172,44 @@ async fn small_questions_have_small_answers() {
     let inclusion = client.inclusion(serde_json::from_value(tx_hash).unwrap()).await.unwrap().unwrap();
     assert_eq!((inclusion.block_number, inclusion.block_hash, inclusion.succeeded), (2, block.hash, false));
     assert_eq!(client.inclusion(block.hash).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn many_transactions_are_asked_for_at_once_and_show_all_that_they_move() {
+    let failed = Tx { succeeds: false, ..Tx::native(SHOP, 7) };
+    let node = Node::with(&[
+        vec![Tx::batch(&[(OTHER_TOKEN, PAYER, SHOP, 9), (TOKEN, PAYER, SHOP, 2)]), Tx::native(SHOP, 4)],
+        vec![failed],
+    ]);
+    let hashes: Vec<Hash> = [2, 3]
+        .into_iter()
+        .flat_map(|number| {
+            let block = node.answer("eth_getBlockByNumber", &json!([hex(number), false])).unwrap();
+            serde_json::from_value::<Vec<Hash>>(block["transactions"].clone()).unwrap()
+        })
+        .chain([node.block(2).hash])
+        .collect();
+    let (first, second) = (node.block(2), node.block(3));
+    let client = node.client();
+    let found = client.inclusions(&hashes).await.unwrap();
+    assert_eq!(client.traffic().requests, 1);
+    let [Some(tokens), Some(coins), Some(failed), None] = &found[..] else { panic!("{found:?}") };
+    let (from, to) = (AccountAddress(PAYER), AccountAddress(SHOP));
+    let shown = |ordinal, token, units| ShownTransfer {
+        position: Position::Log(ordinal),
+        asset: Asset::Token(AccountAddress(token)),
+        from,
+        to,
+        units: Units::new(units),
+    };
+    assert_eq!(tokens.transfers, [shown(0, OTHER_TOKEN, 9), shown(1, TOKEN, 2)]);
+    assert_eq!((tokens.block_hash, coins.block_hash, failed.block_hash), (first.hash, first.hash, second.hash));
+    let from = AccountAddress(Node::signer().address());
+    let sent = ShownTransfer { position: Position::Native, asset: Asset::Native, from, to, units: Units::new(4) };
+    assert_eq!((coins.transfers.as_slice(), coins.succeeded), ([sent].as_slice(), true));
+    assert_eq!((failed.transfers.as_slice(), failed.succeeded), ([].as_slice(), false));
+    assert_eq!(client.inclusion(hashes[0]).await.unwrap().as_ref(), Some(tokens));
+    assert_eq!(client.inclusions(&[]).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -33,14 +33,15 @@ pub enum Next {
 
 impl Entity {
     /// Writes a result and ends the claim under which the delivery was `claimed`; `false` where that claim was lost and
-    /// nothing was written.
+    /// nothing was written. Where somebody has asked for the delivery once more since it was claimed, the result says nothing
+    /// about that: the claim ends, and the delivery stays due as it was asked for.
     pub async fn settle(
         connection: &impl ConnectionTrait,
         claimed: &Model,
         settled: Settled,
         now: Timestamp,
     ) -> Result<bool, DbErr> {
-        let mut row = ActiveModel {
+        let ended = ActiveModel {
             lease_token: Set(None),
             lease_until: Set(None),
             last_status: Set(settled.status),
@@ -48,6 +49,7 @@ impl Entity {
             updated_at: Set(now),
             ..Default::default()
         };
+        let mut row = ended.clone();
         match settled.next {
             Next::Taken => {
                 row.state = Set(DeliveryState::Delivered);
@@ -63,12 +65,15 @@ impl Entity {
                 row.dead_reason = Set(Some(reason));
             }
         }
-        let written = Self::update_many()
-            .set(row)
-            .filter(Column::Id.eq(claimed.id))
-            .filter(Column::LeaseToken.eq(claimed.lease_token.clone()))
-            .exec(connection)
-            .await?;
-        Ok(written.rows_affected == 1)
+        let held = || {
+            let token = Column::LeaseToken.eq(claimed.lease_token.clone());
+            Self::update_many().filter(Column::Id.eq(claimed.id)).filter(token)
+        };
+        // Only who claims counts an attempt, and only who asks once more takes the count back.
+        let as_claimed = held().set(row).filter(Column::Attempts.eq(claimed.attempts)).exec(connection).await?;
+        if as_claimed.rows_affected == 1 {
+            return Ok(true);
+        }
+        Ok(held().set(ended).exec(connection).await?.rows_affected == 1)
     }
 }

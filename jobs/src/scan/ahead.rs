@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cryptopay_chain::{ChainError, Endpoint, Header, Search, TransferQuery};
+use cryptopay_chain::{ChainError, Endpoint, Header, Search, ShownTransfer, TransferQuery};
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -18,6 +18,8 @@ use crate::context::ChainAccess;
 pub(super) const SMALL: u64 = 8;
 /// Least patience with such a range.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// Transactions by which it is judged whether an endpoint has left something out.
+const COMPARED: usize = 20;
 
 /// A range that was read.
 pub(super) struct Range {
@@ -82,7 +84,7 @@ async fn read(source: Source<'_>, from: u64, to: u64) -> Result<Range, ScanError
     match opinion {
         Opinion::Given { by, transfers: theirs } => {
             access.state.note_opinion();
-            add_left_out(endpoint, by, theirs, &mut transfers);
+            add_left_out(endpoint, by, theirs, &mut transfers).await;
         }
         Opinion::Awaited if access.state.may_await_opinion() => return Err(ScanError::Awaited),
         Opinion::Awaited | Opinion::None => access.state.note_unchecked(endpoint.name()),
@@ -112,8 +114,10 @@ fn denied_blocks(found: &Search) -> BTreeSet<u64> {
     found.transfers.iter().filter(is_denied).map(|transfer| transfer.block.number).collect()
 }
 
-/// What the second endpoint tells beyond the first is as proven as that, and counts.
-fn add_left_out(
+/// What the second endpoint tells beyond the first is as proven as that, and counts: it waits for both before it is confirmed.
+/// That the first has left it out is shown by its own receipts alone. Else one word stands against one, and whoever makes up a
+/// transfer would have the other in quarantine, and nobody left who denies it.
+async fn add_left_out(
     endpoint: &Endpoint,
     second: &Endpoint,
     theirs: Vec<ObservedTransfer>,
@@ -125,7 +129,38 @@ fn add_left_out(
     if more.is_empty() {
         return;
     }
-    endpoint.contradicted(format!("it left out {} transfers that {} holds", more.len(), second.name()));
+    let (first, other, count) = (endpoint.name(), second.name(), more.len());
+    tracing::warn!(
+        endpoint = first,
+        other,
+        transfers = count,
+        "another endpoint tells of transfers that this one left out"
+    );
+    if shows_one_of(endpoint, &more).await {
+        endpoint.contradicted(format!("it left out {count} transfers that {other} holds"));
+    }
     transfers.extend(more);
     transfers.sort_by_key(|transfer| (transfer.block.number, transfer.log_index.unwrap_or(u64::MAX)));
+}
+
+/// Whether an endpoint's own receipts show one of these, of the first few transactions.
+async fn shows_one_of(endpoint: &Endpoint, transfers: &[ObservedTransfer]) -> bool {
+    let hashes: BTreeSet<_> = transfers.iter().map(|transfer| transfer.tx_hash).collect();
+    let hashes: Vec<_> = hashes.into_iter().take(COMPARED).collect();
+    let Ok(found) = endpoint.ask_soon(PATIENCE, endpoint.client().inclusions(&hashes)).await else { return false };
+    let is_shown = |transfer: &ObservedTransfer| {
+        let at = hashes.iter().position(|hash| *hash == transfer.tx_hash);
+        let inclusion = at.and_then(|at| found.get(at)).and_then(Option::as_ref);
+        inclusion.is_some_and(|inclusion| {
+            inclusion.block_hash == transfer.block.hash
+                && inclusion.transfers.contains(&ShownTransfer {
+                    position: transfer.position,
+                    asset: transfer.asset,
+                    from: transfer.from,
+                    to: transfer.to,
+                    units: transfer.units,
+                })
+        })
+    };
+    transfers.iter().any(is_shown)
 }

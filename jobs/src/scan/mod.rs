@@ -30,6 +30,7 @@ use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::{chain_cursor, clock};
 use cryptopay_ledger::{Fence, LedgerError};
+use futures_util::future::BoxFuture;
 use sea_orm::DbErr;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,7 @@ use watch::WatchList;
 /// How often a chain is looked at on which nothing is watched.
 const IDLE_POLL: Duration = Duration::from_secs(10);
 /// How often a chain is looked at whose next block is due.
-const POLL: Duration = Duration::from_millis(250);
+pub(crate) const POLL: Duration = Duration::from_millis(250);
 /// The same, when the block is late by more than a block time.
 const SLOW_POLL: Duration = Duration::from_secs(1);
 /// Longest pause after a failure, unless every endpoint asks for a longer one.
@@ -203,8 +204,18 @@ fn confirm_if_moved(context: &Context, slug: &str, seen: &mut Seen) {
     }
 }
 
-/// The reading itself, by whoever holds the lease.
-async fn read_up(
+/// The reading itself, by whoever holds the lease. On the heap: it is deep, and what calls it may be as well.
+fn read_up<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    through: (&'a Endpoint, Hurry),
+    fence: Fence,
+    seen: &'a mut Seen,
+) -> BoxFuture<'a, Result<Scanned, ScanError>> {
+    Box::pin(read_on(context, access, through, fence, seen))
+}
+
+async fn read_on(
     context: &Context,
     access: &ChainAccess,
     (endpoint, hurry): (&Endpoint, Hurry),

@@ -5,6 +5,7 @@ use cryptopay_domain::transfer::{Block, ObservedTransfer};
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
 use cryptopay_ledger::{Batch, Fence, LedgerError, Occasion};
+use futures_util::future::BoxFuture;
 
 use super::ahead::{Ahead, Range, Source};
 use super::health::{Seen, note_backlog};
@@ -110,8 +111,18 @@ fn parts(range: &Range) -> Vec<Part<'_>> {
     parts
 }
 
-/// Writes a part of a range; gives its last block.
-async fn commit(
+/// Writes a part of a range; gives its last block. On the heap, as the reading is.
+fn commit<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    fence: &'a Fence,
+    tip: &'a Tip,
+    part: Part<'a>,
+) -> BoxFuture<'a, Result<Option<Block>, ScanError>> {
+    Box::pin(write(context, access, fence, tip, part))
+}
+
+async fn write(
     context: &Context,
     access: &ChainAccess,
     fence: &Fence,

@@ -5,6 +5,7 @@ use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, clock};
 use cryptopay_ledger::{Fence, Occasion};
+use futures_util::future::BoxFuture;
 
 use super::{ScanError, resync, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
@@ -56,7 +57,7 @@ pub(super) async fn go_back(
     resync::run(context, access, endpoint, fence, &window).await
 }
 
-/// Goes back to `ancestor`, and puts in doubt what stood above it.
+/// Goes back to `ancestor`, where a reorganisation began, and puts in doubt what stood above it.
 pub(super) async fn rewind(
     context: &Context,
     access: &ChainAccess,
@@ -68,10 +69,49 @@ pub(super) async fn rewind(
     crate::metrics::reorganised(slug);
     tracing::warn!(chain = slug, ancestor = ancestor.number, depth, "the chain has reorganised");
     let cause = format!("a reorganisation of {slug} after block {}", ancestor.number);
+    go_back_to(context, access, fence, ancestor, &cause).await
+}
+
+/// Reads the chain again from block `number` on, which holds something else than was read: the chain is the same. Nothing to
+/// do where the block below it is not held any more.
+pub(super) async fn read_again(
+    context: &Context,
+    access: &ChainAccess,
+    fence: &Fence,
+    number: i64,
+) -> Result<(), ScanError> {
+    let slug = access.chain.slug.as_str();
+    let below = chain_block::Entity::numbered(&context.database, slug, [number.saturating_sub(1)]).await?.pop();
+    let Some(below) = below.filter(|below| below.number < fence.height) else {
+        tracing::error!(chain = slug, block_number = number, "a block was misread that is too old to be read again");
+        return Ok(());
+    };
+    tracing::error!(chain = slug, block_number = number, "a block was misread; the chain is read again from there");
+    let cause = format!("block {number} of {slug} is read again");
+    go_back_to(context, access, fence, &below.block(), &cause).await
+}
+
+fn go_back_to<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    fence: &'a Fence,
+    ancestor: &'a Block,
+    cause: &'a str,
+) -> BoxFuture<'a, Result<(), ScanError>> {
+    Box::pin(write_back(context, access, fence, ancestor, cause))
+}
+
+async fn write_back(
+    context: &Context,
+    access: &ChainAccess,
+    fence: &Fence,
+    ancestor: &Block,
+    cause: &str,
+) -> Result<(), ScanError> {
     let nudges = transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
         let seen_at = clock::database_now(txn).await?;
-        let occasion = Occasion { registry: &context.registry, cause: &cause, now };
+        let occasion = Occasion { registry: &context.registry, cause, now };
         cryptopay_ledger::rewind(txn, occasion, fence, &access.chain, ancestor, seen_at).await
     })?;
     context.queue.nudge(nudges);

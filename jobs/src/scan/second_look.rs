@@ -1,17 +1,18 @@
-//! Transfers that a reorganisation has put in doubt, and that the new branch did not bring back: a fresh query, at least
-//! one poll later, decides whether they are gone. It needs no new block.
+//! Transfers that a reorganisation has put in doubt, and that the new branch did not bring back, and such as no endpoint shows
+//! where they were read: a fresh query, at least one poll later, decides whether they are gone. It needs no new block.
 
 use std::time::{Duration, Instant};
 
-use cryptopay_chain::{Endpoint, Inclusion, ShownTransfer};
-use cryptopay_domain::ids::TransferId;
-use cryptopay_domain::transfer::{Block, Position};
+use cryptopay_chain::{Endpoint, Inclusion};
+use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_block, chain_cursor, clock, transfer};
-use cryptopay_ledger::{Fence, Occasion};
+use cryptopay_ledger::{Fence, Occasion, SecondLook};
+use futures_util::future::BoxFuture;
 
-use super::{POLL, ScanError, signed_to_unsigned};
+use super::{POLL, ScanError, reorg, signed_to_unsigned};
 use crate::context::{ChainAccess, Context};
+use crate::vouching::{block_of, makes};
 
 /// Transfers looked at in one scan.
 const BATCH: u64 = 100;
@@ -22,7 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// the fence): before that nobody can know whether the branch holds it. Not to be asked of an endpoint that lags. Another
 /// endpoint is asked where one is as far. If it is on another branch, nobody can say which is the chain's: the transfers stay
 /// in doubt.
-pub(super) async fn run(
+///
+/// On the heap, as what is seldom needed: a look would take as much more of its thread's stack.
+pub(super) fn run<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    endpoint: &'a Endpoint,
+    fence: &'a Fence,
+) -> BoxFuture<'a, Result<(), ScanError>> {
+    Box::pin(look_again(context, access, endpoint, fence))
+}
+
+async fn look_again(
     context: &Context,
     access: &ChainAccess,
     endpoint: &Endpoint,
@@ -41,7 +53,7 @@ pub(super) async fn run(
         // Too early for a second look: come back when it is time, with or without a new block.
         context.queue.scan_after(slug, POLL);
     }
-    let (mut gone, mut found) = (Vec::new(), Vec::new());
+    let (mut seen, mut misread) = (SecondLook::default(), None);
     let ripe: Vec<_> = ripe.into_iter().filter(|row| row.block_number <= fence.height).collect();
     if ripe.is_empty() {
         return Ok(());
@@ -50,18 +62,30 @@ pub(super) async fn run(
     for row in ripe {
         let inclusion = witness.ask(witness.client().inclusion(row.tx_hash)).await?;
         match look(context, access, witness, &row, inclusion).await? {
-            Look::Gone => gone.push(row.id),
-            Look::Found(block) => found.push((row.id, block)),
+            Look::Gone => {
+                if stands(context, &row).await? {
+                    misread = misread.into_iter().chain([row.block_number]).min();
+                }
+                seen.gone.push(row.id);
+            }
+            Look::Found(block) => seen.found.push((row.id, block)),
             Look::Undecided => {}
         }
     }
-    if !found.is_empty() {
-        reinstate(context, access, found).await?;
-    }
-    if !gone.is_empty() {
-        orphan(context, access, gone).await?;
+    settled(context, access, &seen).await?;
+    if let Some(number) = misread {
+        // Whoever has added or altered something there may have left out as much.
+        reorg::read_again(context, access, fence, number).await?;
+        context.queue.scan_after(slug, POLL);
     }
     Ok(())
+}
+
+/// Whether the block that a transfer was read in is the chain's still, as far as the window reaches: then no reorganisation has
+/// removed it.
+async fn stands(context: &Context, row: &transfer::Model) -> Result<bool, ScanError> {
+    let ours = chain_block::Entity::numbered(&context.database, &row.chain, [row.block_number]).await?;
+    Ok(ours.iter().any(|block| (block.number, block.hash) == block_of(row)))
 }
 
 /// Another endpoint that holds the newest verified block; the one in use where the others are away or have no block there.
@@ -118,7 +142,8 @@ async fn look(
     if !is_scanned {
         return Ok(Look::Undecided);
     }
-    if !makes(&inclusion, row) {
+    let rows = transfer::Entity::held_of(&context.database, slug, row.tx_hash).await?;
+    if !inclusion.succeeded || !makes(&inclusion, row, rows.iter()) {
         return Ok(Look::Gone);
     }
     let block = match ours {
@@ -128,34 +153,34 @@ async fn look(
     Ok(block.filter(|block| block.hash == inclusion.block_hash).map_or(Look::Undecided, Look::Found))
 }
 
-/// Whether a transaction makes this transfer. What it sends in coins is part of its name.
-fn makes(inclusion: &Inclusion, row: &transfer::Model) -> bool {
-    let wanted = ShownTransfer { asset: row.asset, from: row.from_address, to: row.to_address, units: row.units };
-    inclusion.succeeded && (row.position == Position::Native || inclusion.transfers.contains(&wanted))
+fn settled<'a>(
+    context: &'a Context,
+    access: &'a ChainAccess,
+    seen: &'a SecondLook,
+) -> BoxFuture<'a, Result<(), ScanError>> {
+    Box::pin(settle(context, access, seen))
 }
 
-async fn reinstate(context: &Context, access: &ChainAccess, found: Vec<(TransferId, Block)>) -> Result<(), ScanError> {
-    let transfers = found.len();
-    tracing::warn!(chain = access.chain.slug, transfers, "transfers stand in blocks whose reading did not show them");
-    let cause = format!("a second look at {} found the transfer", access.chain.slug);
+/// Writes down what was seen.
+async fn settle(context: &Context, access: &ChainAccess, seen: &SecondLook) -> Result<(), ScanError> {
+    let slug = access.chain.slug.as_str();
+    let (found, gone) = (seen.found.len(), seen.gone.len());
+    if found == 0 && gone == 0 {
+        return Ok(());
+    }
+    let cause = format!("a second look at {slug}");
     let nudges = transact!(&context.database, |txn| {
         let now = clock::business_now(txn).await?;
         let occasion = Occasion { registry: &context.registry, cause: &cause, now };
-        cryptopay_ledger::reinstate(txn, occasion, &access.chain, &found).await
+        cryptopay_ledger::settle_doubts(txn, occasion, &access.chain, seen).await
     })?;
-    context.queue.nudge(nudges);
-    Ok(())
-}
-
-async fn orphan(context: &Context, access: &ChainAccess, gone: Vec<TransferId>) -> Result<(), ScanError> {
-    crate::metrics::transfers_gone(&access.chain.slug, gone.len());
-    tracing::warn!(chain = access.chain.slug, transfers = gone.len(), "transfers are gone after a reorganisation");
-    let cause = format!("a second look at {} did not find the transfer", access.chain.slug);
-    let nudges = transact!(&context.database, |txn| {
-        let now = clock::business_now(txn).await?;
-        let occasion = Occasion { registry: &context.registry, cause: &cause, now };
-        cryptopay_ledger::orphan(txn, occasion, &access.chain, gone.clone()).await
-    })?;
+    if found > 0 {
+        tracing::warn!(chain = slug, transfers = found, "transfers stand in blocks whose reading did not show them");
+    }
+    if gone > 0 {
+        crate::metrics::transfers_gone(slug, gone);
+        tracing::warn!(chain = slug, transfers = gone, "transfers are gone");
+    }
     context.queue.nudge(nudges);
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cryptopay_domain::address::{AccountAddress, Hash};
+use cryptopay_domain::ids::TransferId;
 use tokio::time::Instant;
 
 /// Longest wait for a second endpoint's word on blocks whose headers prove nothing: a payment is seen so much later.
@@ -40,6 +41,8 @@ struct Memory {
     disputed: BTreeSet<(i64, Hash)>,
     /// Since when another endpoint's word is waited for, about blocks that one alone has named.
     unvouched: BTreeMap<(i64, Hash), Instant>,
+    /// Since when nobody has shown transfers that were read in a block.
+    unshown: BTreeMap<TransferId, Instant>,
     /// Whose word was taken last for what a block holds, since its header proves nothing and nobody else could be asked.
     unchecked: Option<(Instant, String)>,
     /// Since when a second opinion is waited for, and when it was last.
@@ -150,9 +153,25 @@ impl ScanState {
         memory.unvouched.iter().filter(|(_, since)| waits(since)).map(|(block, _)| *block).collect()
     }
 
+    /// Of all transfers that everybody who was asked has not shown: those of which that has been so for the `longest`. A node
+    /// that has a block may be without its receipts for a moment.
+    pub(crate) fn long_unshown(
+        &self,
+        transfers: impl IntoIterator<Item = TransferId>,
+        longest: Duration,
+    ) -> Vec<TransferId> {
+        let (mut memory, now) = (self.memory(), Instant::now());
+        let known = std::mem::take(&mut memory.unshown);
+        memory.unshown = transfers.into_iter().map(|id| (id, known.get(&id).copied().unwrap_or(now))).collect();
+        let is_long = |since: &Instant| now.saturating_duration_since(*since) >= longest;
+        memory.unshown.iter().filter(|(_, since)| is_long(since)).map(|(id, _)| *id).collect()
+    }
+
     /// Does as if this much time had passed since the first of those was waited for.
     pub(crate) fn pass(&self, time: Duration) {
-        for since in self.memory().unvouched.values_mut() {
+        let mut memory = self.memory();
+        let memory = &mut *memory;
+        for since in memory.unvouched.values_mut().chain(memory.unshown.values_mut()) {
             *since = since.checked_sub(time).unwrap_or(*since);
         }
     }

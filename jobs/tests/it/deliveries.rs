@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cryptopay_domain::merchant::DeliveryState;
-use cryptopay_entity::{webhook_breaker, webhook_delivery, webhook_endpoint};
+use cryptopay_entity::webhook_delivery::{Clocks, Next, Queue, Settled};
+use cryptopay_entity::{clock, webhook_breaker, webhook_delivery, webhook_endpoint};
 use cryptopay_jobs::Workers;
 use cryptopay_jobs::webhooks::send_test;
 use cryptopay_test_support::{Answer, ReceivedRequest, TestDatabase, WebhookReceiver, on_both_databases};
@@ -253,6 +254,79 @@ on_both_databases!(a_result_whose_claim_was_lost_is_not_recorded, async |db: Tes
         (journal[0].body == journal[1].body, journal[0].header("webhook-id")),
         (true, journal[1].header("webhook-id"))
     );
+});
+
+on_both_databases!(
+    what_is_asked_for_once_more_while_it_is_sent_stays_due_whatever_comes_of_that,
+    async |db: TestDatabase| {
+        let (world, shop) = World::with_shop(db, "order.created").await;
+        world.order(&shop.merchant, Ask::default()).await;
+        let queue = Queue { endpoint: shop.endpoint.id, origin: "" };
+        let later = world.now().await.plus(Duration::from_secs(86_400));
+        let results = [
+            Next::Taken,
+            Next::Again(later),
+            Next::Postponed(later),
+            Next::GivenUp("given up after 13 attempts".to_owned()),
+        ];
+        for next in results {
+            let told = format!("{next:?}");
+            let database = clock::database_now(&world.db).await.unwrap();
+            let clocks = Clocks { business: world.now().await, database };
+            let until = database.plus(Duration::from_secs(5));
+            let claimed =
+                webhook_delivery::Entity::claim(&world.db, queue, clocks, 1, "ours", until).await.unwrap().remove(0);
+            assert_eq!(claimed.attempts, 1, "{told}");
+            let asked_at = world.now().await;
+            webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, vec![claimed.id], asked_at).await.unwrap();
+            let claimed_by_others =
+                webhook_delivery::Entity::claim(&world.db, queue, clocks, 1, "theirs", until).await.unwrap();
+            assert_eq!(claimed_by_others.len(), 0, "it is not sent twice at once: {told}");
+
+            let settled = Settled { status: Some(500), error: Some("HTTP 500".to_owned()), next };
+            let ours = webhook_delivery::Entity::settle(&world.db, &claimed, settled.clone(), world.now().await)
+                .await
+                .unwrap();
+            assert!(ours, "its attempt is recorded: {told}");
+            let row = world.delivery(shop.endpoint.id).await;
+            assert_eq!((row.state, row.attempts, row.next_attempt_at), (DeliveryState::Pending, 0, asked_at), "{told}");
+            assert_eq!(
+                (row.lease_token, row.lease_until, row.delivered_at, row.dead_reason),
+                (None, None, None, None),
+                "{told}"
+            );
+            assert_eq!((row.last_status, row.last_error.as_deref()), (Some(500), Some("HTTP 500")), "{told}");
+
+            // The claim has ended: its result counts once.
+            let again =
+                webhook_delivery::Entity::settle(&world.db, &claimed, settled, world.now().await).await.unwrap();
+            assert!(!again, "{told}");
+        }
+    }
+);
+
+on_both_databases!(a_redelivery_that_is_asked_for_during_an_attempt_follows_it_at_once, async |db: TestDatabase| {
+    let (world, shop) = World::with_shop(db, "order.created").await;
+    for status in [500, 204] {
+        let before = world.receiver.journal().len();
+        world.receiver.answer_next([Answer::status(status).after(Duration::from_secs(2))]);
+        world.order(&shop.merchant, Ask::default()).await;
+        let slow = world.context.clone();
+        let sending = tokio::spawn(async move { Workers::drain(&slow).await });
+        world.receiver.wait_for(before + 1, PATIENCE).await;
+        let delivery = world.deliveries(shop.endpoint.id).await.pop().unwrap();
+        webhook_delivery::Entity::requeue(&world.db, shop.merchant.id, vec![delivery.id], world.now().await)
+            .await
+            .unwrap();
+        sending.await.unwrap();
+        let sent = world.receiver.journal().split_off(before);
+        assert_eq!(attempts(&sent), ["1", "1"], "{status}");
+        assert_eq!(sent[0].header("webhook-id"), sent[1].header("webhook-id"));
+        let delivery = world.deliveries(shop.endpoint.id).await.pop().unwrap();
+        assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Delivered, 1), "{status}");
+    }
+    let statuses: Vec<_> = world.attempts().await.iter().map(|row| row.status).collect();
+    assert_eq!(statuses, [Some(500), Some(200), Some(204), Some(200)]);
 });
 
 on_both_databases!(a_worker_that_died_while_sending_has_used_an_attempt_and_no_more, async |db: TestDatabase| {

@@ -16,6 +16,7 @@ mod deliveries;
 mod endpoints;
 mod faults;
 mod histories;
+mod inventions;
 mod isolation;
 mod leases;
 mod lies;

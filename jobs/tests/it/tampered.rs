@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, Search, TransferQuery};
+use cryptopay_chain::{ChainClient, ChainError, Header, Inclusion, Search, ShownTransfer, TransferQuery};
 use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::transfer::{Block, ObservedTransfer};
@@ -45,6 +45,8 @@ struct Tampering {
     withholding: bool,
     denying: bool,
     included_at: Option<Inclusion>,
+    made_up: Vec<ObservedTransfer>,
+    is_forgetful: bool,
     hanging: BTreeSet<Call>,
     failing: BTreeMap<Call, fn() -> ChainError>,
     elsewhere: Option<Arc<dyn ChainClient>>,
@@ -148,6 +150,17 @@ impl Tampered {
     /// From now on every transaction stands there.
     pub(crate) fn include_at(&self, at: Inclusion) {
         self.tampering().included_at = Some(at);
+    }
+
+    /// From now on it tells of this transfer too, in its block and in its transaction: in the place of one that is real, or
+    /// beside it.
+    pub(crate) fn make_up(&self, transfer: ObservedTransfer) {
+        self.tampering().made_up.push(transfer);
+    }
+
+    /// From now on it knows where no transaction stands.
+    pub(crate) fn forget_transactions(&self) {
+        self.tampering().is_forgetful = true;
     }
 
     /// From now on such a call gets no answer.
@@ -287,6 +300,18 @@ impl ChainClient for Tampered {
             false if self.tampering().withholding => Ok(Vec::new()),
             false => client.transfers(query).await,
         };
+        let made_up = self.tampering().made_up.clone();
+        let answer = answer.map(|mut transfers| {
+            let is_asked_for = |lie: &ObservedTransfer| {
+                query.blocks.iter().any(|header| header.block == lie.block) && query.recipients.contains(&lie.to)
+            };
+            for lie in made_up.into_iter().filter(is_asked_for) {
+                transfers.retain(|real| (real.tx_hash, real.position) != (lie.tx_hash, lie.position));
+                transfers.push(lie);
+            }
+            transfers.sort_by_key(|transfer| (transfer.block.number, transfer.log_index));
+            transfers
+        });
         if answer.is_ok() {
             self.journal.lock().unwrap().queries.push(query.clone());
         }
@@ -310,6 +335,27 @@ impl ChainClient for Tampered {
         let mut answer = self.begin(Call::Inclusion)?.inclusion(tx_hash).await;
         if let Some(at) = self.tampering().included_at.clone() {
             answer = Ok(Some(at));
+        }
+        let made_up = self.tampering().made_up.clone();
+        for lie in made_up.into_iter().filter(|lie| lie.tx_hash == tx_hash) {
+            let shown = ShownTransfer {
+                position: lie.position,
+                asset: lie.asset,
+                from: lie.from,
+                to: lie.to,
+                units: lie.units,
+            };
+            answer = answer.map(|real| {
+                let (block_number, block_hash) = (lie.block.number, lie.block.hash);
+                let nothing = Inclusion { block_number, block_hash, succeeded: true, transfers: Vec::new() };
+                let mut told = real.unwrap_or(nothing);
+                told.transfers.retain(|real| real.position != lie.position);
+                told.transfers.push(shown);
+                Some(told)
+            });
+        }
+        if self.tampering().is_forgetful {
+            answer = answer.map(|_| None);
         }
         let behind = self.behind();
         self.end(Call::Inclusion, answer.map(|at| at.filter(|at| at.block_number <= behind))).await

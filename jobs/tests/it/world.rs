@@ -43,6 +43,8 @@ pub(crate) const REQUIRED: u32 = 3;
 pub(crate) const REORG_DEPTH: u32 = 16;
 /// Time between blocks that are mined by the clock: longer than all retries of a webhook.
 const BLOCK_TIME: Duration = Duration::from_secs(40 * 24 * 3600);
+/// Still longer than a test takes.
+const QUICK_BLOCK_TIME: Duration = Duration::from_secs(600);
 /// Longest that something is waited for which another task does; only a failing test waits that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -145,7 +147,12 @@ impl Deref for World {
 impl World {
     /// A chain of some blocks, verified to its head, on which nothing is watched yet.
     pub(crate) async fn new(parts: impl Into<Parts>) -> Self {
-        let world = Self::unseen(parts, BLOCK_TIME).await;
+        Self::with_blocks_every(BLOCK_TIME, parts).await
+    }
+
+    /// The same with another time between blocks; longer than the test takes.
+    async fn with_blocks_every(block_time: Duration, parts: impl Into<Parts>) -> Self {
+        let world = Self::unseen(parts, block_time).await;
         world.mine(5).await;
         world.drain().await;
         world
@@ -153,7 +160,16 @@ impl World {
 
     /// The same with a merchant whose endpoint gets these events (comma-separated).
     pub(crate) async fn with_shop(parts: impl Into<Parts>, events: &str) -> (Self, Shop) {
-        let world = Self::new(parts).await;
+        Self::new(parts).await.open_shop(events).await
+    }
+
+    /// The same on a chain where what takes some blocks is over before the gateway forgives a lie.
+    pub(crate) async fn with_shop_and_quick_blocks(parts: impl Into<Parts>, events: &str) -> (Self, Shop) {
+        Self::with_blocks_every(QUICK_BLOCK_TIME, parts).await.open_shop(events).await
+    }
+
+    async fn open_shop(self, events: &str) -> (Self, Shop) {
+        let world = self;
         let merchant = world.merchant().await;
         let endpoint = world.endpoint(&merchant, &world.receiver.url("/hook"), events).await;
         // Something is watched from here on, and the window of hashes is there.

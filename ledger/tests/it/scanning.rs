@@ -6,14 +6,14 @@ use cryptopay_domain::event::EventType::{PaymentConfirmed, PaymentPending};
 use cryptopay_domain::merchant::DeliveryState;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{chain_block, event, merchant_wallet, receiving_address, webhook_endpoint};
-use cryptopay_ledger::{self as ledger, DeliveryKey, LedgerError};
+use cryptopay_entity::{chain_block, event, merchant_wallet, receiving_address, transfer, webhook_endpoint};
+use cryptopay_ledger::{self as ledger, Checked, DeliveryKey, LedgerError};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use crate::fake_chain::Payment;
-use crate::world::{Ask, World, all_of};
+use crate::world::{Ask, SLUG, World, all_of};
 
 on_both_databases!(a_scanner_that_woke_up_too_late_writes_nothing, async |db: TestDatabase| {
     let mut world = World::new(db).await;
@@ -76,7 +76,15 @@ on_both_databases!(depth_without_a_second_word_for_the_block_confirms_nothing, a
     let wanted = ledger::blocks_to_check(world.db(), world.settings()).await.unwrap();
     assert_eq!(wanted, BTreeSet::from([(number, block.hash)]));
     let other = world.chain.tip().hash;
-    for checked in [BTreeSet::new(), BTreeSet::from([(number, other)]), BTreeSet::from([(number + 1, block.hash)])] {
+    let held = transfer::Entity::standing_in(world.db(), SLUG, [number]).await.unwrap();
+    let asked: BTreeSet<_> = held.iter().map(|row| row.id).collect();
+    let mut wrong: Vec<Checked> = [BTreeSet::new(), [(number, other)].into(), [(number + 1, block.hash)].into()]
+        .into_iter()
+        .map(|blocks| Checked { blocks, transfers: asked.clone() })
+        .collect();
+    // Its block was named again, and of the transfer nobody was asked.
+    wrong.push(Checked { blocks: wanted, transfers: BTreeSet::new() });
+    for checked in wrong {
         let occasion = world.occasion("deep enough");
         let work =
             async |txn: &DatabaseTransaction| ledger::confirm(txn, occasion, world.settings(), &checked, "it").await;
@@ -100,7 +108,7 @@ on_both_databases!(depth_beyond_any_reorganisation_needs_a_second_word_as_well, 
     let wanted = ledger::blocks_to_check(world.db(), world.settings()).await.unwrap();
     assert_eq!(wanted, BTreeSet::from([(i64::try_from(block.number).unwrap(), block.hash)]));
     let occasion = world.occasion("deep enough");
-    let nobody = BTreeSet::new();
+    let nobody = Checked::default();
     let work = async |txn: &DatabaseTransaction| ledger::confirm(txn, occasion, world.settings(), &nobody, "it").await;
     world.transact(work).await.map(drop).unwrap();
     assert_eq!(world.said(order.id).await, "confirming 100000000");

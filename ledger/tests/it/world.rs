@@ -16,7 +16,8 @@ use cryptopay_domain::units::Units;
 use cryptopay_entity::idempotency_key::Answered;
 use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transact, transfer};
 use cryptopay_ledger::{
-    self as ledger, Assignment, Batch, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned,
+    self as ledger, Assignment, Batch, Checked, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned,
+    SecondLook,
 };
 use cryptopay_test_support::TestDatabase;
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -384,8 +385,8 @@ impl World {
     /// Gives transfers up, as the second look does with what it has not found.
     pub(crate) async fn give_up(&self, gone: &[TransferId]) {
         let occasion = self.occasion("not found a second time");
-        let work =
-            async |txn: &DatabaseTransaction| ledger::orphan(txn, occasion, self.settings(), gone.to_vec()).await;
+        let seen = SecondLook { gone: gone.to_vec(), ..SecondLook::default() };
+        let work = async |txn: &DatabaseTransaction| ledger::settle_doubts(txn, occasion, self.settings(), &seen).await;
         self.transact(work).await.map(drop).unwrap();
     }
 
@@ -404,7 +405,11 @@ impl World {
     pub(crate) async fn confirm(&self) {
         let wanted = ledger::blocks_to_check(self.db(), self.settings()).await.unwrap();
         let named = |(number, hash): &(i64, Hash)| self.chain.block(*number).is_some_and(|block| block.hash == *hash);
-        let checked: BTreeSet<(i64, Hash)> = wanted.into_iter().filter(named).collect();
+        let asked = ledger::transfers_to_check(self.db(), self.settings(), &wanted, |_| false).await.unwrap();
+        let checked = Checked {
+            blocks: asked.blocks.into_iter().filter(named).collect(),
+            transfers: asked.transfers.iter().map(|row| row.id).collect(),
+        };
         let occasion = self.occasion("deep enough");
         self.transact(async |txn| ledger::confirm(txn, occasion, self.settings(), &checked, "a second endpoint").await)
             .await
