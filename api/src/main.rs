@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Stack of a worker thread, in bytes: address space, of which a request takes what it needs. An unoptimised build nests
 /// the frames of a request deeper than the usual 2 MiB.

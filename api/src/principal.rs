@@ -1,5 +1,6 @@
 //! Who is asking: a merchant, by an access token from a login or by an API key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cryptopay_domain::ids::{ApiKeyId, MerchantId};
@@ -20,8 +21,8 @@ use crate::security::tokens::{FamilyId, TokenError};
 /// An authenticated merchant.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// The account.
-    pub merchant: merchant::Model,
+    /// The account, shared with whatever counts and logs the request.
+    pub merchant: Arc<merchant::Model>,
     /// By what it was recognised.
     pub credential: Credential,
 }
@@ -114,7 +115,10 @@ async fn by_access_token(app: &App, bearer: &str) -> Result<Principal, ApiError>
     let claims = token.at(known.now).map_err(refused)?;
     let merchant = known.merchant.ok_or_else(invalid)?;
     let (family, expires_at) = (claims.family, claims.expires_at);
-    Ok(Principal { merchant, credential: Credential::Login { family, expires_at, recognised_at: known.now } })
+    Ok(Principal {
+        merchant: Arc::new(merchant),
+        credential: Credential::Login { family, expires_at, recognised_at: known.now },
+    })
 }
 
 async fn by_key(app: &App, bearer: &str) -> Result<Principal, ApiError> {
@@ -133,7 +137,7 @@ async fn by_key(app: &App, bearer: &str) -> Result<Principal, ApiError> {
         api_key::Entity::note_use(app.database(), key.id, now).await?;
     }
     let credential = Credential::Key { id: key.id, scopes: key.scopes() };
-    Ok(Principal { merchant: known.merchant, credential })
+    Ok(Principal { merchant: Arc::new(known.merchant), credential })
 }
 
 /// How exactly the last use of a key is remembered: a write per request would cost more than it tells.

@@ -17,8 +17,9 @@ use super::bucket::{Begins, Bucket, Key, Standing};
 const MOST_PERMITS: u64 = 32;
 /// Which part of what a bucket has left may be taken at once.
 pub(super) const PART: u64 = 64;
-/// How long permits are held: they serve a bucket of which one is taken now and then in a process with much to do.
-const HOLD_FOR: Duration = Duration::from_secs(2);
+/// How long permits are held. A bucket of which a few are taken each second, in a process with much to do, uses up a good part
+/// of them.
+const HOLD_FOR: Duration = Duration::from_secs(5);
 /// Requests a second, for anybody, from which on this process is under load.
 const LOAD: u64 = 200;
 /// Buckets of which permits are held at most: about five megabytes.

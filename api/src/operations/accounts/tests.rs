@@ -78,7 +78,7 @@ on_both_databases!(registering_makes_everything_an_account_needs_and_logs_in, as
     let app = app(&db).await;
     let session = registered(&app).await;
     let merchant = principal(&app, &session).await.unwrap().merchant;
-    assert_eq!(merchant, session.merchant);
+    assert_eq!(*merchant, session.merchant);
     assert_eq!((merchant.username.as_str(), merchant.email.as_str()), ("Shop-1", "Owner@B.example"));
     assert_eq!((merchant.shop_name.as_str(), merchant.plan), ("Shop", Plan::Standard));
     assert_eq!((merchant.payment_settings.as_str(), merchant.requests_per_hour()), ("{}", 1_000));

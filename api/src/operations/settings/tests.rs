@@ -18,7 +18,7 @@ async fn put(app: &App, principal: &Principal, body: Value) -> Result<(PaymentSe
 /// The principal as the next request finds it.
 async fn again(app: &App, principal: &Principal) -> Principal {
     let merchant = merchant::Entity::find_by_id(principal.merchant_id()).one(app.database()).await.unwrap().unwrap();
-    Principal { merchant, ..principal.clone() }
+    Principal { merchant: merchant.into(), ..principal.clone() }
 }
 
 async fn refused(app: &App, principal: &Principal, body: Value) -> Vec<String> {

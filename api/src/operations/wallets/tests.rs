@@ -31,7 +31,10 @@ async fn merchant(app: &App, name: &str) -> Principal {
     let now = clock::database_now(app.database()).await.unwrap();
     let merchant = merchant::Entity::add(app.database(), new, now).await.unwrap();
     let scopes = cryptopay_domain::merchant::Scope::ALL.to_vec();
-    Principal { merchant, credential: Credential::Key { id: cryptopay_domain::ids::ApiKeyId(1), scopes } }
+    Principal {
+        merchant: merchant.into(),
+        credential: Credential::Key { id: cryptopay_domain::ids::ApiKeyId(1), scopes },
+    }
 }
 
 async fn live(db: &TestDatabase) -> App {

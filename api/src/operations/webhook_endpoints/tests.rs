@@ -31,7 +31,7 @@ async fn merchant(app: &App, name: &str) -> Principal {
     let now = clock::database_now(app.database()).await.unwrap();
     let merchant = merchant::Entity::add(app.database(), new, now).await.unwrap();
     let credential = Credential::Key { id: cryptopay_domain::ids::ApiKeyId(1), scopes: Scope::ALL.to_vec() };
-    Principal { merchant, credential }
+    Principal { merchant: merchant.into(), credential }
 }
 
 async fn implicit(app: &App, principal: &Principal) -> String {

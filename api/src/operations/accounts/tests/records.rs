@@ -42,7 +42,7 @@ on_both_databases!(a_hash_with_the_costs_of_former_times_is_renewed_by_the_next_
         log_in(&app, "shop-1", PASSWORD),
     );
     assert!([one, two, three].iter().all(Result::is_ok));
-    let stored = principal(&app, &session).await.unwrap().merchant.password_hash;
+    let stored = principal(&app, &session).await.unwrap().merchant.password_hash.clone();
     assert!(stored != cheap && stored.contains("m=19456,t=2,p=1"), "{stored}");
     assert!(log_in(&app, "shop-1", PASSWORD).await.is_ok());
     assert_eq!(principal(&app, &session).await.unwrap().merchant.password_hash, stored);
