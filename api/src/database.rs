@@ -4,12 +4,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cryptopay_entity::pool;
+use cryptopay_entity::{pool, sandbox_block};
 use cryptopay_migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, TransactionTrait};
 use secrecy::ExposeSecret;
 
-use crate::config::DatabaseUrl;
+use crate::config::{DatabaseUrl, Mode};
 
 /// Connections at most; a request or job holds one for the length of a transaction.
 const MAX_CONNECTIONS: u32 = 24;
@@ -40,6 +40,11 @@ pub enum SchemaError {
     /// A newer version has migrated it.
     #[error("the database's schema is newer than this binary ({0}); run the version that made it, or restore a backup")]
     Newer(String),
+    /// Live mode was begun on the database of a sandbox.
+    #[error(
+        "the database holds simulated chains of sandbox mode, where nobody paid with money; give live mode an empty database"
+    )]
+    Simulated,
 }
 
 impl SchemaError {
@@ -108,6 +113,17 @@ async fn up(database: &DatabaseConnection) -> Result<(), SchemaError> {
     check_not_newer(database).await?;
     Migrator::up(database, None).await?;
     Ok(())
+}
+
+/// Refuses, in live mode, a database that simulated chains have run in: nothing in an order tells that it was paid there.
+///
+/// # Errors
+/// `Simulated`.
+pub async fn check_not_simulated(mode: Mode, database: &DatabaseConnection) -> Result<(), SchemaError> {
+    match mode {
+        Mode::Live if sandbox_block::Entity::is_any(database).await? => Err(SchemaError::Simulated),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a schema that holds migrations which this binary does not know.

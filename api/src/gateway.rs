@@ -257,6 +257,7 @@ async fn prepare(app: &App, readiness: &Readiness) -> Result<i64, SchemaError> {
     loop {
         let prepared = async {
             database::migrate(&app.config.database, app.database()).await?;
+            database::check_not_simulated(app.config.mode, app.database()).await?;
             Ok::<_, SchemaError>(event_counter::Entity::peek(app.database()).await?)
         };
         let error = match prepared.await {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alloy::primitives::{B256, U256};
+use alloy::primitives::{B256, Bytes, U256};
 use alloy::transports::{BoxTransport, IntoBoxTransport};
 use async_trait::async_trait;
 use cryptopay_domain::address::{AccountAddress, Hash};
@@ -350,7 +350,12 @@ impl ChainClient for EvmClient {
         if is_null(&answer) {
             return Err(malformed(method, "it is null"));
         }
-        let word: B256 = parse(method, &answer)?;
+        let answer: Bytes = parse(method, &answer)?;
+        if answer.is_empty() {
+            return Err(malformed(method, "it is empty: the chain has no contract at this address"));
+        }
+        let word =
+            B256::try_from(answer.as_ref()).map_err(|_| malformed(method, "decimals() is no word of 32 bytes"))?;
         u8::try_from(U256::from_be_bytes(word.0)).map_err(|_| malformed(method, "decimals() is larger than 255"))
     }
 

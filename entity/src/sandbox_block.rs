@@ -48,6 +48,12 @@ impl Entity {
         Ok(())
     }
 
+    /// Whether any chain has ever been simulated in this database.
+    pub async fn is_any(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
+        let one = Self::find().select_only().column(Column::Number).limit(1);
+        Ok(one.into_tuple::<i64>().one(connection).await?.is_some())
+    }
+
     /// The newest block of a chain.
     pub async fn newest(connection: &impl ConnectionTrait, chain: &str) -> Result<Option<Model>, DbErr> {
         Self::find().filter(Column::Chain.eq(chain)).order_by_desc(Column::Number).limit(1).one(connection).await

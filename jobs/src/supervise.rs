@@ -40,6 +40,10 @@ pub async fn keep_running<F: Future<Output = ()>>(part: &'static str, stop: Canc
         let started = Instant::now();
         // Whatever it was in the midst of is dropped with it, and nothing of it is seen by the next.
         let Some(ended) = stop.run_until_cancelled(AssertUnwindSafe(start()).catch_unwind()).await else { return };
+        if ended.is_ok() && stop.is_cancelled() {
+            // It looks at the same token.
+            return;
+        }
         let pause = backoff.after(started);
         crate::metrics::part_restarted(part);
         match ended {

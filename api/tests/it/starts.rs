@@ -128,6 +128,18 @@ on_both_databases!(a_schema_that_is_newer_than_the_binary_is_refused, async |db:
     }
 });
 
+on_both_databases!(live_mode_refuses_the_database_of_a_sandbox, async |db: TestDatabase| {
+    let process = Installation::on(&db).start().await;
+    assert_eq!(process.terminate().await.code(), 0);
+    let live = LIVE.iter().fold(Installation::on(&db), |live, (name, value)| live.with(name, value));
+    let ended = live.run(["serve"]).await;
+    assert_refused(&ended, "DATABASE_URL");
+    assert!(ended.stderr.contains("empty database"), "{ended:?}");
+    let ended = live.run(["doctor"]).await;
+    assert_eq!(ended.code(), 1, "{ended:?}");
+    assert!(ended.stdout.contains("simulated chains of sandbox mode"), "{ended:?}");
+});
+
 on_both_databases!(sigterm_ends_the_process_with_0_and_the_next_one_goes_on, async |db: TestDatabase| {
     let installation = Installation::on(&db);
     let process = installation.start().await;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::time::Timestamp;
-use cryptopay_entity::{chain_cursor, clock, webhook_endpoint};
+use cryptopay_entity::{chain_cursor, clock, sandbox_block, webhook_endpoint};
 use cryptopay_migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{ConnectOptions as _, Connection};
@@ -199,6 +199,10 @@ async fn common(config: &Config, database: &DatabaseConnection, checks: &mut Che
         let now = clock(database, checks).await?;
         if !schema(database, checks).await? {
             return Ok(None);
+        }
+        if sandbox_block::Entity::is_any(database).await? && config.mode == Mode::Live {
+            let found = "it holds simulated chains of sandbox mode, where nobody paid with money";
+            checks.wrong("contents", found, "give live mode an empty database: docs/OPERATIONS.md shows the commands");
         }
         secrets(config, database, checks).await?;
         let cursors = chain_cursor::Entity::list(database).await?;

@@ -25,7 +25,7 @@ impl ClientPolicy {
         let canonical = ip.to_canonical();
         match ban(ip) {
             Some(kind) if !self.allow.iter().any(|net| net.contains(&ip) || net.contains(&canonical)) => {
-                Err(Refused { host: host.map(str::to_owned), address: canonical, kind })
+                Err(Refused { host: host.map(str::to_owned), address: canonical, kind, is_for_good: self.https_only })
             }
             _ => Ok(()),
         }
@@ -35,9 +35,9 @@ impl ClientPolicy {
 /// An address that webhooks are not sent to. The words go to the client as they are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{}{address} is not a public address ({kind}), so no webhook is sent there. To allow it, the operator adds {} to CRYPTOPAY_WEBHOOK_ALLOW.",
+    "{}{address} is not a public address ({kind}), so no webhook is sent there.{}",
     .host.as_ref().map(|host| format!("{host} resolves to {address}: ")).unwrap_or_default(),
-    self.cidr()
+    self.mend()
 )]
 pub struct Refused {
     /// The name that led to the address; `None` where the URL holds the address itself.
@@ -46,12 +46,21 @@ pub struct Refused {
     pub address: IpAddr,
     /// What kind of address it is, such as `private`.
     pub kind: &'static str,
+    /// Whether no operator can allow it. True in live.
+    pub is_for_good: bool,
 }
 
 impl Refused {
     /// The smallest network that would exempt this address, such as `10.0.0.5/32`.
     pub fn cidr(&self) -> IpNet {
         self.address.into()
+    }
+
+    fn mend(&self) -> String {
+        if self.is_for_good {
+            return String::new();
+        }
+        format!(" To allow it, the operator adds {} to CRYPTOPAY_WEBHOOK_ALLOW.", self.cidr())
     }
 }
 
@@ -70,6 +79,10 @@ mod tests {
             words.starts_with("fd00::1 is not a public address (private)") && words.contains("fd00::1/128"),
             "{words}"
         );
+        // In live the variable would be refused.
+        let live = ClientPolicy { https_only: true, ..ClientPolicy::default() };
+        let words = live.judge("10.0.0.5".parse().unwrap(), None).unwrap_err().to_string();
+        assert!(words.ends_with("so no webhook is sent there."), "{words}");
     }
 
     #[test]
