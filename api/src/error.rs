@@ -138,8 +138,9 @@ impl ApiError {
         Self::new(ErrorCode::InvalidState, message)
     }
 
-    /// Writes the headers that belong to its answer, in REST and GraphQL alike.
-    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+    /// The headers that belong to its answer, in REST and GraphQL alike.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         if let Some(secs) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
@@ -149,9 +150,10 @@ impl ApiError {
         let challenge = match self.code {
             ErrorCode::AuthenticationRequired => "Bearer",
             ErrorCode::TokenInvalid | ErrorCode::TokenExpired => "Bearer error=\"invalid_token\"",
-            _ => return,
+            _ => return headers,
         };
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        headers
     }
 
     /// A failure of ours. `cause` goes to the log, never to the client.

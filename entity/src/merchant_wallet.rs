@@ -92,17 +92,15 @@ impl PayingPlace {
 }
 
 impl Entity {
-    /// Where a merchant is paid on a chain, how far that chain is verified, and what is known of a token's contract.
+    /// Where a merchant is paid on a chain, and how far that chain is verified; of no token's contract.
     pub async fn paying_place(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         chain: &str,
-        contract: Option<AccountAddress>,
     ) -> Result<PayingPlace, DbErr> {
         let backend = connection.get_database_backend();
         let sql = PayingPlace::sql(backend, "");
-        let contract = contract.map(AccountAddress::to_key).unwrap_or_default();
-        let statement = Statement::from_sql_and_values(backend, sql, [merchant.into(), chain.into(), contract.into()]);
+        let statement = Statement::from_sql_and_values(backend, sql, [merchant.into(), chain.into(), "".into()]);
         PayingPlace::find_by_statement(statement)
             .one(connection)
             .await?

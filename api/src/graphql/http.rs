@@ -9,7 +9,7 @@
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Name, Request as Operation, Response as Answer, ServerError, Value as GraphQLValue, Variables};
-use poem::http::{HeaderMap, Method, StatusCode, header};
+use poem::http::{Method, StatusCode, header};
 use poem::{Body, Endpoint, IntoResponse, Request, Response};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -149,9 +149,7 @@ pub(super) fn too_many() -> ApiError {
 
 /// An answer with an error that concerns the request, not a field.
 pub(super) fn refusal(error: ApiError, media: Media, id: Option<&RequestId>) -> Response {
-    let mut headers = HeaderMap::new();
-    error.write_headers(&mut headers);
-    let status = error.code.status();
+    let (status, headers) = (error.code.status(), error.headers());
     let mut server = ServerError::from(Failure::from(error));
     failure::complete(&mut server, id);
     let body = json!({"errors": [server]}).to_string();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cryptopay_domain::time::Timestamp;
-use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
@@ -214,8 +214,7 @@ impl<T: Type + ParseFromJSON + ToJSON + Send + Sync + Clone> IntoResponse for Li
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut headers = HeaderMap::new();
-        self.write_headers(&mut headers);
+        let headers = self.headers();
         let status = self.code.status();
         let body = ErrorEnvelope {
             success: false,

@@ -235,7 +235,7 @@ on_both_databases!(an_order_that_is_made_in_the_same_moment_fails_too, async |db
     let creating = async {
         let mut read = Some(read);
         let created: Result<_, LedgerError> = transact!(world.db(), |txn| {
-            let place = merchant_wallet::Entity::paying_place(txn, merchant.id, world.slug, None).await?;
+            let place = merchant_wallet::Entity::paying_place(txn, merchant.id, world.slug).await?;
             assert_eq!(place.wallet_id, Some(merchant.wallet));
             if let Some(read) = read.take() {
                 read.send(()).unwrap();
@@ -255,7 +255,7 @@ on_both_databases!(an_order_that_is_made_in_the_same_moment_fails_too, async |db
     let (order, taken) = tokio::join!(creating, proving);
     assert_eq!((taken.failed, world.said(order.id).await), (1, "failed 0".to_owned()));
     // And whoever comes after finds no wallet.
-    let place = merchant_wallet::Entity::paying_place(world.db(), merchant.id, world.slug, None).await.unwrap();
+    let place = merchant_wallet::Entity::paying_place(world.db(), merchant.id, world.slug).await.unwrap();
     assert_eq!(place.wallet_id, None);
     world.audit().await;
 });

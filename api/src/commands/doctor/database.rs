@@ -200,7 +200,7 @@ async fn common(config: &Config, database: &DatabaseConnection, checks: &mut Che
         if !schema(database, checks).await? {
             return Ok(None);
         }
-        if sandbox_block::Entity::is_any(database).await? && config.mode == Mode::Live {
+        if config.mode == Mode::Live && sandbox_block::Entity::is_any(database).await? {
             let found = "it holds simulated chains of sandbox mode, where nobody paid with money";
             checks.wrong("contents", found, "give live mode an empty database: docs/OPERATIONS.md shows the commands");
         }

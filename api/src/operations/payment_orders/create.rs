@@ -43,7 +43,7 @@ async fn create_anew(
     let Some(request) = request else {
         // What needs the database to be judged is judged too, so that every fault is named at once.
         let place = match fields.text("blockchain").and_then(|slug| app.chain(slug)) {
-            Some(chain) => merchant_wallet::Entity::paying_place(app.database(), merchant, &chain.slug, None).await?,
+            Some(chain) => merchant_wallet::Entity::paying_place(app.database(), merchant, &chain.slug).await?,
             None => PayingPlace {
                 now: clock::business_now(app.database()).await?,
                 wallet_id: None,
@@ -66,10 +66,10 @@ async fn create_anew(
         }
         let coin = (request.chain, request.token);
         let prospect = Prospect::read(txn, merchant, coin, request.price, request.seed).await?;
-        let place = prospect.known.place.clone();
+        let place = &prospect.known.place;
         let mut judged = fields.clone();
         let expires_at = judge_expiry(&mut judged, place.now, &settings);
-        let has_wallet = judge_wallet(&mut judged, &place);
+        let has_wallet = judge_wallet(&mut judged, place);
         let Some(expires_at) = expires_at.filter(|_| has_wallet) else {
             judge_nonce(txn, merchant, &mut judged).await?;
             return Err(CreateError::Faulty(judged.faulty()));
