@@ -80,6 +80,8 @@ codes! {
     InternalError = "INTERNAL_ERROR", INTERNAL_SERVER_ERROR;
     /// A part of the gateway is away at the moment; nothing was changed.
     ServiceUnavailable = "SERVICE_UNAVAILABLE", SERVICE_UNAVAILABLE;
+    /// No unique amount near the price is free at the receiving address; the message contains the remedy.
+    NoFreeAmount = "NO_FREE_AMOUNT", SERVICE_UNAVAILABLE;
 }
 
 /// The codes as a table in Markdown, for the documentation.
@@ -207,6 +209,7 @@ impl From<Refusal> for ApiError {
             Refusal::ChainNotReady => {
                 Self { retry_after_secs: Some(2), ..Self::new(ErrorCode::ServiceUnavailable, message) }
             }
+            Refusal::NoFreeAmount => Self::new(ErrorCode::NoFreeAmount, message),
             Refusal::TokenDisabled { .. } => Self::new(ErrorCode::ServiceUnavailable, message),
             Refusal::NonceUsed { .. } => Self::field("nonce", message),
             Refusal::TransferNotFound | Refusal::AssetMismatch => Self::field("transaction_hash", message),

@@ -102,10 +102,50 @@ pub fn format_units(units: Units, decimals: u8) -> String {
     if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
 }
 
+/// A decimal amount without trailing zeros: equal for equal amounts of every asset, whatever its decimals.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "sea-orm", derive(sea_orm::DeriveValueType))]
+pub struct DecimalAmount(String);
+
+impl DecimalAmount {
+    /// The decimal amount of base units of an asset with `decimals`.
+    pub fn new(units: Units, decimals: u8) -> Self {
+        let text = format_units(units, decimals);
+        let trimmed = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+        Self(trimmed.to_owned())
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for DecimalAmount {
+    /// A stored decimal amount.
+    fn from(stored: &str) -> Self {
+        Self(stored.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn equal_amounts_of_assets_with_other_decimals_are_equal() {
+        for (units, decimals, text) in [
+            (100_000_000, 6, "100"),
+            (100_000_000_000_000_000_000, 18, "100"),
+            (100, 0, "100"),
+            (99_987_600, 6, "99.9876"),
+            (1, 18, "0.000000000000000001"),
+            (0, 6, "0"),
+        ] {
+            assert_eq!(DecimalAmount::new(Units::new(units), decimals).as_str(), text);
+        }
+    }
 
     #[test]
     fn an_amount_keeps_the_text_it_was_sent_as() {

@@ -19,6 +19,8 @@ words! {
         OrderExtraPayment = "order.extra_payment",
         /// Money came after the deadline.
         OrderLatePayment = "order.late_payment",
+        /// A payment came in another asset, or on another chain. It does not count.
+        OrderWrongAsset = "order.wrong_asset",
         /// Closed without money.
         OrderExpired = "order.expired",
         /// The merchant took the order back.
@@ -47,7 +49,9 @@ impl EventType {
         Self::OrderExpired,
         Self::OrderUnderpaid,
         Self::OrderLatePayment,
+        Self::OrderWrongAsset,
         Self::PaymentReorged,
+        Self::TransferUnmatched,
     ];
 }
 

@@ -1,95 +1,105 @@
-//! Which order a transfer pays. The strongest evidence decides; what is ambiguous goes to the inbox, never to a guess.
+//! Matching: which order a transfer pays. The strongest evidence decides. An ambiguous transfer goes to the unmatched list.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{OrderId, OrderRef};
 use crate::text::words;
 use crate::time::Timestamp;
-use std::time::Duration;
 
 words! {
-    /// How a transfer found its order.
+    /// Evidence by which a transfer was allocated to its order.
     Method {
-        /// The transaction carries the order's reference.
+        /// The transaction contains the order's reference.
         Reference = "reference",
-        /// The address was handed to this order only.
-        ExclusiveAddress = "exclusive_address",
-        /// The sender signed for it.
-        Claim = "claim",
-        /// The amount is this order's alone.
+        /// The amount is held by this order alone.
         ExactAmount = "exact_amount",
-        /// It was the only order that came into question.
-        LoneCandidate = "lone_candidate",
-        /// A person decided.
+        /// A person allocated it.
         Manual = "manual",
     }
 }
 
-impl Method {
-    /// Whether goods may be shipped on this evidence alone.
-    pub const fn ships(self) -> bool {
-        !matches!(self, Self::LoneCandidate)
-    }
-}
-
-/// What a transfer shows, as far as matching needs it.
+/// A transfer, as far as matching needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransferClues {
+pub struct TransferFacts {
     /// Height of its block.
     pub block_number: u64,
     /// Time of its block.
     pub block_time: Timestamp,
     /// Whether it is the only transfer of this asset to this address in its transaction.
-    pub sole: bool,
+    pub only_transfer: bool,
 }
 
-/// An order that something points to.
+/// An order that a transfer may have been meant for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The order.
     pub order: OrderId,
     /// Its public id, for the evidence.
     pub order_ref: OrderRef,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// Nothing is matched in blocks after this time.
+    /// Block time after which nothing is matched to the order.
     pub monitor_until: Timestamp,
-    /// Height that had been scanned when the order was created: what a block up to it holds is older than the order, unless
-    /// a reorganisation has mined it anew.
+    /// Verified height of the order's chain when the order was created. Nothing in a block up to it can have been sent for
+    /// the order.
     pub scanned_height: u64,
-    /// Time of that block.
-    pub scanned_time: Timestamp,
-    /// Whether its merchant holds the address that was paid. An order of one who lost it to the proven owner gets nothing
-    /// any more, and is not named: the evidence is the owner's to read.
+    /// Whether its merchant holds the address that was paid. An order whose merchant lost the address to the proven owner
+    /// takes nothing, and is not named: the evidence is the owner's to read.
     pub holds_address: bool,
-    /// What points to it.
-    pub clue: Clue,
+    /// Whether the merchant has rejected the order. It takes no further money.
+    pub is_rejected: bool,
+    /// The connection between transfer and order.
+    pub signal: MatchSignal,
 }
 
-/// Why an order is a candidate.
+/// Connection between a transfer and an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clue {
-    /// The transaction's input carries its reference.
+pub enum MatchSignal {
+    /// The transaction's input contains the order's reference.
     Reference,
-    /// It holds exactly these units on this address.
+    /// The order holds exactly these units on this address.
     HeldAmount,
-    /// It held these units until lately, and was not paid.
+    /// The order held these units until lately. They are not handed out again yet.
     CoolingAmount,
+    /// The units are the price of the order, or were missing after a short payment. The order asks for another amount.
+    PlainAmount,
+    /// The order holds the same decimal amount on this address in another asset, or on another chain.
+    OtherAsset {
+        /// Whether the order is on the transfer's chain: only then are heights comparable.
+        same_chain: bool,
+    },
+    /// The decimal amount is the price of an order in another asset, or on another chain.
+    OtherAssetPlain,
+}
+
+impl Method {
+    /// Whether goods may be shipped on this evidence alone.
+    pub const fn ships(self) -> bool {
+        match self {
+            Self::Reference | Self::ExactAmount | Self::Manual => true,
+        }
+    }
+}
+
+impl MatchSignal {
+    fn is_other_asset(self) -> bool {
+        matches!(self, Self::OtherAsset { .. } | Self::OtherAssetPlain)
+    }
 }
 
 /// The decision about a transfer, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// The order and how it was found; `None` sends the transfer to the inbox.
+    /// The order and the evidence for it. `None` sends the transfer to the unmatched list.
     pub order: Option<(OrderId, Method)>,
-    /// What was considered.
+    /// The order that was paid in the wrong asset, or on the wrong chain. The transfer stays in the unmatched list.
+    pub wrong_asset: Option<OrderId>,
+    /// All candidates.
     pub evidence: Evidence,
 }
 
 /// The stored reasons of a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Evidence {
-    /// How it was matched.
+    /// Evidence that decided.
     pub method: Option<Method>,
     /// Every order that came into question, and why it won or lost.
     pub candidates: Vec<CandidateVerdict>,
@@ -100,258 +110,438 @@ pub struct Evidence {
 pub struct CandidateVerdict {
     /// The order.
     pub order_id: OrderRef,
-    /// What pointed to it, and why it won or lost.
+    /// The connection to the transfer, and why the order won or lost.
     pub verdict: String,
 }
 
-/// How far a block's stamp may lie before the order's creation: clocks differ.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
-
 /// Decides about a transfer that never had an allocation.
-pub fn decide(clues: &TransferClues, candidates: &[Candidate]) -> Decision {
+pub fn decide(transfer: &TransferFacts, candidates: &[Candidate]) -> Decision {
     let mut verdicts = Vec::with_capacity(candidates.len());
-    let mut verdict = |candidate: &Candidate, words: &str| {
-        verdicts.push(CandidateVerdict { order_id: candidate.order_ref.clone(), verdict: words.to_owned() });
-    };
-    let mut references = Vec::new();
-    let mut held = Vec::new();
-    let mut cooling = Vec::new();
-    let mut names_another = false;
-    let mut asked_by_another = false;
+    let mut sorted = Sorted::default();
     for candidate in candidates {
-        if !candidate.holds_address {
-            names_another |= candidate.clue == Clue::Reference && clues.sole;
-            asked_by_another |= candidate.clue != Clue::Reference && outside_window(clues, candidate).is_none();
-            continue;
-        }
-        if let Some(problem) = outside_window(clues, candidate) {
-            verdict(candidate, problem);
-            // The payer meant that order, so that an amount which happens to fit another is no evidence.
-            names_another |= candidate.clue == Clue::Reference && clues.sole;
-            continue;
-        }
-        match candidate.clue {
-            Clue::Reference if !clues.sole => {
-                verdict(candidate, "reference ignored: the transaction holds several transfers to this address");
+        match standing(transfer, candidate) {
+            Standing::Possible => sorted.add(candidate),
+            Standing::Excluded(reason) => {
+                sorted.add_excluded(transfer, candidate);
+                verdicts.push(verdict(candidate, reason));
             }
-            Clue::Reference => references.push(candidate),
-            Clue::HeldAmount => held.push(candidate),
-            Clue::CoolingAmount => cooling.push(candidate),
+            // The order asks for this amount, or is named. It stands against every other order without being shown.
+            Standing::Hidden => sorted.add_hidden(transfer, candidate),
+            Standing::Unrelated => {}
         }
     }
-    // A value that an order itself used to hold is no other order's: it does not stand against its own payment.
-    cooling.retain(|lately| !held.iter().any(|holder| holder.order == lately.order));
-    let mut order = None;
-    match references.as_slice() {
-        [] => {}
-        [one] => {
-            verdict(one, "won: its reference is in the transaction");
-            order = Some((one.order, Method::Reference));
-        }
-        several => {
-            several.iter().for_each(|one| verdict(one, "ambiguous: several orders' references are in the transaction"))
-        }
-    }
-    let ambiguous_reference = references.len() > 1 || (names_another && references.is_empty());
-    match (held.as_slice(), cooling.as_slice()) {
-        _ if order.is_some() => {
-            held.iter().chain(&cooling).for_each(|one| {
-                if Some(one.order) != order.map(|(id, _)| id) {
-                    verdict(one, "lost: the amount fits, but a reference is stronger");
-                }
-            });
-        }
-        ([one], []) if !ambiguous_reference && !asked_by_another => {
-            verdict(one, "won: it alone asks for exactly this amount");
-            order = Some((one.order, Method::ExactAmount));
-        }
-        (held, cooling) => {
-            held.iter().for_each(|one| verdict(one, "ambiguous: it asks for this amount, but it is not the only one"));
-            cooling
-                .iter()
-                .for_each(|one| verdict(one, "possible: it asked for this amount until lately and was not paid"));
-        }
-    }
-    Decision { order, evidence: Evidence { method: order.map(|(_, method)| method), candidates: verdicts } }
+    let order = sorted.winner();
+    let wrong_asset = sorted.wrong_asset(order.is_some());
+    verdicts.extend(sorted.verdicts(order));
+    let evidence = Evidence { method: order.map(|(_, method)| method), candidates: verdicts };
+    Decision { order, wrong_asset, evidence }
 }
 
-fn outside_window(clues: &TransferClues, candidate: &Candidate) -> Option<&'static str> {
-    if clues.block_time < candidate.created_at.minus(CLOCK_TOLERANCE) {
-        return Some("lost: the transfer is older than the order");
+/// Whether a candidate can be the transfer's order at all.
+enum Standing {
+    Possible,
+    Excluded(&'static str),
+    Hidden,
+    Unrelated,
+}
+
+fn standing(transfer: &TransferFacts, candidate: &Candidate) -> Standing {
+    let excluded = excluded(transfer, candidate);
+    match (candidate.holds_address, excluded) {
+        (true, None) => Standing::Possible,
+        (true, Some(reason)) => Standing::Excluded(reason),
+        (false, None) => Standing::Hidden,
+        // A reference names the order whatever became of it.
+        (false, Some(_)) if candidate.signal == MatchSignal::Reference => Standing::Hidden,
+        (false, Some(_)) => Standing::Unrelated,
     }
-    // A block this low can come after the order only in a reorganisation, which mines what was sent before the order and
-    // after it anew. While the chain was read hours behind, a block of any height may be older than the order. The
-    // reference tells old from new; an amount does not, and then the block itself must be younger. Blocks tell whole
-    // seconds: one of the order's own second may be younger.
-    let is_low = clues.block_number <= candidate.scanned_height;
-    let lagged = candidate.scanned_time < candidate.created_at.minus(CLOCK_TOLERANCE);
-    let is_older = clues.block_time.as_secs() < candidate.created_at.as_secs();
-    if (is_low || lagged) && candidate.clue != Clue::Reference && is_older {
-        return Some(if is_low {
-            "lost: its height had been scanned before the order was created"
-        } else {
-            "lost: the order was created while the chain was read with a delay, and the block is older"
-        });
+}
+
+fn excluded(transfer: &TransferFacts, candidate: &Candidate) -> Option<&'static str> {
+    use MatchSignal::{CoolingAmount, HeldAmount, OtherAsset, OtherAssetPlain, PlainAmount, Reference};
+    let compares_heights = match candidate.signal {
+        HeldAmount | CoolingAmount | PlainAmount => true,
+        OtherAsset { same_chain } => same_chain,
+        // Its order cannot be older than a transaction that contains its reference.
+        Reference | OtherAssetPlain => false,
+    };
+    if compares_heights && transfer.block_number <= candidate.scanned_height {
+        return Some("lost: the block was verified before the order was created");
     }
-    if candidate.clue != Clue::CoolingAmount && clues.block_time > candidate.monitor_until {
+    if matches!(candidate.signal, Reference) && !transfer.only_transfer {
+        return Some("reference ignored: the transaction contains several transfers to this address");
+    }
+    if candidate.is_rejected {
+        return Some("lost: the merchant has rejected the order");
+    }
+    let stays = matches!(candidate.signal, CoolingAmount | PlainAmount | OtherAssetPlain);
+    if !stays && transfer.block_time > candidate.monitor_until {
         return Some("lost: the order is no longer watched");
     }
     None
 }
 
+/// The candidates by their signal.
+#[derive(Default)]
+struct Sorted<'a> {
+    references: Vec<&'a Candidate>,
+    held: Vec<&'a Candidate>,
+    cooling: Vec<&'a Candidate>,
+    plain: Vec<&'a Candidate>,
+    other_asset: Vec<&'a Candidate>,
+    other_asset_plain: Vec<&'a Candidate>,
+    /// A valid reference names an order that takes nothing.
+    names_another: bool,
+    /// An order that takes nothing asks for this amount.
+    asked_by_another: bool,
+}
+
+impl<'a> Sorted<'a> {
+    fn add(&mut self, candidate: &'a Candidate) {
+        let list = match candidate.signal {
+            MatchSignal::Reference => &mut self.references,
+            MatchSignal::HeldAmount => &mut self.held,
+            MatchSignal::CoolingAmount => &mut self.cooling,
+            MatchSignal::PlainAmount => &mut self.plain,
+            MatchSignal::OtherAsset { .. } => &mut self.other_asset,
+            MatchSignal::OtherAssetPlain => &mut self.other_asset_plain,
+        };
+        list.push(candidate);
+    }
+
+    /// An order that can take nothing. A payer who names it meant it, and an amount that it asks for was meant for it, unless
+    /// the block is older than the order.
+    fn add_excluded(&mut self, transfer: &TransferFacts, candidate: &Candidate) {
+        match candidate.signal {
+            MatchSignal::Reference => self.names_another |= transfer.only_transfer,
+            MatchSignal::HeldAmount | MatchSignal::CoolingAmount => {
+                self.asked_by_another |= transfer.block_number > candidate.scanned_height;
+            }
+            MatchSignal::PlainAmount | MatchSignal::OtherAsset { .. } | MatchSignal::OtherAssetPlain => {}
+        }
+    }
+
+    fn add_hidden(&mut self, transfer: &TransferFacts, candidate: &Candidate) {
+        if candidate.signal == MatchSignal::Reference {
+            self.names_another |= transfer.only_transfer;
+        } else if !candidate.signal.is_other_asset() {
+            self.asked_by_another = true;
+        }
+    }
+
+    /// An amount that another order holds, or held until lately, contradicts evidence for `order`. Values that an order held
+    /// itself do not stand against its own payment.
+    fn amount_contradicts(&self, order: OrderId) -> bool {
+        self.asked_by_another || self.held.iter().chain(&self.cooling).any(|other| other.order != order)
+    }
+
+    fn winner(&self) -> Option<(OrderId, Method)> {
+        match (self.references.as_slice(), self.held.as_slice()) {
+            // A relayer could otherwise redirect the exact payment of another order.
+            ([named], _) => (!self.names_another && !self.amount_contradicts(named.order))
+                .then_some((named.order, Method::Reference)),
+            ([], [holder]) => {
+                // The price of another order: its customer may have rounded.
+                let is_price_of_another = self.plain.iter().any(|other| other.order != holder.order);
+                let is_clear = !self.names_another && !self.amount_contradicts(holder.order) && !is_price_of_another;
+                is_clear.then_some((holder.order, Method::ExactAmount))
+            }
+            _ => None,
+        }
+    }
+
+    /// Set only if exactly one order asks for this amount in another asset, and no order comes into question in this one.
+    fn wrong_asset(&self, is_matched: bool) -> Option<OrderId> {
+        let is_open = self.references.is_empty()
+            && self.held.is_empty()
+            && self.cooling.is_empty()
+            && self.plain.is_empty()
+            && !self.names_another
+            && !self.asked_by_another;
+        match self.other_asset.as_slice() {
+            [one] if is_open && !is_matched => Some(one.order),
+            _ => None,
+        }
+    }
+
+    fn verdicts(&self, winner: Option<(OrderId, Method)>) -> Vec<CandidateVerdict> {
+        let several = self.references.len() > 1;
+        let named = match winner {
+            Some(_) => "won: its reference is in the transaction",
+            None if several => "ambiguous: references of several orders are in the transaction",
+            None => "ambiguous: its reference is in the transaction, but other evidence contradicts",
+        };
+        let held = match winner {
+            Some(_) => "won: it alone asks for exactly this amount",
+            None => "ambiguous: it asks for this amount, but other evidence contradicts",
+        };
+        let mut verdicts = Vec::new();
+        let mut add = |list: &[&Candidate], possible: &str| {
+            let text = if winner.is_some() { "lost: the evidence for another order is stronger" } else { possible };
+            // The winner is named once, by its strongest evidence.
+            let others = list.iter().filter(|one| winner.is_none_or(|(order, _)| order != one.order));
+            verdicts.extend(others.map(|one| verdict(one, text)));
+        };
+        add(&self.references, named);
+        add(&self.held, held);
+        add(&self.cooling, "possible: it asked for this amount until lately");
+        add(&self.plain, "possible: this is its price or what it lacks, but it asks for another amount");
+        add(&self.other_asset, "possible: it asks for this amount in another asset or on another chain");
+        add(
+            &self.other_asset_plain,
+            "possible: this is its price or what it lacks, in another asset or on another chain",
+        );
+        let evidence = match winner {
+            Some((order, Method::Reference)) => self.references.iter().find(|one| one.order == order).zip(Some(named)),
+            Some((order, _)) => self.held.iter().find(|one| one.order == order).zip(Some(held)),
+            None => None,
+        };
+        verdicts.splice(0..0, evidence.map(|(one, text)| verdict(one, text)));
+        verdicts
+    }
+}
+
+fn verdict(candidate: &Candidate, text: &str) -> CandidateVerdict {
+    CandidateVerdict { order_id: candidate.order_ref.clone(), verdict: text.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
-    fn candidate(order: i64, clue: Clue) -> Candidate {
+    use super::MatchSignal::{CoolingAmount, HeldAmount, OtherAsset, OtherAssetPlain, PlainAmount, Reference};
+    use super::*;
+
+    const SIGNALS: [MatchSignal; 7] = [
+        Reference,
+        HeldAmount,
+        CoolingAmount,
+        PlainAmount,
+        OtherAsset { same_chain: true },
+        OtherAsset { same_chain: false },
+        OtherAssetPlain,
+    ];
+
+    fn candidate(order: i64, signal: MatchSignal) -> Candidate {
         let entropy = u64::try_from(order).unwrap().to_be_bytes();
         Candidate {
             order: OrderId(order),
             order_ref: OrderRef::from_entropy(entropy),
-            created_at: Timestamp::from_secs(1_000),
             monitor_until: Timestamp::from_secs(9_000),
             scanned_height: 50,
-            scanned_time: Timestamp::from_secs(999),
             holds_address: true,
-            clue,
+            is_rejected: false,
+            signal,
         }
     }
 
-    fn clues() -> TransferClues {
-        TransferClues { block_number: 51, block_time: Timestamp::from_secs(1_001), sole: true }
+    fn transfer() -> TransferFacts {
+        TransferFacts { block_number: 51, block_time: Timestamp::from_secs(1_001), only_transfer: true }
+    }
+
+    fn by_reference(order: i64) -> Option<(OrderId, Method)> {
+        Some((OrderId(order), Method::Reference))
+    }
+
+    fn by_amount(order: i64) -> Option<(OrderId, Method)> {
+        Some((OrderId(order), Method::ExactAmount))
+    }
+
+    /// The winner, and how many orders the evidence names.
+    fn decided(transfer: &TransferFacts, candidates: &[Candidate]) -> (Option<(OrderId, Method)>, usize) {
+        let decision = decide(transfer, candidates);
+        assert_eq!(decision.evidence.method, decision.order.map(|(_, method)| method));
+        (decision.order, decision.evidence.candidates.len())
     }
 
     #[test]
     fn an_amount_that_one_order_holds_decides() {
-        let decision = decide(&clues(), &[candidate(1, Clue::HeldAmount)]);
-        assert_eq!(decision.order, Some((OrderId(1), Method::ExactAmount)));
+        assert_eq!(decided(&transfer(), &[candidate(1, HeldAmount)]), (by_amount(1), 1));
     }
 
     #[test]
-    fn a_reference_is_stronger_than_an_amount() {
-        let decision = decide(&clues(), &[candidate(1, Clue::HeldAmount), candidate(2, Clue::Reference)]);
-        assert_eq!(decision.order, Some((OrderId(2), Method::Reference)));
-        assert_eq!(decision.evidence.candidates.len(), 2);
+    fn a_reference_decides_whatever_the_amount_is() {
+        assert_eq!(decided(&transfer(), &[candidate(1, Reference)]), (by_reference(1), 1));
+        assert_eq!(decided(&transfer(), &[candidate(1, HeldAmount), candidate(1, Reference)]), (by_reference(1), 1));
     }
 
     #[test]
-    fn a_reference_counts_only_when_the_transaction_holds_one_transfer() {
-        let clues = TransferClues { sole: false, ..clues() };
-        assert_eq!(decide(&clues, &[candidate(1, Clue::Reference)]).order, None);
-        let decision = decide(&clues, &[candidate(1, Clue::Reference), candidate(2, Clue::HeldAmount)]);
-        assert_eq!(decision.order, Some((OrderId(2), Method::ExactAmount)));
+    fn a_reference_and_the_amount_of_another_order_are_ambiguous() {
+        for signal in [HeldAmount, CoolingAmount] {
+            let candidates = [candidate(1, signal), candidate(2, Reference)];
+            assert_eq!(decided(&transfer(), &candidates), (None, 2), "{signal:?}");
+            let rejected = [Candidate { is_rejected: true, ..candidate(1, signal) }, candidate(2, Reference)];
+            assert_eq!(decided(&transfer(), &rejected), (None, 2), "{signal:?}");
+        }
+        // The block is older than the order that holds the amount: the payer cannot have meant it.
+        let younger = Candidate { scanned_height: 51, ..candidate(1, HeldAmount) };
+        assert_eq!(decided(&transfer(), &[younger, candidate(2, Reference)]), (by_reference(2), 2));
     }
 
     #[test]
-    fn a_value_that_an_unpaid_order_held_lately_goes_to_the_inbox_with_both() {
-        let decision = decide(&clues(), &[candidate(1, Clue::HeldAmount), candidate(2, Clue::CoolingAmount)]);
-        assert_eq!(decision.order, None);
-        assert_eq!(decision.evidence.candidates.len(), 2);
+    fn a_reference_is_stronger_than_the_price_of_another_order() {
+        assert_eq!(decided(&transfer(), &[candidate(1, PlainAmount), candidate(2, Reference)]), (by_reference(2), 2));
     }
 
     #[test]
-    fn a_value_that_an_order_itself_held_lately_is_still_its_own() {
-        let decision = decide(&clues(), &[candidate(1, Clue::CoolingAmount), candidate(1, Clue::HeldAmount)]);
-        assert_eq!(decision.order, Some((OrderId(1), Method::ExactAmount)));
+    fn a_reference_counts_only_in_a_transaction_of_one_transfer() {
+        let several = TransferFacts { only_transfer: false, ..transfer() };
+        assert_eq!(decided(&several, &[candidate(1, Reference)]), (None, 1));
+        assert_eq!(decided(&several, &[candidate(1, Reference), candidate(2, HeldAmount)]), (by_amount(2), 2));
     }
 
     #[test]
-    fn the_ends_of_an_orders_window_belong_to_it() {
-        let candidates = [candidate(1, Clue::HeldAmount)];
-        for secs in [970, 9_000] {
-            let clues = TransferClues { block_time: Timestamp::from_secs(secs), ..clues() };
-            assert!(decide(&clues, &candidates).order.is_some(), "{secs}");
+    fn a_plain_price_pays_no_order_but_names_its_orders() {
+        assert_eq!(decided(&transfer(), &[candidate(1, PlainAmount)]), (None, 1));
+        assert_eq!(decided(&transfer(), &[candidate(1, PlainAmount), candidate(2, PlainAmount)]), (None, 2));
+    }
+
+    #[test]
+    fn an_amount_that_is_the_price_of_another_order_is_ambiguous() {
+        assert_eq!(decided(&transfer(), &[candidate(1, HeldAmount), candidate(2, PlainAmount)]), (None, 2));
+        assert_eq!(decided(&transfer(), &[candidate(1, HeldAmount), candidate(1, PlainAmount)]), (by_amount(1), 1));
+    }
+
+    #[test]
+    fn a_cooling_amount_goes_to_the_unmatched_list_with_both_orders() {
+        assert_eq!(decided(&transfer(), &[candidate(1, HeldAmount), candidate(2, CoolingAmount)]), (None, 2));
+        assert_eq!(decided(&transfer(), &[candidate(1, CoolingAmount)]), (None, 1));
+        // An order's own former amount does not stand against its payment.
+        assert_eq!(decided(&transfer(), &[candidate(1, CoolingAmount), candidate(1, HeldAmount)]), (by_amount(1), 1));
+    }
+
+    #[test]
+    fn height_decides_about_blocks_older_than_the_order() {
+        let old = TransferFacts { block_number: 50, ..transfer() };
+        for signal in [HeldAmount, CoolingAmount, PlainAmount, OtherAsset { same_chain: true }] {
+            let decision = decide(&old, &[candidate(1, signal)]);
+            assert_eq!((decision.order, decision.wrong_asset), (None, None));
+            assert!(decision.evidence.candidates[0].verdict.starts_with("lost: the block was verified before"));
+        }
+        // A reference cannot be older than its order: a reorganisation has mined it lower.
+        assert_eq!(decided(&old, &[candidate(1, Reference)]).0, by_reference(1));
+        // Clocks and stamps do not matter, however far they lag.
+        for secs in [0, 1, 9_000] {
+            let stamped = TransferFacts { block_time: Timestamp::from_secs(secs), ..transfer() };
+            assert_eq!(decided(&stamped, &[candidate(1, HeldAmount)]).0, by_amount(1), "{secs}");
         }
     }
 
     #[test]
-    fn a_cooled_value_alone_is_only_a_candidate_even_long_after_its_order() {
-        let clues = TransferClues { block_time: Timestamp::from_secs(99_000), ..clues() };
-        let decision = decide(&clues, &[candidate(1, Clue::CoolingAmount)]);
-        assert_eq!(decision.order, None);
-        assert!(decision.evidence.candidates[0].verdict.starts_with("possible"));
-    }
-
-    #[test]
-    fn a_payment_that_names_an_order_which_is_over_is_nobody_elses_by_its_amount() {
-        let over = Candidate { monitor_until: Timestamp::from_secs(1_000), ..candidate(2, Clue::Reference) };
-        assert_eq!(decide(&clues(), &[candidate(1, Clue::HeldAmount), over]).order, None);
-    }
-
-    #[test]
-    fn two_references_are_ambiguous_and_an_amount_does_not_break_the_tie() {
-        let candidates = [candidate(1, Clue::Reference), candidate(2, Clue::Reference), candidate(1, Clue::HeldAmount)];
-        assert_eq!(decide(&clues(), &candidates).order, None);
-    }
-
-    #[test]
-    fn what_lies_outside_an_orders_window_is_not_its_payment() {
-        let candidates = [candidate(1, Clue::HeldAmount)];
-        for clues in [
-            TransferClues { block_time: Timestamp::from_secs(969), ..clues() },
-            TransferClues { block_time: Timestamp::from_secs(9_001), ..clues() },
-            TransferClues { block_number: 50, block_time: Timestamp::from_secs(999), ..clues() },
-        ] {
-            assert_eq!(decide(&clues, &candidates).order, None, "{clues:?}");
+    fn an_order_takes_nothing_after_the_end_of_its_watch() {
+        let late = TransferFacts { block_time: Timestamp::from_secs(9_001), ..transfer() };
+        for signal in SIGNALS {
+            let decision = decide(&late, &[candidate(1, signal)]);
+            assert_eq!((decision.order, decision.wrong_asset), (None, None), "{signal:?}");
+            assert_eq!(decision.evidence.candidates.len(), 1, "{signal:?}");
         }
     }
 
     #[test]
-    fn an_order_that_was_made_while_the_chain_lagged_takes_no_amount_of_an_older_block() {
-        for (scanned, wins) in [(969, false), (970, true)] {
-            let lagging = Candidate { scanned_time: Timestamp::from_secs(scanned), ..candidate(1, Clue::HeldAmount) };
-            let older = TransferClues { block_number: 900, block_time: Timestamp::from_secs(999), ..clues() };
-            assert_eq!(decide(&older, std::slice::from_ref(&lagging)).order.is_some(), wins, "{scanned}");
-            let younger = TransferClues { block_time: Timestamp::from_secs(1_000), ..older };
-            assert!(decide(&younger, std::slice::from_ref(&lagging)).order.is_some());
-            let named = Candidate { clue: Clue::Reference, ..lagging };
-            assert!(decide(&older, &[named]).order.is_some(), "a reference cannot be older than its order");
+    fn a_payment_that_names_an_order_which_is_over_is_not_anothers() {
+        let over = Candidate { monitor_until: Timestamp::from_secs(1_000), ..candidate(2, Reference) };
+        assert_eq!(decided(&transfer(), &[candidate(1, HeldAmount), over]), (None, 2));
+    }
+
+    #[test]
+    fn a_rejected_order_takes_no_further_money() {
+        for signal in SIGNALS {
+            let rejected = Candidate { is_rejected: true, ..candidate(1, signal) };
+            let decision = decide(&transfer(), &[rejected]);
+            assert_eq!((decision.order, decision.wrong_asset), (None, None), "{signal:?}");
+            assert_eq!(decision.evidence.candidates[0].verdict, "lost: the merchant has rejected the order");
         }
+    }
+
+    #[test]
+    fn two_references_are_ambiguous_and_an_amount_does_not_decide() {
+        let candidates = [candidate(1, Reference), candidate(2, Reference), candidate(1, HeldAmount)];
+        assert_eq!(decided(&transfer(), &candidates).0, None);
     }
 
     #[test]
     fn an_order_that_lost_its_address_gets_nothing_and_is_not_named() {
-        let lost = |clue| Candidate { holds_address: false, ..candidate(2, clue) };
-        for clue in [Clue::Reference, Clue::HeldAmount, Clue::CoolingAmount] {
-            let decision = decide(&clues(), &[lost(clue)]);
-            assert_eq!((decision.order, decision.evidence.candidates.len()), (None, 0));
+        let lost = |signal| Candidate { holds_address: false, ..candidate(2, signal) };
+        for signal in [Reference, HeldAmount, CoolingAmount] {
+            assert_eq!(decided(&transfer(), &[lost(signal)]), (None, 0));
             // Its customer may have paid: the amount alone does not make it another's.
-            let decision = decide(&clues(), &[lost(clue), candidate(1, Clue::HeldAmount)]);
-            assert_eq!((decision.order, decision.evidence.candidates.len()), (None, 1));
-            let decision = decide(&clues(), &[lost(clue), candidate(1, Clue::Reference)]);
-            assert_eq!(decision.order, Some((OrderId(1), Method::Reference)));
+            assert_eq!(decided(&transfer(), &[lost(signal), candidate(1, HeldAmount)]), (None, 1));
         }
+        assert_eq!(decided(&transfer(), &[lost(HeldAmount), candidate(1, Reference)]), (None, 1));
     }
 
     #[test]
-    fn a_payment_that_a_reorganisation_mines_at_a_height_scanned_before_the_order_is_still_its_payment() {
-        let again = TransferClues { block_number: 49, ..clues() };
-        assert!(decide(&again, &[candidate(1, Clue::HeldAmount)]).order.is_some());
-        // Clocks differ, and a reference cannot be older than its order.
-        let earlier = TransferClues { block_time: Timestamp::from_secs(980), ..again };
-        assert!(decide(&earlier, &[candidate(1, Clue::HeldAmount)]).order.is_none());
-        assert!(decide(&earlier, &[candidate(1, Clue::Reference)]).order.is_some());
+    fn the_amount_of_one_order_in_another_asset_is_wrong_asset() {
+        for same_chain in [true, false] {
+            let other = |order| candidate(order, OtherAsset { same_chain });
+            let wrong = |candidates: &[Candidate]| decide(&transfer(), candidates).wrong_asset;
+            assert_eq!(wrong(&[other(1)]), Some(OrderId(1)));
+            assert_eq!(wrong(&[other(1), candidate(2, OtherAssetPlain)]), Some(OrderId(1)));
+            assert_eq!(wrong(&[other(1), other(2)]), None);
+            for signal in [Reference, HeldAmount, CoolingAmount, PlainAmount] {
+                assert_eq!(wrong(&[other(1), candidate(2, signal)]), None, "{signal:?}");
+            }
+            assert_eq!(decide(&transfer(), &[other(1)]).order, None);
+        }
+        assert_eq!(decide(&transfer(), &[candidate(1, OtherAssetPlain)]).wrong_asset, None);
+    }
+
+    fn any_candidate() -> impl Strategy<Value = Candidate> {
+        (
+            1i64..5,
+            prop::sample::select(&SIGNALS[..]),
+            prop::bool::weighted(0.8),
+            prop::bool::weighted(0.2),
+            49u64..53,
+            0u64..2,
+        )
+            .prop_map(|(order, signal, holds_address, is_rejected, scanned_height, over)| Candidate {
+                holds_address,
+                is_rejected,
+                scanned_height,
+                monitor_until: Timestamp::from_secs(9_000 - over * 8_999),
+                ..candidate(order, signal)
+            })
     }
 
     proptest! {
         #[test]
         fn the_order_of_candidates_never_matters(
-            orders in prop::collection::vec((1i64..5, 0u8..3), 0..6), sole: bool, rotation in 0usize..6,
+            mut candidates in prop::collection::vec(any_candidate(), 0..6), only_transfer: bool, rotation in 0usize..6,
         ) {
-            let make = |(order, clue): &(i64, u8)| candidate(*order, match clue {
-                0 => Clue::Reference,
-                1 => Clue::HeldAmount,
-                _ => Clue::CoolingAmount,
-            });
-            let mut candidates: Vec<_> = orders.iter().map(make).collect();
-            let clues = TransferClues { sole, ..clues() };
-            let first = decide(&clues, &candidates).order;
+            let transfer = TransferFacts { only_transfer, ..transfer() };
+            let first = decide(&transfer, &candidates);
             if !candidates.is_empty() {
                 let by = rotation % candidates.len();
                 candidates.rotate_left(by);
             }
-            prop_assert_eq!(decide(&clues, &candidates).order, first);
+            let second = decide(&transfer, &candidates);
+            prop_assert_eq!((first.order, first.wrong_asset), (second.order, second.wrong_asset));
+        }
+
+        #[test]
+        fn a_winner_holds_its_address_and_is_neither_rejected_nor_over(
+            candidates in prop::collection::vec(any_candidate(), 0..6), only_transfer: bool,
+        ) {
+            let transfer = TransferFacts { only_transfer, ..transfer() };
+            let Some((winner, method)) = decide(&transfer, &candidates).order else { return Ok(()) };
+            let signal = if method == Method::Reference { Reference } else { HeldAmount };
+            let valid = |one: &Candidate| {
+                one.order == winner
+                    && one.signal == signal
+                    && one.holds_address
+                    && !one.is_rejected
+                    && transfer.block_time <= one.monitor_until
+                    && (signal == Reference || transfer.block_number > one.scanned_height)
+            };
+            prop_assert!(candidates.iter().any(valid));
+            let contradicts = |one: &Candidate| {
+                one.order != winner
+                    && matches!(one.signal, HeldAmount | CoolingAmount)
+                    && transfer.block_number > one.scanned_height
+            };
+            let over = |one: &Candidate| transfer.block_time > one.monitor_until && !one.holds_address;
+            prop_assert!(!candidates.iter().any(|one| contradicts(one) && !over(one)));
         }
     }
 }

@@ -43,10 +43,6 @@ words! {
     WalletKind {
         /// One address for all orders.
         Address = "address",
-        /// A list of addresses, one for each open order.
-        Pool = "pool",
-        /// Addresses derived from an extended public key.
-        Xpub = "xpub",
     }
 }
 

@@ -52,6 +52,18 @@ pub struct Token {
     pub decimals: u8,
     /// Most decimals that an amount to pay may have.
     pub amount_decimals: u8,
+    /// Currency that the token keeps the price of.
+    pub stable: Option<Stable>,
+}
+
+/// Currency of a stablecoin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Stable {
+    /// US dollar.
+    Usd,
+    /// Euro.
+    Eur,
 }
 
 /// A block tag that an endpoint may vouch with.
@@ -105,6 +117,12 @@ impl Chain {
 }
 
 impl Token {
+    /// A token that the registry no longer contains, as orders in it remember it.
+    pub fn unregistered(asset: Asset, symbol: &str, decimals: u8) -> Self {
+        let amount_decimals = default_decimals(None, decimals);
+        Self { symbol: symbol.to_owned(), aliases: Vec::new(), asset, decimals, amount_decimals, stable: None }
+    }
+
     fn is_called(&self, symbol: &str) -> bool {
         self.symbol.eq_ignore_ascii_case(symbol) || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(symbol))
     }
@@ -244,13 +262,15 @@ struct TokenEntry {
     address: String,
     decimals: u8,
     amount_decimals: Option<u8>,
+    stable: Option<Stable>,
     #[serde(rename = "source")]
     _source: Option<String>,
 }
 
-/// Decimals of an amount to pay where the file does not say: enough for a cent of anything, few enough to type.
-const DEFAULT_AMOUNT_DECIMALS: u8 = 6;
-const DEFAULT_NATIVE_AMOUNT_DECIMALS: u8 = 8;
+/// Most decimals of an amount to pay in a stablecoin where the file gives none: a millionth of a dollar.
+const STABLE_AMOUNT_DECIMALS: u8 = 6;
+/// The same of every other asset, one unit of which may be worth many thousands of dollars.
+const AMOUNT_DECIMALS: u8 = 8;
 /// Longest slug: it is part of keys, paths and variable names.
 const MAX_SLUG_CHARS: usize = 32;
 
@@ -283,10 +303,8 @@ impl TryFrom<ChainEntry> for Chain {
             aliases: entry.native.aliases,
             asset: Asset::Native,
             decimals: entry.native.decimals,
-            amount_decimals: entry
-                .native
-                .amount_decimals
-                .unwrap_or(DEFAULT_NATIVE_AMOUNT_DECIMALS.min(entry.native.decimals)),
+            amount_decimals: entry.native.amount_decimals.unwrap_or(AMOUNT_DECIMALS.min(entry.native.decimals)),
+            stable: None,
         };
         let mut tokens = Vec::with_capacity(entry.token.len());
         for token in entry.token {
@@ -297,7 +315,10 @@ impl TryFrom<ChainEntry> for Chain {
                 aliases: token.aliases,
                 asset: Asset::Token(contract),
                 decimals: token.decimals,
-                amount_decimals: token.amount_decimals.unwrap_or(DEFAULT_AMOUNT_DECIMALS.min(token.decimals)),
+                amount_decimals: token
+                    .amount_decimals
+                    .unwrap_or_else(|| default_decimals(token.stable, token.decimals)),
+                stable: token.stable,
             });
         }
         Ok(Self {
@@ -318,6 +339,12 @@ impl TryFrom<ChainEntry> for Chain {
     }
 }
 
+/// Most decimals of an amount to pay in a token of `decimals` where nothing else is said.
+fn default_decimals(stable: Option<Stable>, decimals: u8) -> u8 {
+    let most = if stable.is_some() { STABLE_AMOUNT_DECIMALS } else { AMOUNT_DECIMALS };
+    most.min(decimals)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,6 +362,11 @@ mod tests {
           symbol = "USDC"
           address = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
           decimals = 6
+          stable = "USD"
+          [[chain.token]]
+          symbol = "WETH"
+          address = "0x7ceB23fD6bC0adD59E62ac25578270cFf1b9f619"
+          decimals = 18
     "#;
 
     #[test]
@@ -343,7 +375,9 @@ mod tests {
         let base = registry.chain("BASE").unwrap();
         assert_eq!(base.exchange_name, "Base");
         assert_eq!(base.native.amount_decimals, 8);
-        assert_eq!(base.token("usdc").unwrap().amount_decimals, 6);
+        let [usdc, weth] = ["usdc", "weth"].map(|symbol| base.token(symbol).unwrap());
+        assert_eq!((usdc.amount_decimals, usdc.stable), (6, Some(Stable::Usd)));
+        assert_eq!((weth.amount_decimals, weth.stable), (8, None));
         assert_eq!(base.receipts, ReceiptEncoding::Ethereum);
     }
 
@@ -367,6 +401,7 @@ mod tests {
             ("913\"", "914\""),
             ("\"USDC\"", "\"ETH\""),
             ("decimals = 6", "decimals = 99"),
+            ("\"USD\"", "\"usd\""),
         ] {
             assert!(Registry::parse(&BASE.replace(from, to)).is_err(), "{from} -> {to}");
         }

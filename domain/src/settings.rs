@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::address::Asset;
 use crate::order::LatePolicy;
-use crate::registry::Chain;
+use crate::registry::{Chain, Token};
 
 /// How long an order is open where neither the request nor the merchant says otherwise.
 pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(2 * 3600);
@@ -58,9 +57,9 @@ impl PaymentSettings {
         Ok(())
     }
 
-    /// What happens to late money in an asset.
-    pub fn late_policy_for(&self, asset: Asset) -> LatePolicy {
-        self.late_policy.unwrap_or_else(|| LatePolicy::default_for(asset))
+    /// What happens to late money in a token or coin.
+    pub fn late_policy_for(&self, token: &Token) -> LatePolicy {
+        self.late_policy.unwrap_or_else(|| LatePolicy::default_for(token))
     }
 
     /// The depth that confirms on a chain. The operator may have made the chain's window shorter since it was set.
@@ -83,8 +82,7 @@ fn most_confirmations(chain: &Chain) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::AccountAddress;
-    use crate::registry::Registry;
+    use crate::registry::{Registry, Stable};
 
     fn chain(confirmations: u32, reorg_depth: u32) -> Chain {
         let text = format!(
@@ -97,9 +95,12 @@ mod tests {
     #[test]
     fn without_settings_everything_goes_by_the_asset_and_the_chain() {
         let settings: PaymentSettings = serde_json::from_str("{}").unwrap();
-        assert_eq!(settings.late_policy_for(Asset::Native), LatePolicy::Review);
-        let token = Asset::Token(AccountAddress(alloy_primitives::Address::repeat_byte(1)));
-        assert_eq!(settings.late_policy_for(token), LatePolicy::Accept);
+        let native = chain(12, 64).native;
+        assert_eq!(settings.late_policy_for(&native), LatePolicy::Review);
+        for stable in [Stable::Usd, Stable::Eur] {
+            let token = Token { stable: Some(stable), ..native.clone() };
+            assert_eq!(settings.late_policy_for(&token), LatePolicy::Accept);
+        }
         assert_eq!(settings.confirmations_on(&chain(12, 64)), 12);
         assert_eq!(settings.default_expiry(), DEFAULT_EXPIRY);
         assert_eq!(serde_json::to_string(&settings).unwrap(), "{}");
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(stored, r#"{"late_policy":"reject","confirmations":{"base":3},"default_expiry_seconds":900}"#);
         let read: PaymentSettings = serde_json::from_str(&stored).unwrap();
         assert_eq!((read.confirmations_on(&chain(12, 64)), read.default_expiry().as_secs()), (3, 900));
-        assert_eq!(read.late_policy_for(Asset::Native), LatePolicy::Reject);
+        assert_eq!(read.late_policy_for(&chain(12, 64).native), LatePolicy::Reject);
         settings.set_confirmations(&chain(12, 64), None).unwrap();
         assert_eq!(settings.confirmations_on(&chain(12, 64)), 12);
     }

@@ -94,8 +94,6 @@ pub struct ObservedTransfer {
 words! {
     /// How much a stored transfer can be relied on.
     TransferState {
-        /// Known before its inclusion in a block; never money.
-        Seen = "seen",
         /// In a canonical block that we hold by number and hash, receipt succeeded.
         Included = "included",
         /// Beyond any reorganisation.
@@ -104,8 +102,6 @@ words! {
         Missing = "missing",
         /// A second look agreed that it is gone: counts zero. May be included again.
         Orphaned = "orphaned",
-        /// Its transaction failed.
-        Reverted = "reverted",
     }
 }
 
@@ -116,7 +112,7 @@ words! {
         Pending = "pending",
         /// Deep enough for its order, or final.
         Confirmed = "confirmed",
-        /// Gone or reverted.
+        /// Gone.
         Failed = "failed",
     }
 }
@@ -127,8 +123,8 @@ impl TransferState {
         match self {
             Self::Final => TransactionStatus::Confirmed,
             Self::Included if deep => TransactionStatus::Confirmed,
-            Self::Seen | Self::Missing | Self::Included => TransactionStatus::Pending,
-            Self::Orphaned | Self::Reverted => TransactionStatus::Failed,
+            Self::Missing | Self::Included => TransactionStatus::Pending,
+            Self::Orphaned => TransactionStatus::Failed,
         }
     }
 

@@ -1,6 +1,12 @@
-//! Amounts held for one order.
+//! Amounts that one order holds on an address.
+//!
+//! A reservation is held, then released and cooling, then free. Until it is free no other order gets an equal decimal amount on
+//! the same address, on whatever chain and in whatever asset: a unique index decides.
+
+use std::collections::BTreeSet;
 
 use cryptopay_domain::address::{AccountAddress, Asset};
+use cryptopay_domain::amount::DecimalAmount;
 use cryptopay_domain::ids::{MerchantId, OrderId, ReservationId};
 use cryptopay_domain::reservation::ReservationKind;
 use cryptopay_domain::time::Timestamp;
@@ -8,7 +14,7 @@ use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, Condition, Insert, QueryOrder, QuerySelect, QueryTrait, TryInsertResult,
+    ActiveValue::NotSet, ActiveValue::Set, Insert, QueryOrder, QuerySelect, QueryTrait, Select, TryInsertResult,
 };
 
 use crate::pieces::pieces;
@@ -28,20 +34,26 @@ pub struct Model {
     pub asset: Asset,
     /// Address.
     pub address: AccountAddress,
-    /// The amount.
+    /// The amount, in base units.
     pub units: Units,
-    /// The price that it stands for.
+    /// The price, or the missing amount, that it stands for. Never handed out itself.
     pub plain_units: Units,
     /// The amount due, or a remainder.
     pub kind: ReservationKind,
+    /// The amount, as a decimal number.
+    pub amount: DecimalAmount,
+    /// The same of `plain_units`.
+    pub plain_amount: DecimalAmount,
     /// Held since.
     pub created_at: Timestamp,
     /// Held until a block after this is verified.
     pub held_until: Timestamp,
     /// No longer held since.
     pub released_at: Option<Timestamp>,
-    /// New orders avoid it until then.
+    /// End of the cool-down, by block time.
     pub cools_until: Option<Timestamp>,
+    /// The cool-down is over since. From then on the amount can be handed out again.
+    pub freed_at: Option<Timestamp>,
 }
 
 /// This table's rows are joined by hand where that is wanted.
@@ -50,7 +62,7 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Where amounts are told apart: a chain, an asset, an address.
+/// The place of a payment: a chain, an asset, an address.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// Slug.
@@ -68,9 +80,11 @@ pub struct Wanted<'a> {
     pub order: OrderId,
     /// Where.
     pub place: Place<'a>,
+    /// Decimals of the asset.
+    pub decimals: u8,
     /// The amount.
     pub units: Units,
-    /// The price that it stands for.
+    /// The price, or the missing amount, that it stands for.
     pub plain_units: Units,
     /// The amount due, or a remainder.
     pub kind: ReservationKind,
@@ -91,35 +105,56 @@ impl Wanted<'_> {
             units: Set(self.units),
             plain_units: Set(self.plain_units),
             kind: Set(self.kind),
+            amount: Set(DecimalAmount::new(self.units, self.decimals)),
+            plain_amount: Set(DecimalAmount::new(self.plain_units, self.decimals)),
             created_at: Set(self.now),
             held_until: Set(self.held_until),
             released_at: Set(None),
             cools_until: Set(None),
+            freed_at: Set(None),
         }
     }
 }
 
 impl Entity {
-    fn at(place: Place<'_>) -> Condition {
-        Condition::all()
-            .add(Column::Chain.eq(place.chain))
-            .add(Column::Asset.eq(place.asset))
-            .add(Column::Address.eq(place.address))
+    /// Reservations at `address`, held or cooling, on every chain and in every asset.
+    fn at(address: AccountAddress) -> Select<Self> {
+        Self::find().filter(Column::Address.eq(address)).filter(Column::FreedAt.is_null())
     }
 
-    fn taken_at(place: Place<'_>, values: impl IntoIterator<Item = Units>, verified: Timestamp) -> Condition {
-        let is_taken = Condition::any().add(Column::ReleasedAt.is_null()).add(Column::CoolsUntil.gt(verified));
-        Self::at(place).add(Column::Units.is_in(values)).add(is_taken)
+    /// Reservations of a decimal amount at an address, on every chain and in every asset.
+    pub async fn of_amount(
+        connection: &impl ConnectionTrait,
+        address: AccountAddress,
+        amount: &DecimalAmount,
+    ) -> Result<Vec<Model>, DbErr> {
+        Self::at(address).filter(Column::Amount.eq(amount.clone())).order_by_asc(Column::Id).all(connection).await
     }
 
-    /// Reservations of any of `values` that are held, or cooling at `verified`.
+    /// The newest reservations that stand for a decimal amount at an address, at most `limit`.
+    pub async fn of_plain_amount(
+        connection: &impl ConnectionTrait,
+        address: AccountAddress,
+        plain: &DecimalAmount,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbErr> {
+        let rows = Self::at(address).filter(Column::PlainAmount.eq(plain.clone()));
+        rows.order_by_desc(Column::Id).limit(limit).all(connection).await
+    }
+
+    /// Those of `amounts` that cannot be handed out at an address: one order holds them, held them until lately, or has them
+    /// as its price.
     pub async fn taken(
         connection: &impl ConnectionTrait,
-        place: Place<'_>,
-        values: impl IntoIterator<Item = Units>,
-        verified: Timestamp,
-    ) -> Result<Vec<Model>, DbErr> {
-        Self::find().filter(Self::taken_at(place, values, verified)).all(connection).await
+        address: AccountAddress,
+        amounts: &[DecimalAmount],
+    ) -> Result<BTreeSet<DecimalAmount>, DbErr> {
+        let mut taken = BTreeSet::new();
+        for column in [Column::Amount, Column::PlainAmount] {
+            let rows = Self::at(address).select_only().column(column).filter(column.is_in(amounts.iter().cloned()));
+            taken.extend(rows.into_tuple::<DecimalAmount>().all(connection).await?);
+        }
+        Ok(taken)
     }
 
     /// Takes an amount; `false` if somebody else holds it: the constraint decides.
@@ -173,17 +208,54 @@ impl Entity {
             .await
     }
 
-    /// Lets amounts go. `cools_until` keeps new orders away from them.
+    /// Releases reservations. Their amounts cool down until `cools_until`.
     pub async fn release(
         connection: &impl ConnectionTrait,
-        ids: Vec<ReservationId>,
+        ids: impl IntoIterator<Item = ReservationId>,
         now: Timestamp,
-        cools_until: Option<Timestamp>,
+        cools_until: Timestamp,
     ) -> Result<(), DbErr> {
         for piece in pieces(ids) {
             Self::update_many()
                 .col_expr(Column::ReleasedAt, Expr::value(Some(now)))
-                .col_expr(Column::CoolsUntil, Expr::value(cools_until))
+                .col_expr(Column::CoolsUntil, Expr::value(Some(cools_until)))
+                .filter(Column::Id.is_in(piece))
+                .exec(connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Reservations on `chain` whose cool-down is over at `verified`, at most `limit`.
+    pub async fn due_to_free(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        verified: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<ReservationId>, DbErr> {
+        Self::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::ReleasedAt.is_not_null())
+            .filter(Column::FreedAt.is_null())
+            .filter(Column::CoolsUntil.lt(verified))
+            .order_by_asc(Column::CoolsUntil)
+            .limit(limit)
+            .into_tuple()
+            .all(connection)
+            .await
+    }
+
+    /// Ends the cool-down of reservations: their amounts can be handed out again.
+    pub async fn free(
+        connection: &impl ConnectionTrait,
+        ids: impl IntoIterator<Item = ReservationId>,
+        now: Timestamp,
+    ) -> Result<(), DbErr> {
+        for piece in pieces(ids) {
+            Self::update_many()
+                .col_expr(Column::FreedAt, Expr::value(Some(now)))
                 .filter(Column::Id.is_in(piece))
                 .exec(connection)
                 .await?;

@@ -25,8 +25,6 @@ pub struct Model {
     pub kind: WalletKind,
     /// Its address, for kind `address`.
     pub address: Option<AccountAddress>,
-    /// Its extended public key, for kind `xpub`.
-    pub xpub: Option<String>,
     /// Merchant's words.
     pub label: String,
     /// New orders on the chain use it.
@@ -173,7 +171,6 @@ impl Entity {
             chain: Set(new.chain),
             kind: Set(WalletKind::Address),
             address: Set(Some(new.address)),
-            xpub: Set(None),
             label: Set(new.label),
             is_active: Set(false),
             dedicated: Set(new.dedicated),

@@ -45,8 +45,6 @@ pub struct Model {
     pub amount: String,
     /// What to pay, in base units.
     pub pay_units: Units,
-    /// Whether those units are held for this order alone.
-    pub exact_amount: bool,
     /// Wallet.
     pub wallet_id: WalletId,
     /// Where to pay.
@@ -73,12 +71,8 @@ pub struct Model {
     pub required_confirmations: i64,
     /// What happens to late money.
     pub late_policy: LatePolicy,
-    /// Further policy at creation, as JSON.
-    pub policy: String,
     /// Verified height at creation.
     pub scanned_height: i64,
-    /// Time of that block.
-    pub scanned_time: Timestamp,
     /// Derived.
     pub status: OrderStatus,
     /// Derived.
@@ -91,6 +85,8 @@ pub struct Model {
     pub received_units: Units,
     /// What completes the order after a short payment, held for it.
     pub remainder_units: Option<Units>,
+    /// Most that a remainder which was handed out lies above what was missing.
+    pub remainder_rounding: Units,
     /// Derived, or set by what failed the order.
     pub failure_reason: Option<FailureReason>,
     /// The operator's.
@@ -256,6 +252,21 @@ impl Entity {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Decimals of an asset on `chain`, as an order in it has them.
+    pub async fn decimals_of(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        asset: Asset,
+    ) -> Result<Option<i64>, DbErr> {
+        let one = Self::find().select_only().column(Column::Decimals).filter(Column::Chain.eq(chain));
+        one.filter(Column::Asset.eq(asset))
+            .order_by_desc(Column::MonitorUntil)
+            .limit(1)
+            .into_tuple()
+            .one(connection)
+            .await
     }
 
     /// Whether a native order on `chain` is still watched at `verified`.

@@ -2,8 +2,8 @@
 //! there, who is told of it, and the numbers that its rows get.
 
 use cryptopay_domain::address::Asset;
+use cryptopay_domain::amount::DecimalAmount;
 use cryptopay_domain::ids::{EndpointId, EventId, MerchantId, OrderId};
-use cryptopay_domain::units::Units;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult, Statement, Value};
 
 use crate::merchant_wallet::PayingPlace;
@@ -19,8 +19,8 @@ pub struct Asked<'a> {
     pub chain: &'a str,
     /// What it is paid in.
     pub asset: Asset,
-    /// Amounts that it may ask for, its plain price first. None where an amount cannot tell it from others.
-    pub values: &'a [Units],
+    /// Amounts that it may ask for. None if its price is too small for an amount of its own.
+    pub amounts: &'a [DecimalAmount],
 }
 
 /// What a new order depends on.
@@ -28,11 +28,8 @@ pub struct Asked<'a> {
 pub struct Preconditions {
     /// Where it is paid.
     pub place: PayingPlace,
-    /// Which of its values are held there, or cooling at the chain's verified time.
-    pub taken: Vec<Units>,
-    /// Whether the place has already had two live orders of its plain price. If it has, some order holds another value for
-    /// it.
-    pub price_is_shared: bool,
+    /// Those of its amounts that cannot be handed out there: held, cooling, or the price of an order.
+    pub taken: Vec<DecimalAmount>,
     /// The endpoints that deliveries may go to.
     pub endpoints: Vec<webhook_endpoint::Model>,
     /// The number that the order will have.
@@ -46,17 +43,16 @@ impl Preconditions {
     pub async fn read(txn: &DatabaseTransaction, asked: Asked<'_>) -> Result<Self, DbErr> {
         let backend = txn.get_database_backend();
         let mut values: Vec<Value> = vec![asked.merchant.into(), asked.chain.into(), contract(asked.asset).into()];
-        values.push(asked.asset.into());
-        // Without values: one that no amount is equal to.
-        if asked.values.is_empty() {
+        // Without amounts: one that no amount is equal to.
+        if asked.amounts.is_empty() {
             values.push("".into());
         }
-        values.extend(asked.values.iter().map(|units| Value::from(*units)));
+        values.extend(asked.amounts.iter().cloned().map(Value::from));
         let sql = sql(backend, values.len());
         let rows = txn.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         let first = rows.first().ok_or_else(|| DbErr::RecordNotFound("an order's preconditions".to_owned()))?;
         let taken: Option<String> = first.try_get("", "taken")?;
-        let taken = taken.iter().flat_map(|taken| taken.split(',')).map(str::parse).collect::<Result<_, _>>();
+        let taken = taken.iter().flat_map(|taken| taken.split(',')).map(DecimalAmount::from).collect();
         // One row for each endpoint, or one without any.
         let mut endpoints = Vec::new();
         for row in &rows {
@@ -66,8 +62,7 @@ impl Preconditions {
         }
         Ok(Self {
             place: PayingPlace::from_query_result(first, "")?,
-            taken: taken.map_err(|error| DbErr::Type(format!("a reserved amount: {error}")))?,
-            price_is_shared: first.try_get("", "price_is_shared")?,
+            taken,
             endpoints,
             order: first.try_get("", "order_number")?,
             event: first.try_get("", "event_number")?,
@@ -82,18 +77,17 @@ fn contract(asset: Asset) -> String {
     }
 }
 
-/// `$1` to `$3` as of [`PayingPlace::sql`], `$4` the asset, and from `$5` to the last parameter the values, the plain one
-/// first.
+/// `$1` to `$3` as of [`PayingPlace::sql`], and from `$4` to the last parameter the amounts.
 fn sql(backend: DbBackend, parameters: usize) -> String {
-    let values: Vec<String> = (5..=parameters).map(|number| format!("${number}")).collect();
+    let values: Vec<String> = (4..=parameters).map(|number| format!("${number}")).collect();
     let more = format!(
         ", {order} AS order_number, {event} AS event_number, \
-         (SELECT {joined}(units, ',') FROM amount_reservation AS held \
-          WHERE held.chain = $2 AND held.asset = $4 AND held.address = wallet.address AND held.units IN ({values}) \
-          AND (held.released_at IS NULL OR held.cools_until > cursor.block_time)) AS taken, \
-         EXISTS (SELECT 1 FROM amount_reservation AS other \
-          WHERE other.chain = $2 AND other.asset = $4 AND other.address = wallet.address \
-          AND other.plain_units = $5 AND other.units <> $5 AND other.kind = 'due') AS price_is_shared",
+         (SELECT {joined}(amount, ',') FROM (\
+           SELECT held.amount FROM amount_reservation AS held \
+           WHERE held.address = wallet.address AND held.amount IN ({values}) AND held.freed_at IS NULL \
+           UNION SELECT held.plain_amount FROM amount_reservation AS held \
+           WHERE held.address = wallet.address AND held.plain_amount IN ({values}) AND held.freed_at IS NULL\
+          ) AS unavailable) AS taken",
         order = next_number(backend, "payment_order"),
         event = next_number(backend, "event"),
         joined = if backend == DbBackend::Postgres { "string_agg" } else { "group_concat" },

@@ -2,8 +2,10 @@
 
 mod lists;
 
+use std::collections::BTreeSet;
+
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
-use cryptopay_domain::ids::{MerchantId, TransferId};
+use cryptopay_domain::ids::{MerchantId, OrderId, TransferId};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::{Block, Position, TransferState};
 use cryptopay_domain::units::Units;
@@ -65,6 +67,8 @@ pub struct Model {
     pub allocated_units: Units,
     /// Why it was matched or not, as JSON.
     pub evidence: String,
+    /// The order that it was meant for, in another asset or on another chain. It pays that order nothing.
+    pub wrong_asset_order_id: Option<OrderId>,
     /// Raised by each change.
     pub version: i64,
     /// First seen.
@@ -93,6 +97,53 @@ impl Entity {
         }
         rows.sort_by_key(|row| row.id);
         Ok(rows)
+    }
+
+    /// The orders that these transfers were meant for, in another asset or on another chain.
+    pub async fn wrong_asset_orders(
+        connection: &impl ConnectionTrait,
+        ids: impl IntoIterator<Item = TransferId>,
+    ) -> Result<BTreeSet<OrderId>, DbErr> {
+        let mut orders = BTreeSet::new();
+        for piece in pieces(ids) {
+            let rows = Self::find().select_only().column(Column::WrongAssetOrderId).filter(Column::Id.is_in(piece));
+            let rows = rows.filter(Column::WrongAssetOrderId.is_not_null()).into_tuple::<OrderId>();
+            orders.extend(rows.all(connection).await?);
+        }
+        Ok(orders)
+    }
+
+    /// Those of the orders that a transfer in another asset, or on another chain, was meant for. A transfer that is gone
+    /// counts no more.
+    pub async fn wrong_asset_among(
+        connection: &impl ConnectionTrait,
+        orders: impl IntoIterator<Item = OrderId>,
+    ) -> Result<BTreeSet<OrderId>, DbErr> {
+        let mut found = BTreeSet::new();
+        for piece in pieces(orders) {
+            let rows = Self::find()
+                .select_only()
+                .column(Column::WrongAssetOrderId)
+                .filter(Column::WrongAssetOrderId.is_in(piece))
+                .filter(Column::State.ne(TransferState::Orphaned));
+            found.extend(rows.into_tuple::<OrderId>().all(connection).await?);
+        }
+        Ok(found)
+    }
+
+    /// Forgets for which of these orders transfers were meant: the orders are about to be deleted.
+    pub async fn forget_wrong_asset(
+        connection: &impl ConnectionTrait,
+        orders: impl IntoIterator<Item = OrderId>,
+    ) -> Result<(), DbErr> {
+        for piece in pieces(orders) {
+            Self::update_many()
+                .col_expr(Column::WrongAssetOrderId, Expr::value(Option::<OrderId>::None))
+                .filter(Column::WrongAssetOrderId.is_in(piece))
+                .exec(connection)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Transfers in blocks above `height`, which a reorganisation has put in doubt, final or not.

@@ -40,7 +40,7 @@ pub enum Rule {
     Generations,
     /// 3: the stored order is what follows from the stored facts.
     Derivation,
-    /// 5: an amount is held for one order only.
+    /// 5 and 10: a decimal amount of an address is reserved for one order only.
     Reservations,
     /// 8: versions and sequences have no gaps, and the last event tells the stored order.
     History,
@@ -55,12 +55,10 @@ pub enum Subject {
     Transfer(TransferId),
     /// An amount on an address.
     Amount {
-        /// Slug of the chain.
-        chain: String,
         /// The address, as stored.
         address: String,
-        /// The amount, in base units.
-        units: Units,
+        /// The decimal amount.
+        amount: String,
     },
     /// The numbering of all events.
     Sequences,
@@ -82,9 +80,7 @@ impl fmt::Display for Discrepancy {
         match &self.subject {
             Subject::Order(order) => write!(f, "order {order}: {}", self.problem),
             Subject::Transfer(transfer) => write!(f, "transfer {transfer}: {}", self.problem),
-            Subject::Amount { chain, address, units } => {
-                write!(f, "{units} units on {chain} at {address}: {}", self.problem)
-            }
+            Subject::Amount { address, amount } => write!(f, "{amount} at {address}: {}", self.problem),
             Subject::Sequences => write!(f, "events: {}", self.problem),
         }
     }
@@ -224,7 +220,8 @@ fn check_derivation(order: &payment_order::Model, facts: &Facts, problems: &mut 
     // Depth that `confirm` has not looked at yet counts for nothing.
     let unnoticed: Vec<AllocationFact> =
         noticed.iter().map(|fact| AllocationFact { vouched: false, ..*fact }).collect();
-    let [now, before] = [noticed, unnoticed].map(|facts| derive(&terms(order), &history(order), &facts, &chain));
+    let history = history(order, facts.has_wrong_asset(order.id));
+    let [now, before] = [noticed, unnoticed].map(|facts| derive(&terms(order), &history, &facts, &chain));
     if !(tells(order, &shares, &now) || tells(order, &shares, &before)) {
         tell(format!(
             "its row says {} with {} units received and flags \"{}\"; its facts say {} with {} and {:?}",
@@ -270,7 +267,7 @@ fn check_amounts<'a>(
         tell("it holds an amount elsewhere".to_owned());
     }
     let due = |row: &amount_reservation::Model| row.kind == ReservationKind::Due && row.units == order.pay_units;
-    if order.exact_amount && !reservations.clone().any(due) {
+    if !reservations.clone().any(due) {
         tell(format!("it asks for exactly {} units and never held them", order.pay_units));
     }
     let missing = order.pay_units.saturating_sub(order.received_units);
@@ -384,24 +381,23 @@ fn differing(order: &payment_order::Model, last: &event::Model) -> Result<Vec<St
 
 async fn check_reservations(txn: &DatabaseTransaction, found: &mut Vec<Discrepancy>) -> Result<(), LedgerError> {
     use amount_reservation::Column;
-    let twice: Vec<(String, String, Units, i64)> = amount_reservation::Entity::find()
+    // Amounts that are held or cool down, over all chains and assets of an address.
+    let twice: Vec<(String, String, i64)> = amount_reservation::Entity::find()
         .select_only()
-        .columns([Column::Chain, Column::Address, Column::Units])
+        .columns([Column::Address, Column::Amount])
         .column_as(Column::Id.count(), "holders")
-        .filter(Column::ReleasedAt.is_null())
-        .group_by(Column::Chain)
-        .group_by(Column::Asset)
+        .filter(Column::FreedAt.is_null())
         .group_by(Column::Address)
-        .group_by(Column::Units)
+        .group_by(Column::Amount)
         .having(Column::Id.count().gt(1))
         .limit(PAGE)
         .into_tuple()
         .all(txn)
         .await?;
-    found.extend(twice.into_iter().map(|(chain, address, units, holders)| Discrepancy {
+    found.extend(twice.into_iter().map(|(address, amount, holders)| Discrepancy {
         rule: Rule::Reservations,
-        subject: Subject::Amount { chain, address, units },
-        problem: format!("held {holders} times"),
+        subject: Subject::Amount { address, amount },
+        problem: format!("reserved {holders} times"),
     }));
     Ok(())
 }

@@ -2,19 +2,17 @@
 
 mod rows;
 
-use std::iter;
-
 use cryptopay_domain::address::AccountAddress;
-use cryptopay_domain::amount::Amount;
+use cryptopay_domain::amount::{Amount, DecimalAmount};
 use cryptopay_domain::event::EventType;
 use cryptopay_domain::ids::{MerchantId, OrderId, OrderRef, WalletId};
 use cryptopay_domain::order::{LatePolicy, OrderSnapshot, OrderStatus, Windows};
 use cryptopay_domain::reference::Reference;
 use cryptopay_domain::registry::{Chain, Token};
-use cryptopay_domain::reservation::{Band, RANDOM_TRIES, ReservationKind};
+use cryptopay_domain::reservation::{AmountRange, ReservationKind};
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
-use cryptopay_entity::amount_reservation::{self, Place, Wanted};
+use cryptopay_entity::amount_reservation::{Place, Wanted};
 use cryptopay_entity::idempotency_key::Answered;
 use cryptopay_entity::merchant_wallet::PayingPlace;
 use cryptopay_entity::payment_order;
@@ -22,6 +20,7 @@ use cryptopay_entity::preconditions::{Asked, Preconditions};
 use sea_orm::DatabaseTransaction;
 
 use self::rows::Rows;
+use crate::amounts::{self, Probes};
 use crate::error::{LedgerError, Refusal};
 use crate::nudges::Nudges;
 use crate::outbox::{Endpoints, NewEvent, Outgoing, Subject};
@@ -58,23 +57,15 @@ pub struct NewOrder<'a> {
     pub late_policy: LatePolicy,
 }
 
-/// How far a chain is verified.
-#[derive(Debug, Clone, Copy)]
-pub struct Scanned {
-    /// Newest verified block.
-    pub height: i64,
-    /// Its time.
-    pub block_time: Timestamp,
-}
-
 /// An order that may be created: what is known of it before it is judged.
 #[derive(Debug, Clone)]
 pub struct Prospect {
     /// What it depends on.
     pub known: Preconditions,
-    band: Option<Band>,
-    /// The amounts that were looked up, the plain price first.
-    first: Vec<Units>,
+    /// `None` if the price is too small for an amount of its own.
+    range: Option<AmountRange>,
+    /// The amounts that were looked up.
+    probes: Probes,
     seed: u64,
 }
 
@@ -87,25 +78,25 @@ impl Prospect {
         price: Units,
         seed: u64,
     ) -> Result<Self, LedgerError> {
-        let band = Band::below(price, token.decimals, token.amount_decimals);
-        let tries = usize::try_from(RANDOM_TRIES).unwrap_or(usize::MAX);
-        let first: Vec<Units> =
-            band.iter().flat_map(|band| iter::once(band.plain).chain(band.walk(seed).take(tries))).collect();
-        let asked = Asked { merchant, chain: &chain.slug, asset: token.asset, values: &first };
+        let range = AmountRange::below(price, token);
+        let coarsest = range.and_then(|range| range.grids().next());
+        let probes = coarsest.map(|grid| Probes::of(&grid, seed, token.decimals)).unwrap_or_default();
+        let amounts: Vec<DecimalAmount> = probes.amounts().cloned().collect();
+        let asked = Asked { merchant, chain: &chain.slug, asset: token.asset, amounts: &amounts };
         let known = Preconditions::read(txn, asked).await?;
-        Ok(Self { known, band, first, seed })
+        Ok(Self { known, range, probes, seed })
     }
 }
 
 /// Creates an order. One statement on PostgreSQL unless other orders take the same amounts in the same moment.
 ///
-/// `scanned` is how far this transaction has seen the chain verified. `answer` says what the request is answered with, and
+/// `scanned_height` is how far this transaction has seen the chain verified. `answer` says what the request is answered with, and
 /// what is written with the order to be kept for the request's idempotency key. It is asked for every amount that is tried;
 /// the last answer comes back. Whether the merchant has a wallet to be paid to was judged before.
 pub async fn create_order<T, E: From<LedgerError>>(
     txn: &DatabaseTransaction,
     new: NewOrder<'_>,
-    scanned: Scanned,
+    scanned_height: i64,
     prospect: Prospect,
     answer: impl Fn(&OrderSnapshot) -> Result<(T, Option<Answered>), E>,
 ) -> Result<(payment_order::Model, T, Nudges), E> {
@@ -113,13 +104,14 @@ pub async fn create_order<T, E: From<LedgerError>>(
         return Err(LedgerError::Corrupt("an order that is paid nowhere".to_owned()).into());
     };
     let place = Place { chain: &new.chain.slug, asset: new.token.asset, address: paid_to.1 };
-    let choice = choose(txn, place, &prospect, scanned.block_time).await?;
+    let Some(range) = prospect.range else { return Err(LedgerError::from(Refusal::NoFreeAmount).into()) };
+    let first = prospect.probes.without(&prospect.known.taken);
+    let choice = amounts::free(txn, place.address, range, new.token.decimals, prospect.seed, first).await?;
     let Preconditions { place: PayingPlace { now, .. }, endpoints, order: id, event, .. } = prospect.known;
-    let windows = Windows::new(new.expires_at, new.token.asset, new.chain);
+    let windows = Windows::new(new.expires_at, new.token, new.chain);
     let endpoints = Endpoints::from_rows(new.merchant, endpoints);
-    // Without an amount of its own an order is created too: the last resort.
-    for units in choice.into_iter().map(Some).chain([None]) {
-        let order = draft(id, &new, paid_to, units, windows, scanned, now);
+    for units in choice {
+        let order = draft(id, &new, paid_to, units, windows, scanned_height, now);
         let snapshot = view::snapshot(&order, None);
         let created = NewEvent {
             merchant: order.merchant_id,
@@ -131,15 +123,16 @@ pub async fn create_order<T, E: From<LedgerError>>(
         let mut nudges = Nudges::default();
         let (said, kept) = answer(&snapshot)?;
         let rows = Rows {
-            reservation: units.zip(prospect.band).map(|(units, band)| Wanted {
+            reservation: Wanted {
                 order: id,
                 place,
+                decimals: new.token.decimals,
                 units,
-                plain_units: band.plain,
+                plain_units: new.price,
                 kind: ReservationKind::Due,
                 held_until: windows.monitor_until,
                 now,
-            }),
+            },
             outgoing: Outgoing::new(&endpoints, &created, &mut nudges)?.numbered(event),
             answer: kept,
             order: order.clone(),
@@ -150,53 +143,18 @@ pub async fn create_order<T, E: From<LedgerError>>(
             return Ok((order, said, nudges));
         }
     }
+    // Other orders have taken each of them meanwhile.
     Err(LedgerError::LostGuard.into())
 }
 
-/// Values that are looked up in one statement when chance found none.
-const PROBE: usize = 500;
-
-/// The amounts that an order may ask for, best first.
-async fn choose(
-    txn: &DatabaseTransaction,
-    place: Place<'_>,
-    prospect: &Prospect,
-    verified: Timestamp,
-) -> Result<Vec<Units>, LedgerError> {
-    let Prospect { known, band: Some(band), first, seed } = prospect else { return Ok(Vec::new()) };
-    let plain_is_free = !known.taken.contains(&band.plain);
-    // A payer who rounds would pay another's order, so a price that two orders have had is no longer handed out plain.
-    let skip_plain = !plain_is_free || known.price_is_shared;
-    let free: Vec<Units> =
-        first.iter().skip(usize::from(skip_plain)).filter(|units| !known.taken.contains(units)).copied().collect();
-    if !free.is_empty() {
-        return Ok(free);
-    }
-    // Chance found nothing: look at the whole band, and take a cooling value only when there is no other.
-    let mut cooling = Vec::new();
-    let all: Vec<Units> = band.walk(*seed).collect();
-    for chunk in all.chunks(PROBE) {
-        let taken = amount_reservation::Entity::taken(txn, place, chunk.iter().copied(), verified).await?;
-        let free: Vec<Units> =
-            chunk.iter().filter(|units| !taken.iter().any(|row| row.units == **units)).copied().collect();
-        if !free.is_empty() {
-            return Ok(free);
-        }
-        cooling.extend(
-            chunk.iter().filter(|units| !taken.iter().any(|row| row.units == **units && row.released_at.is_none())),
-        );
-    }
-    Ok(cooling)
-}
-
-/// The row of an order that asks for `exact` units, or for its price if no amount is its own.
+/// The row of an order that asks for `pay_units`.
 fn draft(
     id: OrderId,
     new: &NewOrder<'_>,
     (wallet, address): (WalletId, AccountAddress),
-    exact: Option<Units>,
+    pay_units: Units,
     windows: Windows,
-    scanned: Scanned,
+    scanned_height: i64,
     now: Timestamp,
 ) -> payment_order::Model {
     payment_order::Model {
@@ -210,8 +168,7 @@ fn draft(
         asset: new.token.asset,
         decimals: i64::from(new.token.decimals),
         amount: new.amount.as_str().to_owned(),
-        pay_units: exact.unwrap_or(new.price),
-        exact_amount: exact.is_some(),
+        pay_units,
         wallet_id: wallet,
         receiving_address: address,
         reference: Reference(rand::random()),
@@ -225,15 +182,14 @@ fn draft(
         monitor_until: windows.monitor_until,
         required_confirmations: i64::from(new.required_confirmations),
         late_policy: new.late_policy,
-        policy: "{}".to_owned(),
-        scanned_height: scanned.height,
-        scanned_time: scanned.block_time,
+        scanned_height,
         status: OrderStatus::Pending,
         fulfillable: false,
         flags: String::new(),
         late_decision: None,
         received_units: Units::ZERO,
         remainder_units: None,
+        remainder_rounding: Units::ZERO,
         failure_reason: None,
         decision: None,
         decision_units: None,

@@ -50,6 +50,11 @@ pub enum Refusal {
         /// The order that has it.
         order_id: String,
     },
+    /// No amount near the price is free at the receiving address.
+    #[error(
+        "No amount near this price is free at your receiving address: open and recent orders hold all of them. Add another wallet address for this blockchain, or wait until orders are over."
+    )]
+    NoFreeAmount,
     /// The chain has no verified height yet.
     #[error("The gateway has not seen a block of this chain yet. Try again in a few seconds.")]
     ChainNotReady,

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod amounts;
 pub mod audit;
 mod confirm;
 mod create_order;
@@ -19,7 +20,7 @@ mod view;
 mod windows;
 
 pub use confirm::{Checked, ToCheck, blocks_to_check, confirm, has_final, has_work, transfers_to_check};
-pub use create_order::{NewOrder, Prospect, Scanned, create_order, nonce_owner};
+pub use create_order::{NewOrder, Prospect, create_order, nonce_owner};
 pub use decisions::{Assignment, assign, cancel, resolve};
 pub use error::{LedgerError, Refusal};
 pub use nudges::{DeliveryKey, Nudges};

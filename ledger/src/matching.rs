@@ -1,18 +1,23 @@
-//! Feeds the matching rules with what the database knows, by index look-ups only.
+//! Feeds the matching rules from the database, by index look-ups only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use cryptopay_domain::address::AccountAddress;
+use cryptopay_domain::amount::DecimalAmount;
 use cryptopay_domain::ids::{MerchantId, OrderId};
-use cryptopay_domain::matching::{self, Candidate, Clue, Evidence, Method, TransferClues};
+use cryptopay_domain::matching::{self, Candidate, Evidence, MatchSignal, Method, TransferFacts};
+use cryptopay_domain::order::Decision;
 use cryptopay_domain::reference::find_references;
 use cryptopay_domain::registry::Chain;
 use cryptopay_domain::transfer::ObservedTransfer;
-use cryptopay_entity::amount_reservation::Place;
 use cryptopay_entity::{amount_reservation, payment_order, receiving_address};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use crate::error::LedgerError;
 use crate::view::unsigned;
+
+/// Most orders of one price that the evidence names. Any of them makes a transfer ambiguous; more of them are noise.
+const MAX_PLAIN_CANDIDATES: u64 = 20;
 
 /// The order that a transfer pays.
 pub(crate) struct Matched {
@@ -24,6 +29,8 @@ pub(crate) struct Matched {
 /// A decision about a transfer, with its reasons.
 pub(crate) struct Decided {
     pub(crate) order: Option<Matched>,
+    /// The order that was paid in the wrong asset, or on the wrong chain.
+    pub(crate) wrong_asset: Option<OrderId>,
     pub(crate) evidence: Evidence,
 }
 
@@ -33,58 +40,117 @@ impl Decided {
     }
 }
 
-/// Decides about a transfer that is seen for the first time.
+/// Decides about a transfer that is stored for the first time.
 pub(crate) async fn decide(
     txn: &DatabaseTransaction,
     chain: &Chain,
     observed: &ObservedTransfer,
 ) -> Result<Decided, LedgerError> {
-    let mut orders: BTreeMap<OrderId, payment_order::Model> = BTreeMap::new();
-    let mut clues = Vec::new();
-    let references = find_references(&observed.input);
-    for order in payment_order::Entity::find_by_references(txn, &chain.slug, &references).await? {
-        if order.asset == observed.asset && order.receiving_address == observed.to {
-            clues.push((order.id, Clue::Reference));
-            orders.insert(order.id, order);
-        }
-    }
-    let place = Place { chain: &chain.slug, asset: observed.asset, address: observed.to };
-    let reserved = amount_reservation::Entity::taken(txn, place, [observed.units], observed.block.time).await?;
-    let others: Vec<OrderId> = reserved.iter().map(|row| row.order_id).filter(|id| !orders.contains_key(id)).collect();
-    if !others.is_empty() {
-        let found = payment_order::Entity::find().filter(payment_order::Column::Id.is_in(others)).all(txn).await?;
-        orders.extend(found.into_iter().map(|order| (order.id, order)));
-    }
-    for row in &reserved {
-        let clue = if row.released_at.is_none() { Clue::HeldAmount } else { Clue::CoolingAmount };
-        clues.push((row.order_id, clue));
-    }
-    let holders = if orders.is_empty() {
-        Vec::new()
-    } else {
-        receiving_address::Entity::holders(txn, &chain.slug, observed.to).await?
-    };
-    let candidates: Vec<Candidate> = clues
+    let signals = signals(txn, chain, observed).await?;
+    let orders = orders(txn, signals.iter().map(|(order, _)| *order)).await?;
+    let holders = Holders::of(txn, observed.to, orders.values()).await?;
+    let candidates: Vec<Candidate> = signals
         .into_iter()
-        .filter_map(|(id, clue)| {
-            let order = orders.get(&id)?;
-            Some(Candidate {
-                order: id,
-                order_ref: order.order_id.clone(),
-                created_at: order.created_at,
-                monitor_until: order.monitor_until,
-                scanned_height: unsigned(order.scanned_height),
-                scanned_time: order.scanned_time,
-                holds_address: holders.contains(&order.merchant_id),
-                clue,
-            })
-        })
+        .filter_map(|(id, signal)| orders.get(&id).map(|order| candidate(order, signal, &holders)))
         .collect();
-    let shown =
-        TransferClues { block_number: observed.block.number, block_time: observed.block.time, sole: observed.sole };
-    let decision = matching::decide(&shown, &candidates);
+    let facts = TransferFacts {
+        block_number: observed.block.number,
+        block_time: observed.block.time,
+        only_transfer: observed.sole,
+    };
+    let decision = matching::decide(&facts, &candidates);
     let order = decision.order.and_then(|(id, method)| {
         orders.get(&id).map(|order| Matched { order: id, merchant: order.merchant_id, method })
     });
-    Ok(Decided { order, evidence: decision.evidence })
+    Ok(Decided { order, wrong_asset: decision.wrong_asset, evidence: decision.evidence })
+}
+
+/// Every order that the transfer is connected to.
+async fn signals(
+    txn: &DatabaseTransaction,
+    chain: &Chain,
+    observed: &ObservedTransfer,
+) -> Result<Vec<(OrderId, MatchSignal)>, LedgerError> {
+    let mut signals = Vec::new();
+    let references = find_references(&observed.input);
+    for order in payment_order::Entity::find_by_references(txn, &chain.slug, &references).await? {
+        if order.asset == observed.asset && order.receiving_address == observed.to {
+            signals.push((order.id, MatchSignal::Reference));
+        }
+    }
+    let Some(decimals) = decimals(txn, chain, observed).await? else { return Ok(signals) };
+    let amount = DecimalAmount::new(observed.units, decimals);
+    let is_asset = |row: &amount_reservation::Model| row.chain == chain.slug && row.asset == observed.asset;
+    for row in amount_reservation::Entity::of_amount(txn, observed.to, &amount).await? {
+        let signal = match row.released_at {
+            None if is_asset(&row) => MatchSignal::HeldAmount,
+            Some(_) if is_asset(&row) => MatchSignal::CoolingAmount,
+            None => MatchSignal::OtherAsset { same_chain: row.chain == chain.slug },
+            Some(_) => continue,
+        };
+        signals.push((row.order_id, signal));
+    }
+    for row in amount_reservation::Entity::of_plain_amount(txn, observed.to, &amount, MAX_PLAIN_CANDIDATES).await? {
+        let signal = if is_asset(&row) { MatchSignal::PlainAmount } else { MatchSignal::OtherAssetPlain };
+        signals.push((row.order_id, signal));
+    }
+    Ok(signals)
+}
+
+/// Decimals of the transferred asset. An asset that has left the registry is still scanned for the orders that ask for it.
+async fn decimals(
+    txn: &DatabaseTransaction,
+    chain: &Chain,
+    observed: &ObservedTransfer,
+) -> Result<Option<u8>, LedgerError> {
+    if let Some(token) = chain.token_of(observed.asset) {
+        return Ok(Some(token.decimals));
+    }
+    let stored = payment_order::Entity::decimals_of(txn, &chain.slug, observed.asset).await?;
+    Ok(stored.map(crate::view::decimals))
+}
+
+async fn orders(
+    txn: &DatabaseTransaction,
+    ids: impl Iterator<Item = OrderId>,
+) -> Result<BTreeMap<OrderId, payment_order::Model>, LedgerError> {
+    let ids: BTreeSet<OrderId> = ids.collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found = payment_order::Entity::find().filter(payment_order::Column::Id.is_in(ids)).all(txn).await?;
+    Ok(found.into_iter().map(|order| (order.id, order)).collect())
+}
+
+fn candidate(order: &payment_order::Model, signal: MatchSignal, holders: &Holders) -> Candidate {
+    Candidate {
+        order: order.id,
+        order_ref: order.order_id.clone(),
+        monitor_until: order.monitor_until,
+        scanned_height: unsigned(order.scanned_height),
+        holds_address: holders.hold(order),
+        is_rejected: order.decision == Some(Decision::Reject),
+        signal,
+    }
+}
+
+/// Merchants that hold an address, by chain.
+struct Holders(BTreeMap<String, Vec<MerchantId>>);
+
+impl Holders {
+    async fn of(
+        txn: &DatabaseTransaction,
+        address: AccountAddress,
+        orders: impl Iterator<Item = &payment_order::Model>,
+    ) -> Result<Self, LedgerError> {
+        let mut holders = BTreeMap::new();
+        for chain in orders.map(|order| order.chain.as_str()).collect::<BTreeSet<_>>() {
+            holders.insert(chain.to_owned(), receiving_address::Entity::holders(txn, chain, address).await?);
+        }
+        Ok(Self(holders))
+    }
+
+    fn hold(&self, order: &payment_order::Model) -> bool {
+        self.0.get(&order.chain).is_some_and(|holders| holders.contains(&order.merchant_id))
+    }
 }

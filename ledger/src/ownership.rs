@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 
 use cryptopay_domain::address::AccountAddress;
-use cryptopay_domain::ids::{MerchantId, OrderId, ReservationId, WalletId};
+use cryptopay_domain::ids::{MerchantId, OrderId, WalletId};
 use cryptopay_domain::merchant::Ownership;
 use cryptopay_domain::order::{FailureReason, OrderStatus};
-use cryptopay_domain::reservation::COOLING;
+use cryptopay_domain::reservation::COOL_DOWN;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::{amount_reservation, chain_cursor, merchant_wallet, payment_order, receiving_address};
 use sea_orm::DatabaseTransaction;
@@ -84,7 +84,7 @@ pub async fn take_over(
     payment_order::Entity::displace(txn, open, occasion.now).await?;
     let nudges = rederive(txn, occasion, &ids, &BTreeSet::new()).await?;
     // Derived first: the remainder of a short payment is looked up among what is held.
-    release_amounts(txn, &orders, verified.plus(COOLING), verified).await?;
+    release_amounts(txn, &orders, verified.plus(COOL_DOWN), verified).await?;
 
     let failed = payment_order::Entity::lock(txn, &ids).await?;
     let by_this = |order: &&payment_order::Model| {
@@ -108,19 +108,14 @@ async fn dispute_wallet(
     Ok(Some(wallet))
 }
 
-/// Lets go of what the displaced orders hold. Amounts that were not paid in full cool.
+/// Releases the amounts of the displaced orders. All of them cool down.
 async fn release_amounts(
     txn: &DatabaseTransaction,
     orders: &[payment_order::Model],
     cools_until: Timestamp,
     verified: Timestamp,
 ) -> Result<(), LedgerError> {
-    let paid: BTreeSet<OrderId> =
-        orders.iter().filter(|order| order.received_units >= order.pay_units).map(|order| order.id).collect();
-    let held = amount_reservation::Entity::held_by_any(txn, orders.iter().map(|order| order.id).collect::<Vec<_>>());
-    let (free, cool): (Vec<_>, Vec<_>) = held.await?.into_iter().partition(|row| paid.contains(&row.order_id));
-    let ids = |rows: Vec<amount_reservation::Model>| rows.into_iter().map(|row| row.id).collect::<Vec<ReservationId>>();
-    amount_reservation::Entity::release(txn, ids(cool), verified, Some(cools_until)).await?;
-    amount_reservation::Entity::release(txn, ids(free), verified, None).await?;
+    let held = amount_reservation::Entity::held_by_any(txn, orders.iter().map(|order| order.id)).await?;
+    amount_reservation::Entity::release(txn, held.iter().map(|row| row.id), verified, cools_until).await?;
     Ok(())
 }

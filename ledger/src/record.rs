@@ -95,6 +95,7 @@ async fn record_block(
         let generations = generations.map(Vec::as_slice).unwrap_or_default();
         if let Some(row) = generations.iter().find(|row| is_same(row, observed)) {
             include(txn, occasion, row, observed).await?;
+            touched.extend(row.wrong_asset_order_id);
             revived.push(row.id);
             continue;
         }
@@ -108,7 +109,10 @@ async fn record_block(
                 fresh.insert(allocation);
                 touched.insert(matched.order);
             }
-            None => unmatched.push((row, decision.evidence)),
+            None => {
+                touched.extend(decision.wrong_asset);
+                unmatched.push((row, decision.evidence));
+            }
         }
     }
     // A transfer that was matched once keeps its orders, wherever it is mined.
@@ -266,6 +270,7 @@ async fn insert(
         missing_since: Set(None),
         allocated_units: Set(allocated),
         evidence: Set(decision.evidence_json()?),
+        wrong_asset_order_id: Set(decision.wrong_asset),
         version: Set(1),
         created_at: Set(occasion.now),
         updated_at: Set(occasion.now),
@@ -307,11 +312,13 @@ async fn allocations_of(
     Ok(allocation::Entity::of_transfers(txn, transfers).await?)
 }
 
-/// The orders that hold a live share of these transfers.
+/// The orders that these transfers change: those that hold a live share, and those that were paid in the wrong asset.
 pub(crate) async fn orders_of(
     txn: &DatabaseTransaction,
     transfers: Vec<TransferId>,
 ) -> Result<BTreeSet<OrderId>, LedgerError> {
+    let mut orders = transfer::Entity::wrong_asset_orders(txn, transfers.iter().copied()).await?;
     let allocations = allocations_of(txn, transfers).await?;
-    Ok(allocations.iter().filter(|row| row.reversed_at.is_none()).map(|row| row.order_id).collect())
+    orders.extend(allocations.iter().filter(|row| row.reversed_at.is_none()).map(|row| row.order_id));
+    Ok(orders)
 }

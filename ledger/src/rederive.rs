@@ -48,8 +48,8 @@ pub(crate) async fn rederive(
     let endpoints = Endpoints::of(txn, orders.iter().map(|order| order.merchant_id).collect::<BTreeSet<_>>()).await?;
     for order in orders {
         let view = facts.chain(&order.chain)?;
-        let shares = facts.shares(order.id, fresh);
-        rederive_one(txn, occasion, order, view, shares, &endpoints, &mut nudges).await?;
+        let paid = (facts.shares(order.id, fresh), facts.has_wrong_asset(order.id));
+        rederive_one(txn, occasion, order, view, paid, &endpoints, &mut nudges).await?;
     }
     Ok(nudges)
 }
@@ -67,7 +67,7 @@ async fn rederive_one(
     occasion: Occasion<'_>,
     mut order: payment_order::Model,
     chain: &chain_cursor::Model,
-    shares: Vec<Share<'_>>,
+    (shares, wrong_asset): (Vec<Share<'_>>, bool),
     endpoints: &Endpoints,
     nudges: &mut Nudges,
 ) -> Result<(), LedgerError> {
@@ -78,10 +78,10 @@ async fn rederive_one(
     }
     let terms = terms(&order);
     let facts: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
-    let derived = derive(&terms, &history(&order), &facts, &chain_view);
+    let derived = derive(&terms, &history(&order, wrong_asset), &facts, &chain_view);
     let fresh_late =
         shares.iter().zip(&derived.standings).any(|(share, standing)| share.fresh && standing.late.is_some());
-    let change = change(&before, &derived, terms.due, order.closed_at.is_some(), fresh_late);
+    let change = change(&before, &derived, order.closed_at.is_some(), fresh_late);
     note_standings(txn, &shares, &derived, &change).await?;
     if change.events.is_empty() {
         // Closing an order that is paid, or over already, changes nothing that anybody sees.
@@ -101,7 +101,10 @@ async fn rederive_one(
     order.generation = i64::from(change.generation);
     order.announced_generation = i64::from(change.announced_generation);
     apply(&mut order, &derived, change.events.contains(&EventType::PaymentConfirmed), occasion.now);
-    order.remainder_units = remainder::hold(txn, occasion, &order, &derived, chain.block_time).await?;
+    order.remainder_units = remainder::hold(txn, occasion, &order, &derived).await?;
+    if let Some(excess) = order.remainder_units.and_then(|units| units.checked_sub(derived.remaining)) {
+        order.remainder_rounding = order.remainder_rounding.max(excess);
+    }
     write(txn, &order, guard).await?;
 
     let newest = view::newest(
@@ -166,6 +169,7 @@ async fn write(txn: &DatabaseTransaction, order: &payment_order::Model, guard: i
         late_decision: Set(order.late_decision),
         received_units: Set(order.received_units),
         remainder_units: Set(order.remainder_units),
+        remainder_rounding: Set(order.remainder_rounding),
         failure_reason: Set(order.failure_reason),
         generation: Set(order.generation),
         announced_generation: Set(order.announced_generation),
@@ -230,16 +234,16 @@ pub(crate) fn terms(order: &payment_order::Model) -> Terms {
     }
 }
 
-/// What happened to an order besides money, from its row. A failure by late money, or by a lost address, is derived, so
-/// it is no fact.
-pub(crate) fn history(order: &payment_order::Model) -> History {
-    use cryptopay_domain::order::FailureReason::{AddressClaimedByOwner, AssetDisabled};
-    let disabled = order.failure_reason.filter(|reason| *reason == AssetDisabled);
+/// Facts about an order besides money that counts, from its row. `wrong_asset`: it was paid in another asset, or on another
+/// chain.
+pub(crate) fn history(order: &payment_order::Model, wrong_asset: bool) -> History {
     History {
         canceled_at: order.canceled_at,
         closed_at: order.closed_at,
         decision: order.decision.map(|decision| (decision, order.decision_units.unwrap_or_default())),
-        failure: disabled.or(order.displaced_at.map(|_| AddressClaimedByOwner)),
+        lost_address: order.displaced_at.is_some(),
+        wrong_asset,
+        rounding: order.remainder_rounding,
         generation: small(order.generation),
         announced_generation: small(order.announced_generation),
     }
@@ -255,6 +259,7 @@ pub(crate) struct Facts {
     transfers: BTreeMap<TransferId, transfer::Model>,
     cursors: BTreeMap<String, chain_cursor::Model>,
     vouched: BTreeSet<(String, i64, Hash)>,
+    wrong_asset: BTreeSet<OrderId>,
 }
 
 impl Facts {
@@ -284,11 +289,17 @@ impl Facts {
                 }
             }
         }
-        Ok(Self { allocations, transfers, cursors, vouched })
+        let wrong_asset = transfer::Entity::wrong_asset_among(txn, orders.iter().map(|order| order.id)).await?;
+        Ok(Self { allocations, transfers, cursors, vouched, wrong_asset })
     }
 
     pub(crate) fn chain(&self, chain: &str) -> Result<&chain_cursor::Model, LedgerError> {
         self.cursors.get(chain).ok_or_else(|| LedgerError::Corrupt(format!("chain {chain} has orders but no cursor")))
+    }
+
+    /// Whether a transfer in another asset, or on another chain, was meant for an order.
+    pub(crate) fn has_wrong_asset(&self, order: OrderId) -> bool {
+        self.wrong_asset.contains(&order)
     }
 
     pub(crate) fn shares(&self, order: OrderId, fresh: &BTreeSet<AllocationId>) -> Vec<Share<'_>> {
@@ -332,7 +343,7 @@ pub(crate) async fn judge(
     let cursor = facts.chain(&order.chain)?;
     let shares = facts.shares(order.id, &BTreeSet::new());
     let list: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
-    let derived = derive(&terms(order), &history(order), &list, &cursor.view());
+    let derived = derive(&terms(order), &history(order, facts.has_wrong_asset(order.id)), &list, &cursor.view());
     let pairs = shares.iter().map(|share| (share.fact, share.allocation.clone())).collect();
     Ok((derived, pairs))
 }

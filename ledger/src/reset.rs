@@ -47,7 +47,7 @@ pub async fn reset(
     // In the one order of locks; the account last, since whoever holds the others may be about to write rows of it.
     chain_cursor::Entity::lock_all(txn).await?;
     let transfers = transfer::Entity::lock_of_merchant(txn, merchant).await?;
-    payment_order::Entity::lock_owned(txn, merchant).await?;
+    let owned = payment_order::Entity::lock_owned(txn, merchant).await?;
     merchant::Entity::lock_out(txn, merchant).await?;
 
     webhook_delivery::Entity::unclaim_owned(txn, merchant).await?;
@@ -64,6 +64,7 @@ pub async fn reset(
     let events = event::Entity::delete_owned(txn, merchant).await?;
     let gone = transfer::Entity::delete_unseen(txn, transfers.iter().copied()).await?;
     share_again(txn, transfers).await?;
+    transfer::Entity::forget_wrong_asset(txn, owned).await?;
 
     amount_reservation::Entity::delete_owned(txn, merchant).await?;
     let orders = payment_order::Entity::delete_owned(txn, merchant).await?;

@@ -29,7 +29,7 @@ pub fn snapshot(order: &payment_order::Model, transfer: Option<TransferSnapshot>
         confirmations: transfer.as_ref().map_or(0, |transfer| transfer.confirmations),
         transfer,
         pay_amount: format_units(order.pay_units, decimals),
-        exact_amount: order.exact_amount,
+        exact_amount: true,
         amount_received: format_units(order.received_units, decimals),
         amount_remaining: format_units(remaining, decimals),
         fulfillable: order.fulfillable,
@@ -80,7 +80,7 @@ pub fn transfer_snapshot(
 pub fn newest<'a>(transfers: impl IntoIterator<Item = &'a transfer::Model>) -> Option<&'a transfer::Model> {
     transfers
         .into_iter()
-        .filter(|transfer| !matches!(transfer.state, TransferState::Orphaned | TransferState::Reverted))
+        .filter(|transfer| transfer.state != TransferState::Orphaned)
         .max_by_key(|transfer| (transfer.block_number, transfer.log_index, transfer.id))
 }
 

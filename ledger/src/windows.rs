@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cryptopay_domain::ids::ReservationId;
 use cryptopay_domain::registry::Chain;
-use cryptopay_domain::reservation::COOLING;
+use cryptopay_domain::reservation::COOL_DOWN;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::{amount_reservation, chain_cursor, payment_order, receiving_address};
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use crate::error::LedgerError;
 use crate::nudges::Nudges;
@@ -41,22 +40,16 @@ pub async fn pass_deadlines(
 
     let over = amount_reservation::Entity::due_for_release(txn, &chain.slug, cursor.block_time, BATCH).await?;
     more |= full(over.len());
-    if !over.is_empty() {
-        let orders: BTreeSet<_> = over.iter().map(|row| row.order_id).collect();
-        let orders = payment_order::Entity::find().filter(payment_order::Column::Id.is_in(orders)).all(txn).await?;
-        let unpaid: BTreeSet<_> =
-            orders.iter().filter(|order| order.received_units.is_zero()).map(|order| order.id).collect();
-        let (cool, free): (Vec<_>, Vec<_>) = over.into_iter().partition(|row| unpaid.contains(&row.order_id));
-        let ids =
-            |rows: Vec<amount_reservation::Model>| rows.into_iter().map(|row| row.id).collect::<Vec<ReservationId>>();
-        let cools_until = cursor.block_time.plus(COOLING);
-        amount_reservation::Entity::release(txn, ids(cool), cursor.block_time, Some(cools_until)).await?;
-        amount_reservation::Entity::release(txn, ids(free), cursor.block_time, None).await?;
-    }
+    // The amounts of paid and short orders cool down like those of unpaid ones: a customer may pay a second time.
+    let ids = over.iter().map(|row| row.id);
+    amount_reservation::Entity::release(txn, ids, cursor.block_time, cursor.block_time.plus(COOL_DOWN)).await?;
+    let cool = amount_reservation::Entity::due_to_free(txn, &chain.slug, cursor.block_time, BATCH).await?;
+    more |= full(cool.len());
+    amount_reservation::Entity::free(txn, cool, cursor.block_time).await?;
     Ok(Passed { nudges, more })
 }
 
-/// Whether `pass_deadlines` has anything to do: two index look-ups, no transaction.
+/// Whether `pass_deadlines` has anything to do: three index look-ups, no transaction.
 pub async fn deadlines_due(connection: &impl ConnectionTrait, chain: &Chain) -> Result<bool, LedgerError> {
     let Some(cursor) = chain_cursor::Entity::of(connection, &chain.slug).await? else { return Ok(false) };
     let closing = payment_order::Entity::due_to_close(connection, &chain.slug, cursor.block_time, 1).await?;
@@ -64,7 +57,11 @@ pub async fn deadlines_due(connection: &impl ConnectionTrait, chain: &Chain) -> 
         return Ok(true);
     }
     let over = amount_reservation::Entity::due_for_release(connection, &chain.slug, cursor.block_time, 1).await?;
-    Ok(!over.is_empty())
+    if !over.is_empty() {
+        return Ok(true);
+    }
+    let cool = amount_reservation::Entity::due_to_free(connection, &chain.slug, cursor.block_time, 1).await?;
+    Ok(!cool.is_empty())
 }
 
 /// How long an address is watched at least after its wallet has changed: an order that read the wallet just before may

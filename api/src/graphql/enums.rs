@@ -71,8 +71,6 @@ enums! {
         LatePaymentRejected,
         /// The receiving address was claimed by its proven owner.
         AddressClaimedByOwner,
-        /// The asset was disabled.
-        AssetDisabled,
     }
 
     /// The status of a transaction.
@@ -81,14 +79,12 @@ enums! {
         Pending,
         /// Deep enough for its order, or final.
         Confirmed,
-        /// Gone or reverted.
+        /// Gone.
         Failed,
     }
 
     /// How much a transfer can be relied on.
     TransferState = "transfer::TransferState" {
-        /// Known before its inclusion in a block; never money.
-        Seen,
         /// In a canonical block, receipt succeeded.
         Included,
         /// Beyond any reorganisation.
@@ -97,8 +93,6 @@ enums! {
         Missing,
         /// Gone from the chain; counts zero. May be included again.
         Orphaned,
-        /// Its transaction failed.
-        Reverted,
     }
 
     /// Something that happened to an order or a merchant.
@@ -117,6 +111,8 @@ enums! {
         OrderExtraPayment,
         /// Money came after the deadline.
         OrderLatePayment,
+        /// A payment came in another asset, or on another chain. It does not count.
+        OrderWrongAsset,
         /// Closed without money.
         OrderExpired,
         /// The merchant took the order back.

@@ -96,7 +96,7 @@ impl PaymentOrder {
         Decimal(self.0.pay_amount.clone())
     }
 
-    /// Whether `payAmount` is this order's alone, so that the amount names the order.
+    /// Always true: `payAmount` is this order's alone. Kept for older clients.
     async fn exact_amount(&self) -> bool {
         self.0.exact_amount
     }

@@ -134,7 +134,7 @@ async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<(Tran
 }
 
 fn is_gone(state: TransferState) -> bool {
-    matches!(state, TransferState::Orphaned | TransferState::Reverted)
+    state == TransferState::Orphaned
 }
 
 /// Whether the newest blocks of a chain have not been read. A chain on which none comes is not behind.

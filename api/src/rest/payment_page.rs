@@ -42,7 +42,7 @@ pub struct PaymentPageStatus {
     pub currency: String,
     /// The exact amount to send.
     pub pay_amount: String,
-    /// Whether `pay_amount` is this order's alone, so that it must be met exactly.
+    /// Always true: `pay_amount` is this order's alone. Kept for older clients.
     pub exact_amount: bool,
     /// What has come and counts.
     pub amount_received: String,

@@ -57,7 +57,7 @@ pub struct Transaction {
     pub unassigned_amount: String,
     /// Index of the log in its block; null for the native coin.
     pub log_index: Option<i64>,
-    /// `seen`, `included`, `final`, `missing`, `orphaned` or `reverted`.
+    /// `included`, `final`, `missing` or `orphaned`.
     pub state: String,
     /// How it found its order, or why it found none.
     #[oai(rename = "match")]
@@ -84,8 +84,7 @@ pub struct PaidOrder {
 /// How a transfer found its order.
 #[derive(Debug, Clone, Object)]
 pub struct Match {
-    /// `reference`, `exclusive_address`, `claim`, `exact_amount`, `lone_candidate` or `manual`; null while it fits no
-    /// order.
+    /// `reference`, `exact_amount` or `manual`; null while it fits no order.
     pub method: Option<String>,
     /// What was considered, and why each candidate won or lost.
     pub evidence: Any<Value>,
@@ -108,7 +107,7 @@ pub struct TransactionTransfer {
     pub to_address: String,
     /// `pending`, `confirmed` or `failed`.
     pub status: String,
-    /// `seen`, `included`, `final`, `missing`, `orphaned` or `reverted`.
+    /// `included`, `final`, `missing` or `orphaned`.
     pub state: String,
     /// The first order that it pays; null while it fits none.
     pub payment_order: Option<PaidOrder>,
@@ -128,7 +127,7 @@ pub struct TransferShare {
     pub order_id: String,
     /// How much of the transfer is this order's.
     pub amount: String,
-    /// `reference`, `exclusive_address`, `claim`, `exact_amount`, `lone_candidate` or `manual`.
+    /// `reference`, `exact_amount` or `manual`.
     pub method: String,
 }
 

@@ -179,7 +179,7 @@ pub struct PaymentOrder {
     /// The exact amount to send: up to 0.5 % below `amount` where orders share an address, so that the amount names the
     /// order; never above. Compare receipts with this, or just ship on `fulfillable`.
     pub pay_amount: String,
-    /// Whether `pay_amount` is this order's alone, so that the amount names the order.
+    /// Always true: `pay_amount` is this order's alone. Kept for older clients.
     pub exact_amount: bool,
     /// What has come and counts.
     pub amount_received: String,

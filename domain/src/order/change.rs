@@ -38,7 +38,7 @@ pub struct Change {
 
 /// Compares what was announced with what now holds. `closed` says whether the order is closed now, `fresh_late` whether
 /// a late transfer was allocated just now.
-pub fn change(before: &Announced, after: &Derived, due: Units, closed: bool, fresh_late: bool) -> Change {
+pub fn change(before: &Announced, after: &Derived, closed: bool, fresh_late: bool) -> Change {
     let mut events = Vec::new();
     let mut generation = before.generation;
     let mut announced_generation = before.announced_generation;
@@ -57,16 +57,18 @@ pub fn change(before: &Announced, after: &Derived, due: Units, closed: bool, fre
     if after.status == OrderStatus::Underpaid && (moved_to(OrderStatus::Underpaid) || grew || closes) {
         events.push(EventType::OrderUnderpaid);
     }
-    if grew && after.received > due {
-        // One payment that is too large is an overpayment; further payments after a full one are extra. Both are told
-        // when both are news.
-        let extra = after.has(OrderFlag::ExtraPayment);
-        if !extra || (after.overfilled && !before.flags.contains(&OrderFlag::Overpaid)) {
-            events.push(EventType::OrderOverpaid);
-        }
-        if extra {
-            events.push(EventType::OrderExtraPayment);
-        }
+    let extra = after.has(OrderFlag::ExtraPayment);
+    // One payment that is too large is an overpayment; further payments after a full one are extra. Both events are emitted
+    // when both are news.
+    let is_news = !extra || (after.overfilled && !before.flags.contains(&OrderFlag::Overpaid));
+    if grew && !after.excess.is_zero() && is_news {
+        events.push(EventType::OrderOverpaid);
+    }
+    if grew && extra {
+        events.push(EventType::OrderExtraPayment);
+    }
+    if after.has(OrderFlag::WrongAsset) && !before.flags.contains(&OrderFlag::WrongAsset) {
+        events.push(EventType::OrderWrongAsset);
     }
     if (shrank && announced_generation == 0 && after.status != OrderStatus::Failed) || moved_to(OrderStatus::Failed) {
         events.push(EventType::PaymentFailed);

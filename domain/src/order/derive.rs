@@ -15,9 +15,12 @@ pub struct History {
     pub closed_at: Option<Timestamp>,
     /// What the operator decided, with the units that an accepting decision settled for.
     pub decision: Option<(Decision, Units)>,
-    /// Something outside the order's money makes it impossible. An address that was claimed by its proven owner takes no
-    /// more money for the order; what came before counts on.
-    pub failure: Option<FailureReason>,
+    /// The receiving address was claimed by its proven owner. The order takes no more money; earlier money still counts.
+    pub lost_address: bool,
+    /// A payment came in another asset, or on another chain, and counts for nothing.
+    pub wrong_asset: bool,
+    /// Most that a remainder which was handed out lies above what was missing. An excess up to it is rounding.
+    pub rounding: Units,
     /// How often a confirmation was announced and taken back, plus one.
     pub generation: u32,
     /// The generation whose confirmation was announced last; 0 for none.
@@ -82,7 +85,7 @@ words! {
         Late = "late",
         /// A further payment came after the order was paid in full.
         ExtraPayment = "extra_payment",
-        /// A payment came in another asset.
+        /// A payment came in another asset, or on another chain.
         WrongAsset = "wrong_asset",
         /// The merchant should look at it.
         Review = "review",
@@ -126,7 +129,7 @@ pub struct Derived {
     pub confirmed: Units,
     /// What is still to be paid.
     pub remaining: Units,
-    /// What came beyond the amount due.
+    /// What came beyond the amount due, unless it is the rounding of a remainder.
     pub excess: Units,
     /// The payment that filled the order was larger than what was missing. Later payments are `ExtraPayment` instead.
     pub overfilled: bool,
@@ -202,15 +205,11 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
 
     // Whoever has paid in full, or has been told of a confirmation, is owed what was promised. Only an order that waits
     // for money can never complete.
-    let lost_its_address =
-        history.failure == Some(FailureReason::AddressClaimedByOwner) && history.canceled_at.is_none();
+    let lost_its_address = history.lost_address && history.canceled_at.is_none();
 
     let mut failure_reason = None;
     let status = if matches!(history.decision, Some((Decision::Reject, _))) {
         failure_reason = Some(FailureReason::Rejected);
-        OrderStatus::Failed
-    } else if let Some(reason) = history.failure.filter(|reason| *reason != FailureReason::AddressClaimedByOwner) {
-        failure_reason = Some(reason);
         OrderStatus::Failed
     } else if rejected_late_only && !announced && history.canceled_at.is_none() {
         failure_reason = Some(FailureReason::LatePaymentRejected);
@@ -239,7 +238,8 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
         LateStanding::Rejected => 1,
         LateStanding::Review => 2,
     });
-    let excess = received.saturating_sub(terms.due);
+    let excess =
+        Some(received.saturating_sub(terms.due)).filter(|excess| *excess > history.rounding).unwrap_or_default();
     let decided = history.decision.is_some();
     let waiting_evidence = allocations.iter().zip(&standings).any(|(fact, standing)| standing.counts && !fact.ships);
     let short_after_close = status == OrderStatus::Underpaid && closed;
@@ -250,7 +250,7 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
             || (waiting_evidence && status != OrderStatus::Confirmed)
             || status == OrderStatus::Reorged);
 
-    let surplus = surplus(terms, allocations, &standings);
+    let surplus = surplus(terms, history, allocations, &standings);
     let mut flags = Vec::new();
     let mut set = |flag, condition: bool| {
         if condition {
@@ -260,8 +260,9 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
     set(OrderFlag::Overpaid, !excess.is_zero());
     set(OrderFlag::Late, late.is_some());
     set(OrderFlag::ExtraPayment, surplus.extra_payment);
-    // Money that went to a wallet of somebody else is worth a look, whatever becomes of the order.
+    // Money that went to a wallet of another merchant needs a review, whatever becomes of the order.
     let paid_elsewhere = lost_its_address && !received.is_zero();
+    set(OrderFlag::WrongAsset, history.wrong_asset);
     set(OrderFlag::Review, late == Some(LateStanding::Review) || decision_due || paid_elsewhere);
     set(OrderFlag::Manual, decided);
     set(OrderFlag::Finalized, status == OrderStatus::Confirmed && all_final(allocations, &standings));
@@ -307,7 +308,7 @@ fn judge(
     let alive = match fact.state {
         TransferState::Included | TransferState::Final => true,
         TransferState::Missing => fact.counted,
-        TransferState::Seen | TransferState::Orphaned | TransferState::Reverted => false,
+        TransferState::Orphaned => false,
     };
     let counts = alive && matches!(late, None | Some(LateStanding::Accepted));
     let deep = match fact.state {
@@ -316,7 +317,7 @@ fn judge(
             announced || fact.vouched && chain.is_deep(fact.block_number, terms.required_confirmations)
         }
         TransferState::Missing => announced,
-        TransferState::Seen | TransferState::Orphaned | TransferState::Reverted => false,
+        TransferState::Orphaned => false,
     };
     Standing { counts, deep: counts && deep, late }
 }
@@ -352,7 +353,7 @@ struct Surplus {
 }
 
 /// Goes by the chain's order, so that it does not matter when we learned of a payment.
-fn surplus(terms: &Terms, allocations: &[AllocationFact], standings: &[Standing]) -> Surplus {
+fn surplus(terms: &Terms, history: &History, allocations: &[AllocationFact], standings: &[Standing]) -> Surplus {
     let mut counting: Vec<&AllocationFact> =
         allocations.iter().zip(standings).filter(|(_, standing)| standing.counts).map(|(fact, _)| fact).collect();
     // The units break ties, so that the order of the facts never decides.
@@ -363,7 +364,7 @@ fn surplus(terms: &Terms, allocations: &[AllocationFact], standings: &[Standing]
         let after = before.saturating_add(fact.units);
         if before >= terms.due {
             surplus.extra_payment = true;
-        } else if after > terms.due {
+        } else if after > terms.due.saturating_add(history.rounding) {
             surplus.overfilled = true;
         }
         before = after;

@@ -12,8 +12,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::address::Asset;
-use crate::registry::Chain;
+use crate::registry::{Chain, Token};
 use crate::text::words;
 use crate::time::Timestamp;
 use crate::units::Units;
@@ -53,8 +52,6 @@ words! {
         LatePaymentRejected = "late_payment_rejected",
         /// The receiving address was claimed by its proven owner.
         AddressClaimedByOwner = "address_claimed_by_owner",
-        /// The asset was disabled.
-        AssetDisabled = "asset_disabled",
     }
 }
 
@@ -71,12 +68,9 @@ words! {
 }
 
 impl LatePolicy {
-    /// The policy where the merchant has set none: tokens keep their worth, native coins do not.
-    pub fn default_for(asset: Asset) -> Self {
-        match asset {
-            Asset::Native => Self::Review,
-            Asset::Token(_) => Self::Accept,
-        }
+    /// The policy of a merchant who has set none. A stablecoin keeps its price over the late window; other assets do not.
+    pub fn default_for(token: &Token) -> Self {
+        if token.stable.is_some() { Self::Accept } else { Self::Review }
     }
 }
 
@@ -92,10 +86,10 @@ words! {
 
 /// How long after `expires_at` a payment is still in time: clocks differ, and a block is stamped before it is full.
 pub const GRACE: Duration = Duration::from_secs(60);
-/// How long late tokens are looked for.
-pub const LATE_WINDOW_TOKEN: Duration = Duration::from_secs(24 * 3600);
-/// How long late native coins are looked for: their price moves.
-pub const LATE_WINDOW_NATIVE: Duration = Duration::from_secs(2 * 3600);
+/// Late window of stablecoins.
+pub const LATE_WINDOW_STABLE: Duration = Duration::from_secs(24 * 3600);
+/// Late window of every other asset: its price moves.
+pub const LATE_WINDOW: Duration = Duration::from_secs(2 * 3600);
 
 /// The deadlines of an order. All of them are compared with block times, never with a wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,11 +106,8 @@ pub struct Windows {
 
 impl Windows {
     /// The deadlines of an order that expires at `expires_at`.
-    pub fn new(expires_at: Timestamp, asset: Asset, chain: &Chain) -> Self {
-        let late_window = match asset {
-            Asset::Native => LATE_WINDOW_NATIVE,
-            Asset::Token(_) => LATE_WINDOW_TOKEN,
-        };
+    pub fn new(expires_at: Timestamp, token: &Token, chain: &Chain) -> Self {
+        let late_window = if token.stable.is_some() { LATE_WINDOW_STABLE } else { LATE_WINDOW };
         let in_time_until = expires_at.plus(GRACE);
         let late_until = in_time_until.plus(late_window);
         let monitor_until = late_until.plus(chain.block_time.saturating_mul(chain.reorg_depth));

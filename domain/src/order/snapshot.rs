@@ -37,7 +37,7 @@ pub struct OrderSnapshot {
     pub transfer: Option<TransferSnapshot>,
     /// The exact amount to send.
     pub pay_amount: String,
-    /// Whether `pay_amount` is this order's alone.
+    /// Always true: `pay_amount` is this order's alone. Kept for older clients.
     pub exact_amount: bool,
     /// What has come and counts.
     pub amount_received: String,

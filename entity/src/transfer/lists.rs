@@ -206,11 +206,9 @@ fn has_status(
             .add(Column::State.eq(TransferState::Final))
             .add(included().add(is_deep(merchant, order, depths))),
         TransactionStatus::Pending => Condition::any()
-            .add(Column::State.is_in([TransferState::Seen, TransferState::Missing]))
+            .add(Column::State.eq(TransferState::Missing))
             .add(included().add(is_deep(merchant, order, depths).not())),
-        TransactionStatus::Failed => {
-            Condition::any().add(Column::State.is_in([TransferState::Orphaned, TransferState::Reverted]))
-        }
+        TransactionStatus::Failed => Condition::any().add(Column::State.eq(TransferState::Orphaned)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a new order depends on, as one statement finds it.
 
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
+use cryptopay_domain::amount::DecimalAmount;
 use cryptopay_domain::ids::{MerchantId, OrderId};
 use cryptopay_domain::reservation::ReservationKind;
 use cryptopay_domain::time::Timestamp;
@@ -20,18 +21,27 @@ fn address() -> AccountAddress {
     "0x00000000000000000000000000000000000000a1".parse().unwrap()
 }
 
-async fn read(db: &TestDatabase, merchant: MerchantId, asset: Asset, values: &[Units]) -> Preconditions {
+async fn read(db: &TestDatabase, merchant: MerchantId, asset: Asset, values: &[u128]) -> Preconditions {
+    let amounts: Vec<_> = values.iter().map(|units| DecimalAmount::new(Units::new(*units), 2)).collect();
     let txn = begin(db.connection()).await.unwrap();
-    let known = Preconditions::read(&txn, Asked { merchant, chain: CHAIN, asset, values }).await.unwrap();
+    let known = Preconditions::read(&txn, Asked { merchant, chain: CHAIN, asset, amounts: &amounts }).await.unwrap();
     txn.rollback().await.unwrap();
     known
 }
 
-/// An order of this price holds these units. Let go, they cool until then.
-async fn hold(db: &TestDatabase, order: i64, (price, units): (u128, u128), cools_until: Option<Timestamp>) {
+/// An order of this price holds these units. Released, they cool, or are free.
+#[derive(Clone, Copy)]
+enum State {
+    Held,
+    Cooling,
+    Free,
+}
+
+async fn hold(db: &TestDatabase, order: i64, (price, units): (u128, u128), state: State) {
     let wanted = Wanted {
         order: OrderId(order),
         place: Place { chain: CHAIN, asset: Asset::Native, address: address() },
+        decimals: 2,
         units: Units::new(units),
         plain_units: Units::new(price),
         kind: ReservationKind::Due,
@@ -39,10 +49,13 @@ async fn hold(db: &TestDatabase, order: i64, (price, units): (u128, u128), cools
         now: VERIFIED,
     };
     assert!(amount_reservation::Entity::hold(db.connection(), wanted).await.unwrap());
-    if cools_until.is_some() {
-        let held = amount_reservation::Entity::held_by(db.connection(), OrderId(order)).await.unwrap();
-        let ids = held.iter().map(|row| row.id).collect();
-        amount_reservation::Entity::release(db.connection(), ids, VERIFIED, cools_until).await.unwrap();
+    let held = amount_reservation::Entity::held_by(db.connection(), OrderId(order)).await.unwrap();
+    let ids: Vec<_> = held.iter().map(|row| row.id).collect();
+    if !matches!(state, State::Held) {
+        amount_reservation::Entity::release(db.connection(), ids.clone(), VERIFIED, VERIFIED).await.unwrap();
+    }
+    if matches!(state, State::Free) {
+        amount_reservation::Entity::free(db.connection(), ids, VERIFIED).await.unwrap();
     }
 }
 
@@ -59,29 +72,30 @@ on_both_databases!(place_amounts_and_endpoints_are_known_at_once, async |db: Tes
     rows::run(&db, &[mine(3, "NULL"), mine(4, "7")]).await;
     let hash: Hash = format!("0x{:064}", 7).parse().unwrap();
     assert!(chain_cursor::Entity::begin(db.connection(), CHAIN, 7, hash, VERIFIED, VERIFIED).await.unwrap());
-    hold(&db, 1, (100, 100), None).await;
-    hold(&db, 2, (100, 99), Some(VERIFIED.plus(std::time::Duration::from_secs(1)))).await;
-    hold(&db, 3, (98, 98), Some(VERIFIED)).await;
-    hold(&db, 4, (97, 97), None).await;
+    hold(&db, 1, (101, 100), State::Held).await;
+    hold(&db, 2, (102, 99), State::Cooling).await;
+    hold(&db, 3, (103, 98), State::Free).await;
+    hold(&db, 4, (104, 97), State::Held).await;
 
-    let values = [100, 99, 98, 96].map(Units::new);
+    let values = [104, 103, 102, 100, 99, 98, 96];
     let known = read(&db, MERCHANT, Asset::Native, &values).await;
     assert_eq!(known.place.address, Some(address()));
     assert_eq!((known.place.height, known.place.block_time), (Some(7), Some(VERIFIED)));
     let mut taken = known.taken.clone();
     taken.sort_unstable();
-    assert_eq!(taken, [99, 100].map(Units::new), "held or cooling, and asked about");
-    assert!(known.price_is_shared, "another value was held for this price");
+    let expected = ["0.99", "1", "1.02", "1.04"].map(DecimalAmount::from);
+    assert_eq!(taken, expected, "held, cooling, or the price of an order");
     assert_eq!(known.endpoints.iter().map(|endpoint| endpoint.id.0).collect::<Vec<_>>(), [1, 3]);
 
-    assert!(!read(&db, MERCHANT, Asset::Native, &[Units::new(97)]).await.price_is_shared);
     let elsewhere = read(&db, MERCHANT, Asset::Token(address()), &values).await;
-    assert!(elsewhere.taken.is_empty() && !elsewhere.price_is_shared);
+    let mut taken = elsewhere.taken;
+    taken.sort_unstable();
+    assert_eq!(taken, expected, "in whatever asset");
 });
 
 on_both_databases!(what_is_not_there_is_not_known, async |db: TestDatabase| {
     let known = read(&db, MERCHANT, Asset::Native, &[]).await;
     assert_eq!((known.place.wallet_id, known.place.height, known.place.contract_decimals), (None, None, None));
-    assert!(known.taken.is_empty() && !known.price_is_shared && known.endpoints.is_empty());
+    assert!(known.taken.is_empty() && known.endpoints.is_empty());
     assert_eq!((known.order.0, known.event.0), (1, 1), "of a table without rows");
 });

@@ -58,13 +58,13 @@ pub(crate) async fn orders(db: &TestDatabase, count: u64, created_at: &str) {
     let (order_id, reference) = (letters("i", 12), hex("i", 32));
     let statement = format!(
         "INSERT INTO payment_order (id, order_id, merchant_id, nonce, fingerprint, chain, currency, asset, decimals, amount, \
-         pay_units, exact_amount, wallet_id, receiving_address, reference, order_info, created_at, expires_at, \
-         in_time_until, late_until, monitor_until, required_confirmations, late_policy, policy, scanned_height, status, \
+         pay_units, wallet_id, receiving_address, reference, order_info, created_at, expires_at, \
+         in_time_until, late_until, monitor_until, required_confirmations, late_policy, scanned_height, status, \
          fulfillable, flags, received_units, generation, announced_generation, version, updated_at) \
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
          SELECT i, 'ORD-' || {order_id}, 2 - i % 2, i, '', CASE WHEN i % 1000 = 7 THEN 'polygon' ELSE 'base' END, \
-         CASE WHEN i % 1000 = 9 THEN 'ETH' ELSE 'USDC' END, 'native', 18, '1.00', '1', TRUE, 2 - i % 2, '{ADDRESS}', \
-         {reference}, '{{\"number\":' || CAST(i AS TEXT) || '}}', {created_at}, 0, 0, 0, 0, 3, 'accept', '{{}}', 0, \
+         CASE WHEN i % 1000 = 9 THEN 'ETH' ELSE 'USDC' END, 'native', 18, '1.00', '1', 2 - i % 2, '{ADDRESS}', \
+         {reference}, '{{\"number\":' || CAST(i AS TEXT) || '}}', {created_at}, 0, 0, 0, 0, 3, 'accept', 0, \
          CASE WHEN i % 1000 = 3 THEN 'pending' WHEN i % 1000 = 5 THEN 'underpaid' ELSE 'confirmed' END, FALSE, '', '0', \
          1, 0, 1, 0 FROM n"
     );

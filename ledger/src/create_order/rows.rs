@@ -15,8 +15,7 @@ use crate::outbox::Outgoing;
 /// What is written of a new order. The rows name each other by numbers that were drawn before.
 pub(super) struct Rows<'a> {
     pub(super) order: payment_order::Model,
-    /// None where no amount is its own.
-    pub(super) reservation: Option<Wanted<'a>>,
+    pub(super) reservation: Wanted<'a>,
     pub(super) outgoing: Outgoing,
     /// None for a request without an idempotency key.
     pub(super) answer: Option<Answered>,
@@ -38,24 +37,19 @@ impl Rows<'_> {
     /// first, and every other row is selected from what that gave. Foreign keys are checked when the statement ends.
     async fn write_at_once(self, txn: &DatabaseTransaction) -> Result<bool, LedgerError> {
         let mut with = WithClause::new();
-        let from = self.reservation.is_some().then_some(HELD);
-        if let Some(wanted) = self.reservation {
-            let mut hold = amount_reservation::Entity::holding(wanted).into_query();
-            hold.returning_col(amount_reservation::Column::OrderId);
-            with.cte(named(HELD, hold));
-        }
-        with.cte(named("created", selected(self.outgoing.event, from)?));
+        let mut hold = amount_reservation::Entity::holding(self.reservation).into_query();
+        hold.returning_col(amount_reservation::Column::OrderId);
+        with.cte(named(HELD, hold));
+        with.cte(named("created", selected(self.outgoing.event)?));
         for (number, delivery) in self.outgoing.deliveries.into_iter().enumerate() {
-            with.cte(named(format!("delivery_{number}"), selected(delivery, from)?));
+            with.cte(named(format!("delivery_{number}"), selected(delivery)?));
         }
         if let Some(answer) = self.answer {
             let mut keep = idempotency_key::Entity::keeping(answer).into_query();
-            if let Some(from) = from {
-                keep.from(from);
-            }
+            keep.from(HELD);
             with.cte(named("answered", keep));
         }
-        let order = selected(self.order.into_active_model(), from)?;
+        let order = selected(self.order.into_active_model())?;
         Ok(txn.execute(&with.query(order)).await.map_err(refused)?.rows_affected() == 1)
     }
 
@@ -64,9 +58,7 @@ impl Rows<'_> {
     async fn write_in_turn(self, txn: &DatabaseTransaction) -> Result<bool, LedgerError> {
         let order = payment_order::Entity::insert(self.order.into_active_model());
         order.exec_without_returning(txn).await.map_err(refused)?;
-        if let Some(wanted) = self.reservation
-            && !amount_reservation::Entity::hold(txn, wanted).await?
-        {
+        if !amount_reservation::Entity::hold(txn, self.reservation).await? {
             return Err(LedgerError::LostGuard);
         }
         event::Entity::insert(self.outgoing.event).exec_without_returning(txn).await?;
@@ -97,8 +89,8 @@ fn named(name: impl Into<String>, statement: impl Into<SubQueryStatement>) -> Co
     CommonTableExpression::new().table_name(name.into()).query(statement).to_owned()
 }
 
-/// Inserts a row as often as there are rows in `from`, or once without it.
-fn selected<A: ActiveModelTrait>(row: A, from: Option<&'static str>) -> Result<InsertStatement, DbErr> {
+/// Inserts a row if the amount was taken.
+fn selected<A: ActiveModelTrait>(row: A) -> Result<InsertStatement, DbErr> {
     let mut select = Query::select();
     let mut columns = Vec::new();
     for column in <A::Entity as EntityTrait>::Column::iter() {
@@ -107,9 +99,7 @@ fn selected<A: ActiveModelTrait>(row: A, from: Option<&'static str>) -> Result<I
             select.expr(column.save_as(value.into()));
         }
     }
-    if let Some(from) = from {
-        select.from(from);
-    }
+    select.from(HELD);
     let mut insert = Query::insert();
     insert.into_table(A::Entity::default().table_ref()).columns(columns);
     insert.select_from(select).map_err(|error| DbErr::Custom(error.to_string()))?;

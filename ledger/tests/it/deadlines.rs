@@ -1,5 +1,6 @@
 //! Late money, closing and cooling: all by the time of verified blocks.
 
+use std::collections::BTreeSet;
 use std::slice::from_ref;
 use std::time::Duration;
 
@@ -7,8 +8,9 @@ use cryptopay_domain::event::EventType::{
     OrderCanceled, OrderExpired, OrderLatePayment, OrderUnderpaid, PaymentConfirmed, PaymentFailed, PaymentPending,
 };
 use cryptopay_domain::order::{Decision, FailureReason, LatePolicy, LateStanding};
-use cryptopay_domain::reservation::COOLING;
+use cryptopay_domain::reservation::COOL_DOWN;
 use cryptopay_domain::units::Units;
+use cryptopay_entity::payment_order;
 use cryptopay_ledger::Refusal;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 
@@ -23,7 +25,7 @@ on_both_databases!(a_payment_in_the_last_block_of_the_grace_is_in_time, async |d
     world.settle().await;
     world.close(&order).await;
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
     assert!(world.row(order.id).await.closed_at.is_some(), "closing a paid order is no event");
     world.audit().await;
@@ -91,7 +93,7 @@ on_both_databases!(a_payment_in_time_that_we_see_late_is_in_time_and_nobody_else
     world.mine(&[next_payment]);
     world.settle().await;
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     let events = world.events(order.id).await;
     assert_eq!(events.iter().filter(|event| **event == OrderExpired).count(), 0, "{events:?}");
     assert_eq!(world.said(next.id).await, format!("confirmed {}", next.pay_units));
@@ -148,7 +150,7 @@ on_both_databases!(money_on_a_canceled_order_waits_for_the_merchant_whatever_the
     world.audit().await;
     world.resolve(order.id, Decision::Accept).await.unwrap();
     world.confirm().await;
-    assert_eq!(world.said(order.id).await, "confirmed late,manual 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed late,manual 99999200");
     world.audit().await;
 });
 
@@ -182,72 +184,58 @@ on_both_databases!(more_paid_orders_than_one_pass_handles_do_not_keep_others_ope
     world.audit().await;
 });
 
-on_both_databases!(the_value_of_an_unpaid_order_cools_and_a_reused_one_goes_to_the_inbox, async |db: TestDatabase| {
-    let mut world = World::new(db).await;
-    // A price with two values beside the plain one.
-    let ask = Ask { amount: "0.0004", ..Ask::default() };
-    let mut old = Vec::new();
-    for _ in 0..3 {
-        old.push(world.order(ask).await);
-    }
-    assert!(old.iter().all(|order| order.exact_amount));
-    world.mine_at(old[0].monitor_until.plus(BLOCK_TIME), &[]);
+/// Three orders of a price that has nine amounts: one that was paid, one that is short, one that was not paid.
+async fn cooled_orders(world: &mut World) -> [payment_order::Model; 3] {
+    let ask = Ask { amount: "0.00001", ..Ask::default() };
+    let [paid, short, unpaid] = [world.order(ask).await, world.order(ask).await, world.order(ask).await];
+    let payments = [world.pay_exactly(&paid), world.pay_by_button(&short, Units::new(3))];
+    world.receive(&payments).await;
+    world.deepen().await;
+    assert!(world.said(short.id).await.starts_with("underpaid"));
+    world.mine_at(unpaid.monitor_until.plus(BLOCK_TIME), &[]);
     world.settle().await;
-    for order in &old {
+    let orders = [paid, short, unpaid];
+    for order in &orders {
         assert_eq!(world.held(order.id).await, []);
     }
-    // All are cooling, so a new order has to take one of them.
-    let reused = world.order(ask).await;
-    assert!(reused.exact_amount && reused.pay_units < Units::new(400), "the plain price is no longer handed out");
-    let before = old.iter().find(|order| order.pay_units == reused.pay_units).unwrap();
-    let payment = world.pay_exactly(&reused);
-    world.receive(from_ref(&payment)).await;
-    assert_eq!(world.said(reused.id).await, "pending 0");
-    let inbox = world.inbox(world.merchant).await;
-    assert_eq!(inbox.len(), 1);
-    let mut named = inbox[0].1.clone();
-    named.sort();
-    let mut both = [reused.order_id.to_string(), before.order_id.to_string()];
-    both.sort();
-    assert_eq!(named, both);
-    // A reference says whose it is.
-    let button = world.pay_by_button(&reused, reused.pay_units);
-    world.receive(&[button]).await;
-    world.deepen().await;
-    assert_eq!(world.said(reused.id).await, format!("confirmed {}", reused.pay_units));
+    orders
+}
+
+on_both_databases!(a_cooling_amount_of_any_order_is_ambiguous_and_not_reused, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let old = cooled_orders(&mut world).await;
+    for order in &old {
+        let late = world.transfer(order.pay_units);
+        world.receive(from_ref(&late)).await;
+        let unmatched = world.inbox(world.merchant).await;
+        let (hash, named) = unmatched.last().unwrap();
+        assert_eq!((*hash, named.contains(&order.order_id.to_string())), (late.tx_hash, true));
+    }
+    // Three amounts and one remainder of nine cool.
+    let ask = Ask { amount: "0.00001", ..Ask::default() };
+    let mut amounts: BTreeSet<_> = old.iter().map(|order| order.pay_units).collect();
+    for _ in 0..5 {
+        assert!(amounts.insert(world.order(ask).await.pay_units));
+    }
+    assert_eq!(refusal(world.try_order(world.merchant, ask).await), Refusal::NoFreeAmount);
     world.audit().await;
 });
 
-on_both_databases!(a_cooled_value_is_like_new_after_a_week, async |db: TestDatabase| {
+on_both_databases!(a_cooled_amount_is_handed_out_again_after_a_week, async |db: TestDatabase| {
     let mut world = World::new(db).await;
-    let ask = Ask { amount: "0.0004", ..Ask::default() };
-    let old = world.order(ask).await;
-    world.mine_at(old.monitor_until.plus(BLOCK_TIME), &[]);
-    world.settle().await;
+    let old = cooled_orders(&mut world).await;
     let released = world.cursor().await.block_time;
-    let next = world.order(ask).await;
-    assert_ne!(next.pay_units, old.pay_units, "a cooling value is avoided while there are others");
-    world.mine_at(released.plus(COOLING).plus(BLOCK_TIME), &[]);
+    world.mine_at(released.plus(COOL_DOWN).plus(BLOCK_TIME), &[]);
     world.settle().await;
-    let payment = world.transfer(old.pay_units);
-    world.receive(from_ref(&payment)).await;
-    assert_eq!(world.inbox(world.merchant).await, [(payment.tx_hash, vec![])], "nobody asks for it any more");
-    world.audit().await;
-});
-
-on_both_databases!(the_value_of_a_paid_order_is_free_at_once_when_its_watch_ends, async |db: TestDatabase| {
-    let mut world = World::new(db).await;
-    let order = world.order(Ask::default()).await;
-    let payment = world.pay_exactly(&order);
-    world.receive(&[payment]).await;
-    world.deepen().await;
-    let twin = world.order(Ask::default()).await;
-    assert_ne!(twin.pay_units, order.pay_units, "held, paid or not");
-    world.mine_at(order.monitor_until.plus(BLOCK_TIME), &[]);
-    world.settle().await;
-    assert_eq!(world.held(order.id).await, []);
-    let third = world.order(Ask::default()).await;
-    assert_ne!(third.pay_units, order.pay_units, "a price that two orders had is no longer handed out plain");
+    let stray = world.transfer(old[2].pay_units);
+    world.receive(from_ref(&stray)).await;
+    assert_eq!(world.inbox(world.merchant).await.last(), Some(&(stray.tx_hash, vec![])), "no order asks for it");
+    let ask = Ask { amount: "0.00001", ..Ask::default() };
+    let mut amounts = BTreeSet::new();
+    for _ in 0..9 {
+        amounts.insert(world.order(ask).await.pay_units);
+    }
+    assert_eq!(amounts, (1..=9).map(Units::new).collect());
     world.audit().await;
 });
 

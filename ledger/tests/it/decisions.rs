@@ -19,17 +19,17 @@ on_both_databases!(an_unmatched_transfer_is_assigned_in_parts_and_never_beyond_i
     let first = world.order(Ask::default()).await;
     let second = world.order(Ask { amount: "30", ..Ask::default() }).await;
     let third = world.order(Ask { amount: "20", ..Ask::default() }).await;
-    let payment = world.transfer(Units::new(120_000_000));
+    let payment = world.transfer(Units::new(119_999_200));
     world.receive(from_ref(&payment)).await;
     assert_eq!(world.inbox(world.merchant).await, [(payment.tx_hash, vec![])]);
 
     let part = |units: u128| Assignment { units: Some(Units::new(units)), ..all_of(&payment) };
     assert!(matches!(refusal(world.assign(first.id, part(120_000_001)).await), Refusal::NotEnoughLeft { .. }));
     assert!(matches!(refusal(world.assign(first.id, part(0)).await), Refusal::NotEnoughLeft { .. }));
-    world.assign(first.id, part(100_000_000)).await.unwrap();
-    assert_eq!(world.said(first.id).await, "confirming 100000000");
+    world.assign(first.id, part(99_999_200)).await.unwrap();
+    assert_eq!(world.said(first.id).await, "confirming 99999200");
     // What may be the same request once more is not added.
-    let twice = Refusal::AlreadyAllocated { share: "100.00".to_owned(), left: "20.00".to_owned() };
+    let twice = Refusal::AlreadyAllocated { share: "99.9992".to_owned(), left: "20.00".to_owned() };
     assert_eq!(refusal(world.assign(first.id, part(5_000_000)).await), twice);
     let left = Refusal::NotEnoughLeft { left: "20.00".to_owned() };
     assert_eq!(refusal(world.assign(second.id, part(20_000_001)).await), left);
@@ -42,7 +42,7 @@ on_both_databases!(an_unmatched_transfer_is_assigned_in_parts_and_never_beyond_i
     world.audit().await;
 
     world.deepen().await;
-    assert_eq!(world.said(first.id).await, "confirmed 100000000");
+    assert_eq!(world.said(first.id).await, "confirmed 99999200");
     assert_eq!(world.events(first.id).await, [PaymentPending, PaymentConfirmed]);
     assert_eq!(world.events(second.id).await, [PaymentPending, OrderUnderpaid]);
     // A reorganisation takes every share back at once.
@@ -72,7 +72,7 @@ on_both_databases!(one_of_several_transfers_has_to_be_named, async |db: TestData
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let one = world.transfer(Units::new(60_000_000));
-    let other = Payment { ordinal: 4, units: Units::new(40_000_000), ..one.clone() };
+    let other = Payment { ordinal: 4, units: Units::new(39_999_200), ..one.clone() };
     world.receive(&[one.clone(), other]).await;
     let needed = Refusal::PositionNeeded { positions: "0, 4".to_owned() };
     assert_eq!(refusal(world.assign(order.id, all_of(&one)).await), needed);
@@ -84,7 +84,7 @@ on_both_databases!(one_of_several_transfers_has_to_be_named, async |db: TestData
     let native = Assignment { position: Some("native".parse().unwrap()), ..all_of(&one) };
     assert_eq!(refusal(world.assign(order.id, native).await), elsewhere);
     assert_eq!(world.events(order.id).await, [PaymentPending, OrderUnderpaid, OrderUpdated]);
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.said(order.id).await, "confirming 99999200");
     world.audit().await;
 });
 
@@ -94,7 +94,8 @@ on_both_databases!(what_does_not_fit_the_order_is_not_assigned, async |db: TestD
     let wrong = Payment { asset: world.asset("cbBTC"), ..world.transfer(order.pay_units) };
     let missing = world.transfer(Units::new(11));
     world.receive(from_ref(&wrong)).await;
-    assert_eq!(world.said(order.id).await, "pending 0", "the right amount of the wrong token");
+    // 99,999,200 units of eight decimals are another decimal amount.
+    assert_eq!(world.said(order.id).await, "pending 0", "the right units of the wrong token");
     assert_eq!(world.inbox(world.merchant).await, [(wrong.tx_hash, vec![])]);
     assert_eq!(refusal(world.assign(order.id, all_of(&wrong)).await), Refusal::AssetMismatch);
 

@@ -102,11 +102,6 @@ impl FakeChain {
         self.blocks.iter().flat_map(|held| &held.payments)
     }
 
-    /// The same, to be changed.
-    pub(crate) fn transactions_mut(&mut self) -> impl Iterator<Item = &mut Payment> {
-        self.blocks.iter_mut().flat_map(|held| &mut held.payments)
-    }
-
     /// A hash that nothing else has.
     pub(crate) fn next_hash(&mut self) -> Hash {
         self.made += 1;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::slice::from_ref;
 
+use cryptopay_domain::amount::format_units;
 use cryptopay_domain::event::EventType::{
     OrderExtraPayment, OrderFinalized, OrderOverpaid, OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentPending,
 };
@@ -15,18 +16,18 @@ use cryptopay_entity::{allocation, chain_block, payment_order, transfer};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 
 use crate::fake_chain::{Payment, hash};
-use crate::world::{Ask, SLUG, World};
+use crate::world::{Ask, PAY, SLUG, World};
 
 on_both_databases!(an_exact_payment_is_pending_then_confirmed_then_final, async |db: TestDatabase| {
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
-    assert_eq!((order.pay_units, order.exact_amount), (Units::new(100_000_000), true));
+    assert_eq!(order.pay_units, Units::new(PAY));
     assert_eq!(world.said(order.id).await, "pending 0");
     assert_eq!(world.events(order.id).await, []);
 
     let payment = world.pay_exactly(&order);
     world.receive(from_ref(&payment)).await;
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.said(order.id).await, "confirming 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending]);
     world.mine_empty(1);
     world.settle().await;
@@ -35,16 +36,16 @@ on_both_databases!(an_exact_payment_is_pending_then_confirmed_then_final, async 
     world.mine_empty(1);
     world.settle().await;
     let row = world.row(order.id).await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert!(row.fulfillable && row.confirmed_at == Some(world.now));
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
-    assert_eq!(world.allocations(order.id).await, [(Units::new(100_000_000), "exact_amount".to_owned())]);
+    assert_eq!(world.allocations(order.id).await, [(Units::new(99_999_200), "exact_amount".to_owned())]);
     assert_eq!(world.state(&payment).await, TransferState::Included);
 
     world.mine_empty(world.settings().reorg_depth);
     world.settle().await;
     assert_eq!(world.state(&payment).await, TransferState::Final);
-    assert_eq!(world.said(order.id).await, "confirmed finalized 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed finalized 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderFinalized]);
     world.audit().await;
 });
@@ -55,16 +56,25 @@ on_both_databases!(a_short_payment_is_topped_up_by_the_remainder_that_is_shown, 
     let short = world.pay_by_button(&order, Units::new(60_000_000));
     world.receive(&[short]).await;
     assert_eq!(world.said(order.id).await, "underpaid 60000000");
-    assert_eq!(world.row(order.id).await.remainder_units, Some(Units::new(40_000_000)));
-    assert_eq!(world.held(order.id).await, [Units::new(100_000_000), Units::new(40_000_000)]);
+    let asked = world.row(order.id).await.remainder_units.unwrap();
+    let missing = Units::new(PAY - 60_000_000);
+    assert!(asked > missing && asked <= Units::new(40_199_200), "{asked}");
+    assert_eq!(world.held(order.id).await, [Units::new(PAY), asked]);
     world.audit().await;
 
-    let rest = world.pay(&order, Units::new(40_000_000));
+    // What is missing is the amount of no order: the customer of another one may have rounded.
+    let rounded = world.pay(&order, missing);
+    world.receive(&[rounded]).await;
+    assert_eq!(world.said(order.id).await, "underpaid 60000000");
+    assert_eq!(world.inbox(world.merchant).await[0].1, [order.order_id.to_string()]);
+
+    let rest = world.pay(&order, asked);
     world.receive(&[rest]).await;
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    let received = asked.saturating_add(Units::new(60_000_000));
+    assert_eq!(world.said(order.id).await, format!("confirming {received}"), "rounding is no overpayment");
     assert_eq!(world.row(order.id).await.remainder_units, None);
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, format!("confirmed {received}"));
     let events = [PaymentPending, OrderUnderpaid, OrderUpdated, PaymentConfirmed];
     assert_eq!(world.events(order.id).await, events);
     let methods = world.allocations(order.id).await.into_iter().map(|(_, method)| method);
@@ -72,18 +82,24 @@ on_both_databases!(a_short_payment_is_topped_up_by_the_remainder_that_is_shown, 
     world.audit().await;
 });
 
-on_both_databases!(a_remainder_that_another_order_holds_is_asked_for_a_little_above, async |db: TestDatabase| {
+on_both_databases!(a_remainder_is_neither_held_by_another_order_nor_its_price, async |db: TestDatabase| {
     let mut world = World::new(db).await;
-    let holder = world.order(Ask { amount: "40", ..Ask::default() }).await;
-    let order = world.order(Ask::default()).await;
-    let short = world.pay_by_button(&order, Units::new(60_000_000));
+    let order = world.order(Ask { amount: "0.0002", ..Ask::default() }).await;
+    let paid = Units::new(3);
+    let missing = order.pay_units.saturating_sub(paid);
+    // The only remainder is the price of another order.
+    let amount = format_units(missing, 6);
+    let priced = world.order(Ask { amount: &amount, ..Ask::default() }).await;
+    let short = world.pay_by_button(&order, paid);
     world.receive(&[short]).await;
-    let asked = world.row(order.id).await.remainder_units.unwrap();
-    assert!(asked > Units::new(40_000_000) && asked <= Units::new(40_200_000), "{asked}");
-    let rest = world.pay(&order, asked);
+    assert_eq!(world.said(order.id).await, format!("underpaid {paid}"));
+    assert_eq!(world.row(order.id).await.remainder_units, None);
+    let rest = world.pay(&order, missing);
     world.receive(&[rest]).await;
-    assert!(world.said(order.id).await.starts_with("confirming overpaid"));
-    assert_eq!(world.said(holder.id).await, "pending 0");
+    assert_eq!(world.said(order.id).await, format!("underpaid {paid}"));
+    assert_eq!(world.said(priced.id).await, "pending 0");
+    let both = BTreeSet::from([&order, &priced].map(|order| order.order_id.to_string()));
+    assert_eq!(world.inbox(world.merchant).await[0].1.iter().cloned().collect::<BTreeSet<_>>(), both);
     world.audit().await;
 });
 
@@ -91,15 +107,19 @@ on_both_databases!(a_top_up_is_found_however_the_blocks_are_batched, async |db: 
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let short = world.pay_by_button(&order, Units::new(60_000_000));
-    let rest = world.pay(&order, Units::new(40_000_000));
-    // The gateway was away while the customer paid both.
+    world.receive(from_ref(&short)).await;
+    let asked = world.row(order.id).await.remainder_units.unwrap();
+    let rest = world.pay(&order, asked);
+    // The same in blocks that another ledger reads at once, as a gateway that was away does.
+    world.chain.fork(1);
     world.mine(&[short]);
     world.mine_empty(1);
     world.mine(&[rest]);
     world.mine_at(order.in_time_until.plus(std::time::Duration::from_secs(60)), &[]);
     world.settle().await;
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    let received = asked.saturating_add(Units::new(60_000_000));
+    assert_eq!(world.said(order.id).await, format!("confirmed {received}"));
     assert_eq!(world.inbox(world.merchant).await, []);
     world.audit().await;
 });
@@ -110,7 +130,7 @@ on_both_databases!(two_transfers_of_one_transaction_are_told_apart_by_their_plac
     let one = world.pay_exactly(&order);
     let stray = Payment { ordinal: 3, units: Units::new(7), ..one.clone() };
     world.receive(&[one.clone(), stray]).await;
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.said(order.id).await, "confirming 99999200");
     assert_eq!(world.inbox(world.merchant).await, [(one.tx_hash, vec![])]);
 
     // The same transaction, mined again behind another one: its logs have other indices in their block.
@@ -133,7 +153,7 @@ on_both_databases!(two_equal_transfers_of_one_transaction_are_a_payment_and_an_e
     let order = world.order(Ask::default()).await;
     let one = world.pay_exactly(&order);
     world.receive(&[one.clone(), Payment { ordinal: 1, ..one }]).await;
-    assert_eq!(world.said(order.id).await, "confirming overpaid,extra_payment 200000000");
+    assert_eq!(world.said(order.id).await, "confirming overpaid,extra_payment 199998400");
     world.deepen().await;
     assert_eq!(world.events(order.id).await, [PaymentPending, OrderExtraPayment, PaymentConfirmed]);
     world.audit().await;
@@ -158,7 +178,7 @@ on_both_databases!(one_batch_transaction_pays_two_orders, async |db: TestDatabas
     let other = Payment { ordinal: 1, units: second.pay_units, ..one.clone() };
     world.receive(&[one, other]).await;
     world.deepen().await;
-    for (order, units) in [(&first, 100_000_000), (&second, 250_000_000)] {
+    for (order, units) in [(&first, first.pay_units), (&second, second.pay_units)] {
         assert_eq!(world.said(order.id).await, format!("confirmed {units}"));
         assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
     }
@@ -185,7 +205,7 @@ on_both_databases!(a_second_payment_from_another_wallet_is_extra, async |db: Tes
     world.deepen().await;
     let again = world.pay_exactly(&order);
     world.receive(&[again]).await;
-    assert_eq!(world.said(order.id).await, "confirmed overpaid,extra_payment 200000000");
+    assert_eq!(world.said(order.id).await, "confirmed overpaid,extra_payment 199998400");
     assert!(world.row(order.id).await.fulfillable);
     world.deepen().await;
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderExtraPayment]);
@@ -195,17 +215,18 @@ on_both_databases!(a_second_payment_from_another_wallet_is_extra, async |db: Tes
 on_both_databases!(dollars_of_eighteen_decimals_lose_nothing, async |db: TestDatabase| {
     let mut world = World::on(db, "bsc").await;
     let order = world.order(Ask { symbol: "USDT", amount: "1234567.89", ..Ask::default() }).await;
-    assert_eq!(order.pay_units, "1234567890000000000000000".parse().unwrap());
-    let short = world.pay_by_button(&order, "1234567889999999999999999".parse().unwrap());
+    let less = order.pay_units.saturating_sub(Units::new(1));
+    let short = world.pay_by_button(&order, less);
     world.receive(&[short]).await;
-    assert_eq!(world.said(order.id).await, "underpaid 1234567889999999999999999");
+    assert_eq!(world.said(order.id).await, format!("underpaid {less}"));
     // One wei is finer than amounts to pay may be: the remainder is rounded up to the finest that may be asked for.
     let asked = world.row(order.id).await.remainder_units.unwrap();
     assert_eq!(asked, Units::new(1_000_000_000_000));
     let rest = world.pay(&order, asked);
     world.receive(&[rest]).await;
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed overpaid 1234567890000999999999999");
+    let received = less.saturating_add(asked);
+    assert_eq!(world.said(order.id).await, format!("confirmed {received}"), "rounding is no overpayment");
     world.audit().await;
 });
 
@@ -214,7 +235,7 @@ on_both_databases!(native_coins_pay_like_tokens, async |db: TestDatabase| {
     let ask = Ask { symbol: "ETH", amount: "0.05", late_policy: LatePolicy::Review, ..Ask::default() };
     let order = world.order(ask).await;
     let twin = world.order(ask).await;
-    assert!(twin.pay_units < order.pay_units && twin.exact_amount);
+    assert!(twin.pay_units != order.pay_units);
     let payment = world.pay_exactly(&twin);
     world.receive(from_ref(&payment)).await;
     world.deepen().await;
@@ -233,7 +254,7 @@ on_both_databases!(a_payment_found_after_a_long_absence_is_confirmed_and_final_a
     // Far more than the window of block hashes.
     world.mine_empty(3 * world.settings().reorg_depth);
     world.settle().await;
-    assert_eq!(world.said(order.id).await, "confirmed finalized 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed finalized 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderFinalized]);
     world.audit().await;
 });
@@ -248,7 +269,7 @@ on_both_databases!(a_swarm_of_small_transfers_keeps_no_payment_from_its_confirma
     world.deepen().await;
     let late = world.pay_by_button(&settled, Units::new(2));
     world.receive(from_ref(&late)).await;
-    assert_eq!(world.said(settled.id).await, "confirmed late,review 9000000");
+    assert_eq!(world.said(settled.id).await, format!("confirmed late,review {}", settled.pay_units));
     world.multiply(&late, 1_100).await;
 
     let order = world.order(Ask::default()).await;
@@ -263,7 +284,7 @@ on_both_databases!(a_swarm_of_small_transfers_keeps_no_payment_from_its_confirma
     let payment = world.pay_exactly(&order);
     world.receive(&[payment]).await;
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     let checked = cryptopay_ledger::blocks_to_check(world.db(), world.settings()).await.unwrap();
     assert_eq!(checked.len(), 0, "what no confirmation waits for is not asked for again and again");
 });

@@ -22,14 +22,14 @@ on_both_databases!(a_payment_mined_again_before_its_confirmation_never_falls_bac
     let gone = world.reorganise(1).await;
     assert_eq!(gone.as_slice(), from_ref(&payment));
     assert_eq!(world.state(&payment).await, TransferState::Missing);
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.said(order.id).await, "confirming 99999200");
 
     let second = world.receive(from_ref(&payment)).await;
     assert_ne!(first.hash, second.hash);
     assert_eq!(world.state(&payment).await, TransferState::Included);
     assert_eq!(world.transfers(payment.tx_hash).await[0].block_hash, second.hash);
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
     world.audit().await;
 });
@@ -51,7 +51,7 @@ on_both_databases!(
         // It was only late: included again, it is the same payment of the same order.
         world.receive(from_ref(&payment)).await;
         world.deepen().await;
-        assert_eq!(world.said(order.id).await, "confirmed 100000000");
+        assert_eq!(world.said(order.id).await, "confirmed 99999200");
         let events = [PaymentPending, PaymentFailed, PaymentPending, PaymentConfirmed];
         assert_eq!(world.events(order.id).await, events);
         assert_eq!(world.allocations(order.id).await.len(), 1);
@@ -67,15 +67,15 @@ on_both_databases!(
         let payment = world.pay_exactly(&order);
         world.receive(from_ref(&payment)).await;
         world.reorganise(1).await;
-        assert_eq!(world.said(order.id).await, "confirming 100000000");
+        assert_eq!(world.said(order.id).await, "confirming 99999200");
         // The same transaction, through another pool, and with one log more before it.
         let anew = Payment { from: address(0xbee), ordinal: 1, ..payment.clone() };
         world.receive(from_ref(&anew)).await;
         let states: Vec<_> = world.transfers(payment.tx_hash).await.iter().map(|row| row.state).collect();
         assert_eq!(states, [TransferState::Orphaned, TransferState::Included]);
-        assert_eq!(world.said(order.id).await, "confirming 100000000", "and not twice as much");
+        assert_eq!(world.said(order.id).await, "confirming 99999200", "and not twice as much");
         world.deepen().await;
-        assert_eq!(world.said(order.id).await, "confirmed 100000000");
+        assert_eq!(world.said(order.id).await, "confirmed 99999200");
         assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
         world.audit().await;
     }
@@ -107,14 +107,14 @@ on_both_databases!(a_confirmed_payment_mined_in_another_block_starts_a_new_gener
     world.mine_empty(2);
     world.receive(from_ref(&payment)).await;
     let reorged = world.row(order.id).await;
-    assert_eq!(world.said(order.id).await, "reorged review 100000000");
+    assert_eq!(world.said(order.id).await, "reorged review 99999200");
     assert!(!reorged.fulfillable && reorged.confirmed_at.is_none());
     assert_eq!((reorged.generation, reorged.announced_generation), (2, 1));
     world.audit().await;
 
     world.deepen().await;
     let again = world.row(order.id).await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!((again.generation, again.announced_generation), (2, 2));
     assert!(again.confirmed_at > first.confirmed_at);
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, PaymentReorged, PaymentConfirmed]);
@@ -129,7 +129,7 @@ on_both_databases!(a_short_reorganisation_above_a_confirmed_payment_changes_noth
     world.deepen().await;
     world.reorganise(2).await;
     world.settle().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
     world.audit().await;
 });
@@ -142,7 +142,7 @@ on_both_databases!(a_confirmed_payment_stays_confirmed_while_it_is_only_missing,
     world.deepen().await;
     world.reorganise(3).await;
     assert_eq!(world.state(&payment).await, TransferState::Missing);
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     world.audit().await;
 
     world.orphan_missing().await;
@@ -167,9 +167,9 @@ on_both_databases!(a_double_spent_payment_is_taken_back_and_its_successor_pays_i
     // The sender pays after all, with another transaction of the same count.
     let other = Payment { nonce: payment.nonce, ..world.pay_exactly(&order) };
     world.receive(&[other]).await;
-    assert_eq!(world.said(order.id).await, "reorged review 100000000");
+    assert_eq!(world.said(order.id).await, "reorged review 99999200");
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(
         world.events(order.id).await,
         [PaymentPending, PaymentConfirmed, PaymentReorged, PaymentPending, PaymentConfirmed]
@@ -192,7 +192,7 @@ on_both_databases!(a_taken_back_payment_in_its_old_block_is_counted_anew, async 
     let second = world.pay_exactly(&order);
     world.receive(from_ref(&second)).await;
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
 
     // Back to the old branch, only its first block has come yet.
     world.chain.fork(usize::MAX);
@@ -205,10 +205,10 @@ on_both_databases!(a_taken_back_payment_in_its_old_block_is_counted_anew, async 
     world.scan().await;
     let gone = world.transfers(second.tx_hash).await[0].id;
     world.give_up(&[gone]).await;
-    assert_eq!(world.said(order.id).await, "reorged review 100000000", "two confirmations are one short");
+    assert_eq!(world.said(order.id).await, "reorged review 99999200", "two confirmations are one short");
     world.chain.append(branch[2], &[]);
     world.settle().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     world.audit().await;
 });
 
@@ -216,14 +216,16 @@ on_both_databases!(a_short_payment_that_vanishes_leaves_what_is_still_there, asy
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
     let first = world.pay_by_button(&order, Units::new(60_000_000));
-    let second = world.pay_by_button(&order, Units::new(40_000_000));
+    let second = world.pay_by_button(&order, Units::new(39_999_200));
     world.receive(&[first]).await;
+    let asked = world.row(order.id).await.remainder_units;
+    assert!(asked.is_some());
     world.receive(&[second]).await;
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.said(order.id).await, "confirming 99999200");
     world.reorganise(1).await;
     world.settle().await;
     assert_eq!(world.said(order.id).await, "underpaid 60000000");
-    assert_eq!(world.row(order.id).await.remainder_units, Some(Units::new(40_000_000)));
+    assert_eq!(world.row(order.id).await.remainder_units, asked);
     assert_eq!(
         world.events(order.id).await,
         [PaymentPending, OrderUnderpaid, OrderUpdated, OrderUnderpaid, PaymentFailed]
@@ -241,7 +243,7 @@ on_both_databases!(an_extra_payment_that_vanishes_leaves_the_order_confirmed, as
     world.receive(&[extra]).await;
     world.reorganise(1).await;
     world.settle().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed, OrderExtraPayment, OrderUpdated]);
     world.audit().await;
 });
@@ -270,7 +272,7 @@ on_both_databases!(a_transaction_mined_again_with_other_contents_is_another_tran
     assert_eq!(rows[0], (0, order.pay_units, TransferState::Included));
     assert_eq!((rows.len(), rows[1].0, rows[1].1), (2, 1, Units::new(5)));
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(world.allocations(order.id).await.len(), 1);
     world.audit().await;
 });
@@ -309,7 +311,7 @@ on_both_databases!(
         let payment = world.pay_exactly(&order);
         world.receive(&[payment]).await;
         world.deepen().await;
-        assert_eq!(world.said(order.id).await, "confirmed 100000000");
+        assert_eq!(world.said(order.id).await, "confirmed 99999200");
         world.audit().await;
     }
 );

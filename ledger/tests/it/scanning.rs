@@ -61,7 +61,7 @@ on_both_databases!(an_idle_chain_skips_to_a_head_and_goes_on_from_there, async |
     let payment = world.pay_exactly(&order);
     world.receive(&[payment]).await;
     world.deepen().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     world.audit().await;
 });
 
@@ -89,10 +89,10 @@ on_both_databases!(depth_without_a_second_word_for_the_block_confirms_nothing, a
         let work =
             async |txn: &DatabaseTransaction| ledger::confirm(txn, occasion, world.settings(), &checked, "it").await;
         world.transact(work).await.map(drop).unwrap();
-        assert_eq!(world.said(order.id).await, "confirming 100000000", "{checked:?}");
+        assert_eq!(world.said(order.id).await, "confirming 99999200", "{checked:?}");
     }
     world.confirm().await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(ledger::blocks_to_check(world.db(), world.settings()).await.unwrap(), BTreeSet::new());
     world.audit().await;
 });
@@ -111,11 +111,11 @@ on_both_databases!(depth_beyond_any_reorganisation_needs_a_second_word_as_well, 
     let nobody = Checked::default();
     let work = async |txn: &DatabaseTransaction| ledger::confirm(txn, occasion, world.settings(), &nobody, "it").await;
     world.transact(work).await.map(drop).unwrap();
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.said(order.id).await, "confirming 99999200");
     assert!(ledger::has_final(world.db(), world.settings()).await.unwrap(), "it still waits for that word");
 
     world.confirm().await;
-    assert_eq!(world.said(order.id).await, "confirmed finalized 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed finalized 99999200");
     assert!(!ledger::has_final(world.db(), world.settings()).await.unwrap());
     assert_eq!(ledger::blocks_to_check(world.db(), world.settings()).await.unwrap(), BTreeSet::new());
     world.audit().await;
@@ -127,14 +127,14 @@ on_both_databases!(the_finality_tag_confirms_before_the_depth_does, async |db: T
     let order = world.order(Ask { required: 30, ..Ask::default() }).await;
     let payment = world.pay_exactly(&order);
     world.receive(&[payment]).await;
-    assert_eq!(world.said(order.id).await, "confirming 100000000");
+    assert_eq!(world.said(order.id).await, "confirming 99999200");
     world.receive(&[]).await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     assert_eq!(world.events(order.id).await, [PaymentPending, PaymentConfirmed]);
     // The tag goes away with the endpoint that names it: what was announced stands.
     world.final_lag = None;
     world.receive(&[]).await;
-    assert_eq!(world.said(order.id).await, "confirmed 100000000");
+    assert_eq!(world.said(order.id).await, "confirmed 99999200");
     world.audit().await;
 });
 
@@ -172,7 +172,7 @@ on_both_databases!(a_reference_names_its_order_only_for_its_own_asset_and_addres
     let stranger = world.another_merchant().await;
     let order = world.order(Ask::default()).await;
     let other = world.order(Ask::default()).await;
-    let button = world.pay_by_button(&order, Units::new(100_000_000));
+    let button = world.pay_by_button(&order, Units::new(99_999_200));
     let elsewhere = Payment { to: stranger.address, ..button.clone() };
     let wrong = Payment { tx_hash: world.chain.next_hash(), asset: world.asset("cbBTC"), ..button.clone() };
     let both = Payment {

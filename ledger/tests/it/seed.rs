@@ -42,7 +42,6 @@ pub(crate) async fn seed_merchant(
         chain: Set(slug.to_owned()),
         kind: Set(WalletKind::Address),
         address: Set(Some(address)),
-        xpub: Set(None),
         label: Set("till".to_owned()),
         is_active: Set(true),
         dedicated: Set(false),

@@ -16,7 +16,7 @@ fn under<'a>(world: &World, settings: &str, symbol: &'a str, amount: &'a str) ->
         symbol,
         amount,
         required: settings.confirmations_on(world.settings()),
-        late_policy: settings.late_policy_for(world.asset(symbol)),
+        late_policy: settings.late_policy_for(world.settings().token(symbol).unwrap()),
         expires_in: settings.default_expiry(),
         ..Ask::default()
     }

@@ -16,8 +16,7 @@ use cryptopay_domain::units::Units;
 use cryptopay_entity::idempotency_key::Answered;
 use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transact, transfer};
 use cryptopay_ledger::{
-    self as ledger, Assignment, Batch, Checked, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, Scanned,
-    SecondLook,
+    self as ledger, Assignment, Batch, Checked, Fence, LedgerError, NewOrder, Nudges, Occasion, Refusal, SecondLook,
 };
 use cryptopay_test_support::TestDatabase;
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -30,6 +29,8 @@ use crate::seed::seed_merchant;
 
 /// The chain that everything happens on, unless a test says otherwise.
 pub(crate) const SLUG: &str = "base";
+/// What the first order of [`Ask::default`] asks for, in units: its price is 100.00.
+pub(crate) const PAY: u128 = 99_999_200;
 /// Depth that orders ask for, unless a test says otherwise.
 pub(crate) const REQUIRED: u32 = 3;
 /// Who scans.
@@ -221,13 +222,12 @@ impl World {
             required_confirmations: ask.required,
             late_policy: ask.late_policy,
         };
-        let scanned = Scanned { height: cursor.height, block_time: cursor.block_time };
         let answer = |order: &OrderSnapshot| {
             let (merchant, body) = (merchant.id, order.pay_amount.clone());
             let kept = key.map(|key| Answered { merchant, key: key.to_owned(), status: 201, body: body.clone() });
             Ok((body, kept))
         };
-        ledger::create_order(txn, new, scanned, prospect, answer).await
+        ledger::create_order(txn, new, cursor.height, prospect, answer).await
     }
 
     pub(crate) async fn cancel(&self, order: OrderId) -> Result<(), LedgerError> {

@@ -3,7 +3,7 @@
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_entity::merchant_wallet::PayingPlace;
 use cryptopay_entity::{clock, merchant_wallet, payment_order, transact};
-use cryptopay_ledger::{LedgerError, Nudges, Prospect, Refusal, Scanned};
+use cryptopay_ledger::{LedgerError, Nudges, Prospect, Refusal};
 use sea_orm::{ConnectionTrait, DbErr};
 
 use super::OrderView;
@@ -74,19 +74,18 @@ async fn create_anew(
             judge_nonce(txn, merchant, &mut judged).await?;
             return Err(CreateError::Faulty(judged.faulty()));
         };
-        let (Some(height), Some(block_time)) = (place.height, place.block_time) else {
+        let Some(scanned_height) = place.height else {
             return Err(LedgerError::from(Refusal::ChainNotReady).into());
         };
         if let Some(said) = place.contract_decimals.filter(|said| *said != i64::from(request.token.decimals)) {
             return Err(LedgerError::from(Refusal::token_disabled(request.chain, request.token, said)).into());
         }
         let new = request.order(merchant, expires_at, &settings);
-        let scanned = Scanned { height, block_time };
         let answer = |order: &OrderView| {
             let (answer, kept) = once.answer(app, order).map_err(CreateError::Faulty)?;
             Ok::<_, CreateError>((Outcome::First(order.clone(), answer), kept))
         };
-        let (_, outcome, nudges) = cryptopay_ledger::create_order(txn, new, scanned, prospect, answer).await?;
+        let (_, outcome, nudges) = cryptopay_ledger::create_order(txn, new, scanned_height, prospect, answer).await?;
         Ok((outcome, nudges))
     });
     match created {

@@ -95,7 +95,7 @@ impl<'a> CreateRequest<'a> {
             redirect_url: self.redirect_url.clone(),
             expires_at,
             required_confirmations: settings.confirmations_on(self.chain),
-            late_policy: settings.late_policy_for(self.token.asset),
+            late_policy: settings.late_policy_for(self.token),
         }
     }
 }

@@ -211,6 +211,9 @@ fn example(code: ErrorCode, field: Option<&str>) -> Value {
         ErrorCode::ServiceUnavailable => {
             "A part of the gateway is away at the moment. Nothing was changed; try again in a few seconds."
         }
+        ErrorCode::NoFreeAmount => {
+            "No amount near this price is free at your receiving address: open and recent orders hold all of them. Add another wallet address for this blockchain, or wait until orders are over."
+        }
     };
     let mut body = object(json!({"code": code.as_str(), "message": message}));
     if let Some(field) = field {

@@ -235,6 +235,7 @@ const fn summary(event: EventType) -> &'static str {
         EventType::OrderOverpaid => "More than was due was paid",
         EventType::OrderExtraPayment => "A further payment came after the order was paid in full",
         EventType::OrderLatePayment => "Money came after the deadline",
+        EventType::OrderWrongAsset => "A payment came in another asset, or on another chain",
         EventType::OrderExpired => "The deadline passed without money",
         EventType::OrderCanceled => "You canceled an order",
         EventType::PaymentFailed => "A payment vanished before its confirmation, or the order failed",

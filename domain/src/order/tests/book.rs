@@ -148,7 +148,7 @@ impl Book {
     pub(super) fn settle_with(&mut self, fresh_late: bool) -> Vec<EventType> {
         let derived = self.derived();
         let closed = self.is_closed();
-        let change = change(&self.announced, &derived, self.terms.due, closed, fresh_late);
+        let change = change(&self.announced, &derived, closed, fresh_late);
         self.told.extend(change.events.iter().map(|event| (*event, self.announced.generation)));
         for (fact, standing) in self.facts.iter_mut().zip(&derived.standings) {
             fact.counted = standing.counts;

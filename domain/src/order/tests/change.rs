@@ -3,10 +3,11 @@
 use super::book::{BLOCK, Book, DEEP, IN_TIME_UNTIL, LATE_UNTIL, at, closed, open, paid, paid_at, terms};
 use crate::event::EventType::{
     self, OrderCanceled, OrderExpired, OrderExtraPayment, OrderFinalized, OrderLatePayment, OrderOverpaid,
-    OrderUnderpaid, OrderUpdated, PaymentConfirmed, PaymentFailed, PaymentPending, PaymentReorged,
+    OrderUnderpaid, OrderUpdated, OrderWrongAsset, PaymentConfirmed, PaymentFailed, PaymentPending, PaymentReorged,
 };
-use crate::order::{AllocationFact, Decision, FailureReason, LatePolicy, OrderStatus, Terms};
+use crate::order::{AllocationFact, Decision, FailureReason, LatePolicy, OrderFlag, OrderStatus, Terms};
 use crate::transfer::TransferState;
+use crate::units::Units;
 
 const NONE: [EventType; 0] = [];
 
@@ -258,10 +259,10 @@ fn a_rejecting_decision_fails_the_order_once() {
 #[test]
 fn an_outside_cause_fails_the_order_and_names_itself() {
     let mut book = order();
-    book.history.failure = Some(FailureReason::AddressClaimedByOwner);
+    book.history.lost_address = true;
     assert_eq!(book.settle(), [PaymentFailed]);
     assert_eq!(book.announced.failure_reason, Some(FailureReason::AddressClaimedByOwner));
-    book.history.failure = Some(FailureReason::AssetDisabled);
+    book.decide(Decision::Reject);
     assert_eq!(book.settle(), [OrderUpdated], "another reason is news");
 }
 
@@ -334,11 +335,34 @@ fn rejecting_a_reorged_order_ends_no_generation() {
 #[test]
 fn an_order_that_failed_and_came_back_is_not_announced_again() {
     let mut book = Book::confirmed(vec![paid(100)]);
-    book.history.failure = Some(FailureReason::AssetDisabled);
+    book.decide(Decision::Reject);
     assert_eq!(book.settle(), [PaymentFailed]);
-    book.history.failure = None;
+    book.history.decision = None;
     assert_eq!(book.settle(), [OrderUpdated]);
     assert_eq!(book.status(), OrderStatus::Confirmed);
+}
+
+#[test]
+fn a_payment_in_a_wrong_asset_is_announced_when_it_appears() {
+    let mut book = order();
+    book.history.wrong_asset = true;
+    assert_eq!(book.settle(), [OrderWrongAsset]);
+    assert_eq!(book.settle(), NONE);
+    book.history.wrong_asset = false;
+    assert_eq!(book.settle(), [OrderUpdated], "the payment is gone");
+}
+
+#[test]
+fn a_remainder_that_was_rounded_up_completes_without_an_overpayment() {
+    let mut book = order();
+    book.pay(60);
+    book.settle();
+    book.history.rounding = Units::new(2);
+    book.pay(42);
+    assert!(!book.settle().contains(&OrderOverpaid));
+    book.pay(1);
+    assert_eq!(book.settle(), [OrderExtraPayment], "a further payment is extra");
+    assert!(book.derived().has(OrderFlag::Overpaid), "and more than rounding came");
 }
 
 #[test]

@@ -32,11 +32,7 @@ fn a_rejection_fails_the_order_whatever_else_holds() {
 
 #[test]
 fn a_rejection_is_named_before_any_other_reason_to_fail() {
-    let history = History {
-        decision: Some((Decision::Reject, Units::ZERO)),
-        failure: Some(FailureReason::AssetDisabled),
-        ..history()
-    };
+    let history = History { decision: Some((Decision::Reject, Units::ZERO)), lost_address: true, ..history() };
     assert_eq!(with(history, &[], open(9)).failure_reason, Some(FailureReason::Rejected));
 }
 
@@ -102,16 +98,8 @@ fn accepting_nothing_at_all_confirms_nothing() {
 
 // Row 2: it cannot complete.
 
-#[test]
-fn an_outside_cause_fails_the_order_even_when_it_is_paid() {
-    let reason = FailureReason::AssetDisabled;
-    let derived = with(History { failure: Some(reason), ..history() }, &[paid(100)], open(DEEP));
-    assert_eq!((derived.status, derived.failure_reason), (OrderStatus::Failed, Some(reason)));
-    assert!(!derived.fulfillable && !derived.payable);
-}
-
 fn displaced() -> History {
-    History { failure: Some(FailureReason::AddressClaimedByOwner), ..history() }
+    History { lost_address: true, ..history() }
 }
 
 #[test]
@@ -138,13 +126,13 @@ fn an_order_that_was_paid_in_full_before_its_address_was_claimed_goes_on() {
     // The money vanishes before it was confirmed: nothing more can come.
     let gone = with(displaced(), &[in_state(TransferState::Orphaned)], open(DEEP));
     assert_eq!(gone.failure_reason, Some(FailureReason::AddressClaimedByOwner));
-    let announced = History { failure: Some(FailureReason::AddressClaimedByOwner), ..announced_once() };
+    let announced = History { lost_address: true, ..announced_once() };
     assert_eq!(with(announced, &[in_state(TransferState::Orphaned)], open(DEEP)).status, OrderStatus::Reorged);
 }
 
 #[test]
 fn a_canceled_order_stays_canceled_whoever_owns_its_address() {
-    let history = History { failure: Some(FailureReason::AddressClaimedByOwner), ..canceled() };
+    let history = History { lost_address: true, ..canceled() };
     assert_eq!(with(history, &[], open(DEEP)).status, OrderStatus::Canceled);
 }
 
@@ -174,13 +162,11 @@ fn late_money_that_waits_for_a_decision_keeps_the_order_from_failing() {
 
 #[test]
 fn late_money_that_is_gone_neither_fails_the_order_nor_waits_for_a_decision() {
-    for state in [TransferState::Orphaned, TransferState::Reverted, TransferState::Seen] {
-        for policy in [LatePolicy::Accept, LatePolicy::Review, LatePolicy::Reject] {
-            let gone = AllocationFact { state, ..paid_at(100, IN_TIME_UNTIL + 1) };
-            let derived = under(policy, &[gone], closed(DEEP));
-            assert_eq!(derived.status, OrderStatus::Expired, "{state} {policy}");
-            assert!(derived.flags.is_empty() && !derived.decision_due && derived.late.is_none(), "{state} {policy}");
-        }
+    for policy in [LatePolicy::Accept, LatePolicy::Review, LatePolicy::Reject] {
+        let gone = AllocationFact { state: TransferState::Orphaned, ..paid_at(100, IN_TIME_UNTIL + 1) };
+        let derived = under(policy, &[gone], closed(DEEP));
+        assert_eq!(derived.status, OrderStatus::Expired, "{policy}");
+        assert!(derived.flags.is_empty() && !derived.decision_due && derived.late.is_none(), "{policy}");
     }
 }
 
@@ -299,14 +285,12 @@ fn a_confirmed_order_stays_confirmed_while_only_missing_is_the_cause() {
 
 #[test]
 fn a_confirmed_order_is_reorged_when_its_money_is_gone() {
-    for state in [TransferState::Orphaned, TransferState::Reverted] {
-        let mut book = Book::confirmed(vec![paid(100)]);
-        book.mark(0, state);
-        assert_eq!(book.settle(), [EventType::PaymentReorged]);
-        let derived = book.derived();
-        assert_eq!(derived.status, OrderStatus::Reorged);
-        assert!(!derived.fulfillable && !derived.payable && derived.decision_due && derived.has(OrderFlag::Review));
-    }
+    let mut book = Book::confirmed(vec![paid(100)]);
+    book.mark(0, TransferState::Orphaned);
+    assert_eq!(book.settle(), [EventType::PaymentReorged]);
+    let derived = book.derived();
+    assert_eq!(derived.status, OrderStatus::Reorged);
+    assert!(!derived.fulfillable && !derived.payable && derived.decision_due && derived.has(OrderFlag::Review));
 }
 
 #[test]
@@ -414,17 +398,9 @@ fn enough_money_that_is_not_deep_is_confirming() {
 }
 
 #[test]
-fn money_before_its_inclusion_is_no_money() {
-    let derived = order(&[in_state(TransferState::Seen)], open(DEEP));
-    assert_eq!((derived.status, derived.received), (OrderStatus::Pending, Units::ZERO));
-}
-
-#[test]
 fn money_that_is_gone_is_no_money() {
-    for state in [TransferState::Orphaned, TransferState::Reverted] {
-        let fact = AllocationFact { counted: true, ..in_state(state) };
-        assert_eq!(order(&[fact], open(DEEP)).status, OrderStatus::Pending, "{state}");
-    }
+    let fact = AllocationFact { counted: true, ..in_state(TransferState::Orphaned) };
+    assert_eq!(order(&[fact], open(DEEP)).status, OrderStatus::Pending);
 }
 
 #[test]
@@ -513,4 +489,25 @@ fn an_order_without_anything_is_pending_and_payable() {
     let derived = order(&[], open(9));
     assert_eq!(derived.status, OrderStatus::Pending);
     assert!(derived.payable && !derived.fulfillable && derived.flags.is_empty() && !derived.decision_due);
+}
+
+// Flags that no status decides.
+
+#[test]
+fn a_payment_in_a_wrong_asset_is_flagged_and_counts_for_nothing() {
+    let history = History { wrong_asset: true, ..history() };
+    for (facts, status) in [(vec![], OrderStatus::Pending), (vec![paid(100)], OrderStatus::Confirmed)] {
+        let derived = with(history, &facts, open(DEEP));
+        assert_eq!((derived.status, derived.has(OrderFlag::WrongAsset)), (status, true));
+    }
+}
+
+#[test]
+fn the_rounding_of_a_remainder_is_no_overpayment() {
+    let history = History { rounding: Units::new(2), ..history() };
+    for (topped_up, excess) in [(40, 0), (41, 0), (42, 0), (43, 3)] {
+        let derived = with(history, &[paid(60), AllocationFact { index: 7, ..paid(topped_up) }], open(DEEP));
+        assert_eq!((derived.status, derived.excess), (OrderStatus::Confirmed, Units::new(excess)), "{topped_up}");
+        assert_eq!((derived.has(OrderFlag::Overpaid), derived.overfilled), (excess > 0, excess > 0), "{topped_up}");
+    }
 }

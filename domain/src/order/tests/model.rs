@@ -5,9 +5,7 @@ use proptest::prelude::*;
 
 use super::book::{Book, IN_TIME_UNTIL, at, history, open, paid, terms};
 use crate::event::EventType;
-use crate::order::{
-    AllocationFact, ChainView, Decision, Derived, FailureReason, History, LatePolicy, OrderStatus, Terms, derive,
-};
+use crate::order::{AllocationFact, ChainView, Decision, Derived, History, LatePolicy, OrderStatus, Terms, derive};
 use crate::time::Timestamp;
 use crate::transfer::{TransferState, confirmations};
 use crate::units::Units;
@@ -24,12 +22,13 @@ enum Step {
     FindInPlace(usize),
     IncludeElsewhere(usize),
     Vouch(usize),
-    Revert(usize),
     Finalize(usize),
     Cancel,
     PassDeadline,
     Decide(bool),
-    Fail(Option<FailureReason>),
+    LoseAddress(bool),
+    WrongAsset(bool),
+    Round(u128),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -45,15 +44,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => which.clone().prop_map(Step::FindInPlace),
         3 => which.clone().prop_map(Step::IncludeElsewhere),
         6 => which.clone().prop_map(Step::Vouch),
-        1 => which.clone().prop_map(Step::Revert),
         1 => which.prop_map(Step::Finalize),
         1 => Just(Step::Cancel),
         1 => Just(Step::PassDeadline),
         2 => prop::bool::weighted(0.8).prop_map(Step::Decide),
-        1 => prop_oneof![
-            2 => Just(None), 1 => Just(Some(FailureReason::AssetDisabled)),
-            1 => Just(Some(FailureReason::AddressClaimedByOwner)),
-        ].prop_map(Step::Fail),
+        1 => prop::bool::weighted(0.5).prop_map(Step::LoseAddress),
+        1 => prop::bool::weighted(0.5).prop_map(Step::WrongAsset),
+        1 => prop_oneof![Just(0u128), 1u128..50].prop_map(Step::Round),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -108,10 +105,6 @@ fn apply(book: &mut Book, step: Step) -> bool {
                 book.facts[which].vouched = true;
             }
         }
-        Step::Revert(which) => {
-            let gone = [TransferState::Missing, TransferState::Orphaned];
-            change_state(book, pick(which), &gone, TransferState::Reverted);
-        }
         Step::Finalize(which) => {
             if let Some(which) = pick(which).filter(|which| book.facts[*which].block_number <= book.chain.height) {
                 change_state(book, Some(which), &[TransferState::Included], TransferState::Final);
@@ -128,7 +121,9 @@ fn apply(book: &mut Book, step: Step) -> bool {
                 book.decide(if accept { Decision::Accept } else { Decision::Reject });
             }
         }
-        Step::Fail(reason) => book.history.failure = reason,
+        Step::LoseAddress(lost) => book.history.lost_address = lost,
+        Step::WrongAsset(wrong) => book.history.wrong_asset = wrong,
+        Step::Round(units) => book.history.rounding = book.history.rounding.max(Units::new(units)),
     }
     false
 }
@@ -196,7 +191,9 @@ fn consistent(terms: &Terms, derived: &Derived) -> Result<(), TestCaseError> {
     prop_assert!(derived.confirmed <= derived.received);
     prop_assert!(derived.remaining.is_zero() || derived.excess.is_zero());
     let paid = derived.received.checked_add(derived.remaining);
-    prop_assert_eq!(paid, terms.due.checked_add(derived.excess));
+    let excess = derived.received.saturating_sub(terms.due);
+    prop_assert_eq!(paid, terms.due.checked_add(excess));
+    prop_assert!(derived.excess == excess || derived.excess.is_zero());
     prop_assert_eq!(derived.failure_reason.is_some(), derived.status == OrderStatus::Failed);
     prop_assert!(derived.flags.is_sorted());
     Ok(())
@@ -320,9 +317,9 @@ prop_compose! {
     fn any_history()(
         canceled_at in prop::option::of(any_time()), closed_at in prop::option::of(any_time()),
         decision in prop::option::of((prop::sample::select(Decision::ALL), any_units())),
-        failure in prop::option::of(prop::sample::select(FailureReason::ALL)), generation: u32, announced_generation: u32,
+        lost_address: bool, wrong_asset: bool, rounding in any_units(), generation: u32, announced_generation: u32,
     ) -> History {
-        History { canceled_at, closed_at, decision, failure, generation, announced_generation }
+        History { canceled_at, closed_at, decision, lost_address, wrong_asset, rounding, generation, announced_generation }
     }
 }
 
@@ -408,7 +405,8 @@ proptest! {
         prop_assert_eq!(derived.fulfillable, derived.status == OrderStatus::Confirmed);
         prop_assert!(derived.confirmed <= derived.received);
         prop_assert_eq!(derived.remaining, due.saturating_sub(derived.received));
-        prop_assert_eq!(derived.excess, derived.received.saturating_sub(due));
+        let excess = derived.received.saturating_sub(due);
+        prop_assert_eq!(derived.excess, if excess > history.rounding { excess } else { Units::ZERO });
         prop_assert_eq!(derived.standings.len(), facts.len());
         prop_assert!(!derived.fulfillable || derived.standings.iter().any(|standing| standing.counts && standing.deep));
         let turned = derive(&terms, &history, &rotated(&facts), &chain);
