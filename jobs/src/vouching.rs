@@ -185,6 +185,7 @@ mod tests {
             missing_since: None,
             allocated_units: Units::ZERO,
             evidence: "{}".to_owned(),
+            wrong_asset_order_id: None,
             version: 1,
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cryptopay_chain::ChainError;
+use cryptopay_domain::amount::format_units;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_jobs::Workers;
 use cryptopay_sandbox::KeepTransactions;
@@ -45,7 +46,9 @@ on_both_databases!(a_payment_is_found_confirmed_and_told_with_signatures_that_ve
         assert_eq!(data["order_id"], order.order_id.as_str());
         assert_eq!(data["transaction_hash"], paid.tx_hash.to_string());
         assert_eq!(data["from_address"], paid.from.to_string());
-        assert_eq!((&data["amount"], &data["transfer_amount"]), (&"100.00".into(), &"100.00".into()));
+        assert_eq!(data["amount"], "100.00");
+        let paid = format_units(order.pay_units, 6);
+        assert_eq!((&data["pay_amount"], &data["transfer_amount"]), (&paid.clone().into(), &paid.into()));
         assert_eq!((&data["status"], &data["confirmations"]), (&status.into(), &confirmations.into()));
         assert_eq!(data["fulfillable"], fulfillable);
         assert_eq!(data["order_info"], r#"{"basket":17}"#);

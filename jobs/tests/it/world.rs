@@ -26,7 +26,7 @@ use cryptopay_entity::{
 use cryptopay_jobs::webhooks::Claims;
 use cryptopay_jobs::webhooks::client::{ClientPolicy, WebhookClient};
 use cryptopay_jobs::{ChainAccess, Context, Deadlines, Events, Queue, Redis, SigningSecrets, Workers};
-use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Prospect, Scanned};
+use cryptopay_ledger::{LedgerError, NewOrder, Nudges, Prospect};
 use cryptopay_sandbox::{KeepTransactions, Paid, Payment, SimulatedChain, advance_clock, mine, pay, reorg};
 use cryptopay_test_support::{Parts, ReceivedRequest, WebhookReceiver};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -364,7 +364,6 @@ impl Town {
             chain: Set(SLUG.to_owned()),
             kind: Set(WalletKind::Address),
             address: Set(Some(address)),
-            xpub: Set(None),
             label: Set("till".to_owned()),
             is_active: Set(true),
             dedicated: Set(false),
@@ -432,11 +431,11 @@ impl Town {
                 redirect_url: None,
                 expires_at: now.plus(Duration::from_secs(900)),
                 required_confirmations: chain.confirmations,
-                late_policy: LatePolicy::default_for(token.asset),
+                late_policy: LatePolicy::default_for(token),
             };
-            let scanned = Scanned { height: cursor.height, block_time: cursor.block_time };
             let nothing_kept = |_: &OrderSnapshot| Ok::<_, LedgerError>(((), None));
-            let (order, (), nudges) = cryptopay_ledger::create_order(txn, new, scanned, prospect, nothing_kept).await?;
+            let (order, (), nudges) =
+                cryptopay_ledger::create_order(txn, new, cursor.height, prospect, nothing_kept).await?;
             Ok((order, nudges))
         });
         created.unwrap()

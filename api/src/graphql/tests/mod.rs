@@ -47,7 +47,6 @@ impl Shop {
             chain: Set("base".to_owned()),
             kind: Set(WalletKind::Address),
             address: Set(Some(address)),
-            xpub: Set(None),
             label: Set(String::new()),
             is_active: Set(true),
             dedicated: Set(false),

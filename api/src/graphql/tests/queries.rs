@@ -209,6 +209,7 @@ async fn pay(shop: &Shop, order: &OrderRef) {
         missing_since: Set(None),
         allocated_units: Set(units),
         evidence: Set("{}".to_owned()),
+        wrong_asset_order_id: Set(None),
         version: Set(1),
         created_at: Set(now),
         updated_at: Set(now),
