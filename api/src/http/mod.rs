@@ -3,9 +3,12 @@
 mod cors;
 mod errors;
 mod health;
+mod host;
 pub(crate) mod json_body;
+pub(crate) mod json_value;
 mod metrics;
 mod request_log;
+mod security_txt;
 pub(crate) mod server;
 mod swagger;
 mod unread;
@@ -16,12 +19,13 @@ use std::sync::LazyLock;
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
-use poem::http::Method;
+use poem::http::{HeaderValue, Method, header};
 use poem::middleware::{NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, Request, Response, Route, get, handler};
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, handler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::host::HostProblem;
 use crate::app::App;
 use crate::caller;
 use crate::config::Role;
@@ -32,7 +36,7 @@ use crate::readiness::Readiness;
 use crate::rest;
 
 /// Routes that the OpenAPI document does not hold, as they are counted.
-const UNDOCUMENTED: [&str; 8] = [
+const UNDOCUMENTED: [&str; 9] = [
     "/openapi.json",
     "/healthz",
     "/readyz",
@@ -41,6 +45,7 @@ const UNDOCUMENTED: [&str; 8] = [
     "/graphql/ws",
     "/graphql/schema.graphql",
     "/order/{id}/events",
+    security_txt::PATH,
 ];
 
 /// Everything that is served. `shutdown` ends streams and sockets when the process is told to stop.
@@ -99,6 +104,7 @@ fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) ->
     operator_routes()
         .at("/openapi.json", get(openapi))
         .at("/openapi.json/", get(openapi))
+        .at(security_txt::PATH, get(security_txt::security_txt))
         .nest("/docs", get(swagger::swagger))
         .nest_no_strip("/", api)
         .around(|endpoint, request| async move {
@@ -150,6 +156,9 @@ fn surround(
     Surrounded { routes, methods, meter, app, readiness }.boxed()
 }
 
+/// Tells browsers to use https alone for a year. Sent where the public URL is https; browsers ignore it on plain http.
+const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
 /// What stands around every route, from the outside in: its line in the log, the address it is served on behalf of, the
 /// headers that browsers ask for, the count of the request, the form of errors.
 struct Surrounded {
@@ -164,7 +173,11 @@ impl Endpoint for Surrounded {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        Ok(request_log::around(request, &self.meter, |request| self.serve(request)).await)
+        let mut response = request_log::around(request, &self.meter, |request| self.serve(request)).await;
+        if self.app.public_url.starts_with("https://") {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
+        }
+        Ok(response)
     }
 }
 
@@ -190,6 +203,9 @@ impl Surrounded {
 
     /// What the routes answer, whatever goes wrong with them.
     async fn answer(&self, request: Request) -> Response {
+        if let Some(problem) = request.data::<HostProblem>() {
+            return problem.error().into_response();
+        }
         let path = request.uri().path().to_owned();
         match AssertUnwindSafe(self.routes.call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,

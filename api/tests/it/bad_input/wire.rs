@@ -139,6 +139,20 @@ fn head_and_options_are_understood() {
         ] {
             assert!(answer.contains(header), "{header}: {answer}");
         }
+        let allowed = answer.lines().find_map(|line| line.strip_prefix("access-control-allow-headers: ")).unwrap();
+        let allowed: Vec<&str> = allowed.split(", ").collect();
+        for name in [
+            "apollographql-client-name",
+            "apollographql-client-version",
+            "apollo-require-preflight",
+            "x-apollo-operation-name",
+            "traceparent",
+            "tracestate",
+            "baggage",
+            "sentry-trace",
+        ] {
+            assert!(allowed.contains(&name), "{name}: {allowed:?}");
+        }
         // Without the headers of a preflight it is a method like any other.
         let answer = client.send(Method::OPTIONS, "/api/payment-orders/", None).await;
         assert!(answer.status == 405 || answer.status == 204 || answer.status == 200, "{answer}");
@@ -149,6 +163,8 @@ fn head_and_options_are_understood() {
         assert_eq!(client.post("/", json!({})).await.header("allow"), Some("GET"));
         let docs = client.get("/docs/").await;
         assert!(String::from_utf8_lossy(&docs.bytes).contains("swagger"), "{docs}");
+        let policy = docs.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'") && policy.contains("frame-ancestors 'none'"));
     });
 }
 
@@ -164,5 +180,72 @@ fn a_sane_request_id_comes_back_and_another_is_replaced() {
             assert!(answer.contains("x-request-id: "), "{answer}");
             assert_eq!(answer.contains(&format!("x-request-id: {sent}\r\n")), is_kept, "{answer}");
         }
+    });
+}
+
+#[test]
+fn a_request_without_one_clear_host_is_refused() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        for (version, hosts, status) in [
+            ("1.1", "Host: x\r\n", "200"),
+            ("1.0", "", "200"),
+            ("1.1", "", "400"),
+            ("1.1", "Host: x\r\nHost: x\r\n", "400"),
+            ("1.1", "Host: x\r\nHost: y\r\n", "400"),
+            ("1.0", "Host: x\r\nHost: y\r\n", "400"),
+        ] {
+            let request = format!("GET /healthz HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+            let answer = raw(process.base(), request.as_bytes()).await;
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{request}-> {answer}");
+            if status == "400" {
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                let body: Value = serde_json::from_str(body).unwrap();
+                assert!(body["error"]["details"]["Host"].is_array(), "{body}");
+                assert!(head.to_lowercase().contains("x-request-id: "), "{head}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_body_with_a_byte_order_mark_is_read() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        let shop = Shop::open(&process.client()).await;
+        let body = format!("\u{feff}{}", shop.request());
+        let answer = shop.client.send_bytes(Method::POST, "/api/payment-orders/", body.into_bytes(), "application/json");
+        answer.await.data(201);
+        let twice = shop.request().to_string().replacen('{', "{\"nonce\":1,", 1).into_bytes();
+        let answer = shop.client.send_bytes(Method::POST, "/api/payment-orders/", twice, "application/json").await;
+        let error = answer.error(400, "MALFORMED_JSON");
+        assert!(text(&error["message"]).contains("the key \"nonce\" is given twice"), "{error}");
+    });
+}
+
+#[test]
+fn a_gateway_behind_https_tells_browsers_and_names_its_contact() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let plain = Installation::on(&db).start().await;
+        let answer = plain.client().get("/").await;
+        assert_eq!(answer.header("strict-transport-security"), None);
+        plain.client().get("/.well-known/security.txt").await.error(404, "NOT_FOUND");
+        drop(plain);
+        let installation = Installation::on(&db)
+            .with("CRYPTOPAY_PUBLIC_URL", "https://pay.example")
+            .with("CRYPTOPAY_SECURITY_CONTACT", "mailto:security@shop.example,https://shop.example/security");
+        let process = installation.start().await;
+        for path in ["/", "/docs/", "/order/ORD-aaaaaaaaaaaa", "/nothing"] {
+            let answer = process.client().get(path).await;
+            assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"), "{path}");
+        }
+        let answer = process.client().get("/.well-known/security.txt").await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+        let file = String::from_utf8(answer.bytes).unwrap();
+        assert!(file.starts_with("Contact: mailto:security@shop.example\nContact: https://shop.example/security\n"));
+        assert!(file.contains("\nExpires: 2") && file.contains("https://pay.example/.well-known/security.txt\n"));
     });
 }
