@@ -161,10 +161,7 @@ impl Entity {
     }
 
     /// The highest nonce of a merchant's orders: one look-up in the index of nonces. `None` before the first order.
-    pub async fn highest_nonce(
-        connection: &impl ConnectionTrait,
-        merchant: MerchantId,
-    ) -> Result<Option<i64>, DbErr> {
+    pub async fn highest_nonce(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<Option<i64>, DbErr> {
         let nonces = Self::find().select_only().column(Column::Nonce).filter(Column::MerchantId.eq(merchant));
         nonces.order_by_desc(Column::Nonce).into_tuple().one(connection).await
     }

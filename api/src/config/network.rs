@@ -123,7 +123,9 @@ mod tests {
     fn a_security_contact_is_a_uri_with_a_known_scheme() {
         let read = contacts("mailto:security@shop.example, https://shop.example/security,tel:+1-201-555-0123").unwrap();
         assert_eq!(read, ["mailto:security@shop.example", "https://shop.example/security", "tel:+1-201-555-0123"]);
-        for text in ["security@shop.example", "http://shop.example/", "mailto:x", "javascript:alert(1)", "https://u:p@x/"] {
+        for text in
+            ["security@shop.example", "http://shop.example/", "mailto:x", "javascript:alert(1)", "https://u:p@x/"]
+        {
             assert!(contacts(text).is_err(), "{text}");
         }
         // A line break would be a field of its own.

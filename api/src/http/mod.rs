@@ -7,6 +7,7 @@ mod host;
 pub(crate) mod json_body;
 pub(crate) mod json_value;
 mod metrics;
+mod people;
 mod request_log;
 mod security_txt;
 pub(crate) mod server;
@@ -195,7 +196,11 @@ impl Surrounded {
     async fn counted(&self, request: Request, client: Client) -> Response {
         match self.app.config.role {
             Role::All | Role::Api => {
-                limits::around(request, client, &self.app, &self.readiness, |request| self.answer(request)).await
+                let is_page = people::is_page(&request);
+                let answer =
+                    limits::around(request, client, &self.app, &self.readiness, |request| self.answer(request));
+                let answer = answer.await;
+                if is_page { people::readable(answer) } else { answer }
             }
             Role::Worker => self.answer(request).await,
         }

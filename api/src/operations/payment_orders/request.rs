@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn a_redirect_goes_to_plain_https_in_live_mode() {
         let words = |url, is_sandbox| redirect_problem(url, is_sandbox).unwrap_or_default();
-        for url in ["https://shop.example/thanks?lang=en#top", "https://shop.example:8443/", "https://bücher.example"] {
+        for url in ["https://shop.example/thanks?lang=en#top", "https://shop.example:8443/", "https://bücher.example"]
+        {
             assert_eq!((redirect_problem(url, true), redirect_problem(url, false)), (None, None), "{url}");
         }
         assert_eq!(redirect_problem("http://localhost:3000/thanks", true), None);

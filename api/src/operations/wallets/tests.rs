@@ -242,7 +242,10 @@ on_both_databases!(a_wallet_is_taken_with_its_chains_short_name, async |db: Test
         remove(&app, &principal, &wallet.id.to_string()).await.unwrap();
     }
     for (prefix, words) in [
-        ("eth", "\"eth:\" names Ethereum, and this wallet is on Base. Send the address alone, or with \"base:\" before it."),
+        (
+            "eth",
+            "\"eth:\" names Ethereum, and this wallet is on Base. Send the address alone, or with \"base:\" before it.",
+        ),
         ("ethereum", "\"ethereum:\" is no name of Base. Send the address alone, or with \"base:\" before it."),
         ("", "\":\" is no name of Base. Send the address alone, or with \"base:\" before it."),
     ] {

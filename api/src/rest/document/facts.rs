@@ -151,6 +151,8 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
         ("PaymentOrder" | "PaymentPageStatus", "confirmations") => json!({"examples": [0]}),
         ("PaymentOrder" | "PaymentPageStatus", "fulfillable") => json!({"examples": [false]}),
         ("PaymentPageStatus", "transaction_hash") => json!({"pattern": HASH, "examples": [null]}),
+        ("PaymentPageStatus", "amount_overpaid") => json!({"pattern": AMOUNT, "examples": [null]}),
+        ("PaymentPageStatus", "paid_at") => json!({"format": "date-time", "examples": [null]}),
         ("PaymentPageStatus", "explorer_url") => json!({"format": "uri", "examples": [null]}),
         ("CreateWallet" | "ChangeWallet", "address") => json!({"pattern": OWN_ADDRESS, "examples": [WALLET]}),
         ("BlockchainToken", "address") => json!({"pattern": ADDRESS, "examples": [USDC]}),

@@ -164,7 +164,9 @@ fn head_and_options_are_understood() {
         let docs = client.get("/docs/").await;
         assert!(String::from_utf8_lossy(&docs.bytes).contains("swagger"), "{docs}");
         let policy = docs.header("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none'; script-src 'self'") && policy.contains("frame-ancestors 'none'"));
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'") && policy.contains("frame-ancestors 'none'")
+        );
     });
 }
 
@@ -216,7 +218,8 @@ fn a_body_with_a_byte_order_mark_is_read() {
         let process = Installation::on(&db).start().await;
         let shop = Shop::open(&process.client()).await;
         let body = format!("\u{feff}{}", shop.request());
-        let answer = shop.client.send_bytes(Method::POST, "/api/payment-orders/", body.into_bytes(), "application/json");
+        let answer =
+            shop.client.send_bytes(Method::POST, "/api/payment-orders/", body.into_bytes(), "application/json");
         answer.await.data(201);
         let twice = shop.request().to_string().replacen('{', "{\"nonce\":1,", 1).into_bytes();
         let answer = shop.client.send_bytes(Method::POST, "/api/payment-orders/", twice, "application/json").await;
