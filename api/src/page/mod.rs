@@ -233,7 +233,7 @@ fn refresh(status: OrderStatus, go: Option<&str>, nonce: &str) -> String {
         _ => "60".to_owned(),
     };
     fill(
-        r#"<noscript><meta http-equiv="refresh" content="{{content}}"><style nonce="{{nonce}}">button{display:none}</style></noscript>"#,
+        r#"<noscript><meta http-equiv="refresh" content="{{content}}"><style nonce="{{nonce}}">button{display:none!important}</style></noscript>"#,
         |name| match name {
             "content" => Some(Slot::text(&content)),
             "nonce" => Some(Slot::text(nonce)),

@@ -252,3 +252,33 @@ fn a_gateway_behind_https_tells_browsers_and_names_its_contact() {
         assert!(file.contains("\nExpires: 2") && file.contains("https://pay.example/.well-known/security.txt\n"));
     });
 }
+
+#[test]
+fn a_browser_over_the_limit_gets_a_page_for_people() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).with("CRYPTOPAY_TRUSTED_PROXIES", "127.0.0.1/32").start().await;
+        let client = reqwest::Client::new();
+        let get = async |path: &str, accept: &str| {
+            let request = client.get(format!("{}{path}", process.base())).header("Accept", accept);
+            request.header("X-Forwarded-For", "203.0.113.7").send().await.unwrap()
+        };
+        let path = "/order/ORD-aaaaaaaaaaaa";
+        let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+        for _ in 0..600 {
+            assert_eq!(get(path, browser).await.status(), 404);
+        }
+        let refused = get(path, browser).await;
+        assert_eq!((refused.status().as_u16(), &refused.headers()["content-type"]), (429, "text/html; charset=utf-8"));
+        let wait = refused.headers()["retry-after"].to_str().unwrap().to_owned();
+        assert!(refused.headers().contains_key("x-ratelimit-reset") && refused.headers().contains_key("x-request-id"));
+        let html = refused.text().await.unwrap();
+        assert!(html.contains("Too many requests") && html.contains("loads again by itself in"), "{html}");
+        assert!(html.contains(&format!("content=\"{wait}\"")), "{wait}: {html}");
+        // A program is answered as before.
+        for (path, accept) in [(path, "application/json"), ("/order/ORD-aaaaaaaaaaaa/events", browser)] {
+            let answer: Value = get(path, accept).await.json().await.unwrap();
+            assert_eq!(answer["error"]["code"], "RATE_LIMITED");
+        }
+    });
+}
