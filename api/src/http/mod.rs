@@ -263,7 +263,49 @@ fn openapi() -> Result<Response, poem::Error> {
 
 #[cfg(test)]
 mod tests {
+    use cryptopay_test_support::{TestDatabase, block_on};
+    use poem::http::StatusCode;
+
     use super::*;
+    use crate::testing::app_with;
+
+    async fn gateway(db: &TestDatabase, variables: &[(&str, &str)]) -> BoxEndpoint<'static, Response> {
+        let (app, recorder) = (app_with(db, variables).await, crate::metrics::recorder().unwrap());
+        routes(app, Readiness::default(), recorder, CancellationToken::new())
+    }
+
+    async fn get(gateway: &BoxEndpoint<'static, Response>, path: &str) -> Response {
+        gateway.get_response(Request::builder().uri(path.parse().unwrap()).finish()).await
+    }
+
+    #[test]
+    fn browsers_stay_on_https_where_the_public_url_is_https() {
+        block_on(async {
+            let db = TestDatabase::sqlite().await;
+            for (url, expected) in [("https://pay.example", Some("max-age=31536000")), ("http://pay.example", None)] {
+                let gateway = gateway(&db, &[("CRYPTOPAY_PUBLIC_URL", url)]).await;
+                for path in ["/", "/docs/", "/healthz", "/order/ORD-aaaaaaaaaaaa", "/nothing"] {
+                    assert_eq!(get(&gateway, path).await.header("Strict-Transport-Security"), expected, "{url} {path}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_security_contact_is_published_where_one_is_configured() {
+        block_on(async {
+            let db = TestDatabase::sqlite().await;
+            assert_eq!(get(&gateway(&db, &[]).await, security_txt::PATH).await.status(), StatusCode::NOT_FOUND);
+            let contacts = "mailto:security@shop.example,https://shop.example/security";
+            let variables = [("CRYPTOPAY_PUBLIC_URL", "https://pay.example"), ("CRYPTOPAY_SECURITY_CONTACT", contacts)];
+            let answer = get(&gateway(&db, &variables).await, security_txt::PATH).await;
+            assert_eq!((answer.status(), answer.content_type()), (StatusCode::OK, Some("text/plain; charset=utf-8")));
+            let file = answer.into_body().into_string().await.unwrap();
+            let (contact, rest) = file.split_once("\nExpires: ").unwrap();
+            assert_eq!(contact, "Contact: mailto:security@shop.example\nContact: https://shop.example/security");
+            assert!(rest.ends_with("Z\nCanonical: https://pay.example/.well-known/security.txt\n"), "{rest}");
+        });
+    }
 
     #[test]
     fn what_only_the_sandbox_has_is_known_by_its_path() {
