@@ -70,6 +70,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// `CRYPTOPAY_CORS_ORIGINS`: browsers that may call, and open sockets.
     pub cors_origins: CorsOrigins,
+    /// `CRYPTOPAY_SECURITY_CONTACT`: URIs for reports of vulnerabilities, most preferred first.
+    pub security_contacts: Vec<String>,
     /// `CRYPTOPAY_LOG`: a `tracing` filter that has been found well-formed.
     pub log_filter: String,
     /// `CRYPTOPAY_LOG_FORMAT`.
@@ -139,6 +141,7 @@ impl Config {
                 Mode::Sandbox => CorsOrigins::Any,
                 Mode::Live => CorsOrigins::Listed(Vec::new()),
             }),
+            security_contacts: env.parsed(names::SECURITY_CONTACT, network::contacts)?.unwrap_or_default(),
             log_filter: env.parsed(names::LOG, log_filter)?.unwrap_or_else(|| "info".to_owned()),
             log_format: env.parsed(names::LOG_FORMAT, words::log_format)?.unwrap_or(LogFormat::Text),
             warnings,
@@ -185,6 +188,7 @@ impl fmt::Debug for Config {
             .field("webhook_allow", &self.webhook_allow)
             .field("trusted_proxies", &self.trusted_proxies)
             .field("cors_origins", &self.cors_origins)
+            .field("security_contacts", &self.security_contacts)
             .field("log_filter", &self.log_filter)
             .field("log_format", &self.log_format)
             .finish_non_exhaustive()

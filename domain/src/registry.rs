@@ -17,6 +17,8 @@ pub struct Chain {
     pub name: String,
     /// What exchanges call this network.
     pub exchange_name: String,
+    /// Short names of the chain before addresses (EIP-3770), such as `eth` in `eth:0x…`; the current one first.
+    pub short_names: Vec<String>,
     /// EIP-155 chain id.
     pub chain_id: u64,
     /// Time between blocks.
@@ -92,6 +94,11 @@ pub enum ReceiptEncoding {
 }
 
 impl Chain {
+    /// Whether `name` is a short name of this chain, in any case.
+    pub fn has_short_name(&self, name: &str) -> bool {
+        self.short_names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// The token or native coin that a client calls `symbol`, in any case.
     pub fn token(&self, symbol: &str) -> Option<&Token> {
         self.assets().find(|token| token.is_called(symbol))
@@ -184,10 +191,16 @@ impl Registry {
 
     fn check(&self) -> Result<(), RegistryError> {
         let mut slugs = BTreeSet::new();
+        let mut short_names = BTreeSet::new();
         for chain in &self.chains {
             let fail = |problem: String| Err(RegistryError::Chain { slug: chain.slug.clone(), problem });
             if !slugs.insert(&chain.slug) {
                 return fail("there are two entries with this slug".into());
+            }
+            for name in &chain.short_names {
+                if !short_names.insert(name.to_ascii_lowercase()) {
+                    return fail(format!("short name \"{name}\" stands in this file twice"));
+                }
             }
             let mut symbols = BTreeSet::new();
             let mut contracts = BTreeSet::new();
@@ -225,6 +238,8 @@ struct ChainEntry {
     slug: String,
     name: String,
     exchange_name: Option<String>,
+    #[serde(default)]
+    short_names: Vec<String>,
     chain_id: u64,
     block_time_ms: u64,
     confirmations: u32,
@@ -273,6 +288,13 @@ const STABLE_AMOUNT_DECIMALS: u8 = 6;
 const AMOUNT_DECIMALS: u8 = 8;
 /// Longest slug: it is part of keys, paths and variable names.
 const MAX_SLUG_CHARS: usize = 32;
+/// Longest short name: with an address behind it, it still fits into the field of an address.
+const MAX_SHORT_NAME_CHARS: usize = 20;
+
+/// The form of EIP-3770.
+fn is_short_name(name: &str) -> bool {
+    (1..=MAX_SHORT_NAME_CHARS).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
 
 impl TryFrom<ChainEntry> for Chain {
     type Error = RegistryError;
@@ -297,6 +319,9 @@ impl TryFrom<ChainEntry> for Chain {
         }
         if !(entry.confirmations..=10_000).contains(&entry.reorg_depth) {
             return Err(fail("reorg_depth must be at least confirmations and at most 10000"));
+        }
+        if !entry.short_names.iter().all(|name| is_short_name(name)) {
+            return Err(fail("a short name has 1 to 20 letters, digits and hyphens"));
         }
         let native = Token {
             symbol: entry.native.symbol,
@@ -324,6 +349,7 @@ impl TryFrom<ChainEntry> for Chain {
         Ok(Self {
             exchange_name: entry.exchange_name.unwrap_or_else(|| entry.name.clone()),
             name: entry.name,
+            short_names: entry.short_names,
             chain_id: entry.chain_id,
             block_time: Duration::from_millis(entry.block_time_ms),
             confirmations: entry.confirmations,
@@ -400,6 +426,8 @@ mod tests {
             ("8453", "0"),
             ("913\"", "914\""),
             ("\"USDC\"", "\"ETH\""),
+            ("chain_id =", "short_names = [\"ba se\"]\nchain_id ="),
+            ("chain_id =", "short_names = [\"base\", \"BASE\"]\nchain_id ="),
             ("decimals = 6", "decimals = 99"),
             ("\"USD\"", "\"usd\""),
         ] {

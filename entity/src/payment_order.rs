@@ -156,6 +156,12 @@ impl Entity {
         Self::find().filter(Column::MerchantId.eq(merchant)).filter(Column::Nonce.eq(nonce)).one(connection).await
     }
 
+    /// The highest nonce of a merchant's orders: one look-up in the index of nonces. `None` before the first order.
+    pub async fn highest_nonce(connection: &impl ConnectionTrait, merchant: MerchantId) -> Result<Option<i64>, DbErr> {
+        let nonces = Self::find().select_only().column(Column::Nonce).filter(Column::MerchantId.eq(merchant));
+        nonces.order_by_desc(Column::Nonce).into_tuple().one(connection).await
+    }
+
     /// Locks orders by ascending id, whoever owns them: for what the chain, not a merchant, has caused.
     pub async fn lock(connection: &impl ConnectionTrait, ids: &BTreeSet<OrderId>) -> Result<Vec<Model>, DbErr> {
         let mut rows = Vec::new();

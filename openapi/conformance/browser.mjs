@@ -60,17 +60,39 @@ try {
   console.log(`Swagger UI created ${made.order_id}`);
 
   // The payment page
+  const asked = [];
+  page.on("request", (request) => asked.push(new URL(request.url()).pathname));
   await page.goto(`${base}/order/${made.order_id}`);
   const scene = (name) => page.locator(`#order[data-scene="${name}"]`).waitFor();
   await scene("pending");
   if ((await page.locator("#amount").innerText()) !== made.pay_amount) throw new Error("the page shows another amount");
+  if (made.pay_amount !== made.amount && (await page.content()).includes(`>${made.amount}<`)) throw new Error("the page shows the price");
   await page.locator("#claim").waitFor();
   await picture("payment-page");
   await page.locator("#simulate").click();
   await scene("confirmed");
   if (await page.locator("#claim").isVisible()) throw new Error("who has paid is asked whether");
+  for (const id of ["sums", "print", "support"]) await page.locator(`#${id}`).waitFor();
+  if ((await page.locator("#total").innerText()) !== made.pay_amount) throw new Error("the page shows another sum");
   await picture("payment-page-confirmed");
+  // One stream carried all of it.
+  const streams = asked.filter((path) => path.endsWith("/events")).length;
+  if (streams !== 1 || asked.some((path) => path.endsWith("/status"))) throw new Error(`the page asked for ${asked.join(" ")}`);
   console.log(`its page saw it paid: ${await page.locator("#title").innerText()}`);
+
+  // A stream that is cut: the page states it, and comes back. In a page of its own, whose failed requests are no complaint.
+  const cut = await (await program.newContext({ viewport: { width: 390, height: 844 } })).newPage();
+  const other = (await call("POST", "/api/payment-orders/", order(), access)).data;
+  await cut.route("**/events", (route) => route.abort());
+  await cut.goto(`${base}/order/${other.order_id}`);
+  await cut.locator("#offline", { hasText: "not up to date" }).waitFor({ timeout: patience });
+  await cut.screenshot({ path: `${pictures}/payment-page-cut.png` });
+  await cut.unroute("**/events");
+  await cut.locator("#offline").waitFor({ state: "hidden", timeout: patience });
+  await call("POST", `/api/payment-orders/${other.order_id}/cancel/`, undefined, access);
+  await cut.locator('#order[data-scene="canceled"]').waitFor({ timeout: patience });
+  await cut.close();
+  console.log("a page whose stream was cut said so, came back and saw its order canceled");
 
   // The GraphQL explorer
   const followed = (await call("POST", "/api/payment-orders/", order(), access)).data.order_id;

@@ -67,6 +67,22 @@ pub(super) fn origins(text: &str) -> Result<CorsOrigins, Problem> {
     entries(text)?.map(origin).collect::<Result<_, _>>().map(CorsOrigins::Listed)
 }
 
+/// A comma list of URIs that a person can be reached at. RFC 9116 requires URIs, so an e-mail address needs `mailto:`.
+pub(super) fn contacts(text: &str) -> Result<Vec<String>, Problem> {
+    entries(text)?.map(contact).collect()
+}
+
+fn contact(text: &str) -> Result<String, Problem> {
+    const MEND: &str = "set it to something like mailto:security@shop.example or https://shop.example/security";
+    let url = Url::parse(text).ok().filter(|url| match url.scheme() {
+        "https" => url.has_host() && url.username().is_empty() && url.password().is_none(),
+        "mailto" => url.path().contains('@'),
+        "tel" => !url.path().is_empty(),
+        _ => false,
+    });
+    url.map(String::from).ok_or_else(|| Problem::of_value(text, "is no contact that a security.txt may have", MEND))
+}
+
 /// The entries of a comma list; a comma too many does no harm.
 pub(super) fn entries(text: &str) -> Result<impl Iterator<Item = &str>, Problem> {
     if text.split(',').count() > MAX_ENTRIES {
@@ -101,6 +117,19 @@ mod tests {
         let read = networks(" 10.1.2.3/8, ::1 ,,192.0.2.7").unwrap();
         assert_eq!(read, ["10.0.0.0/8", "::1/128", "192.0.2.7/32"].map(|net| net.parse().unwrap()));
         assert_eq!(loopback(), networks("127.0.0.0/8,::1/128").unwrap());
+    }
+
+    #[test]
+    fn a_security_contact_is_a_uri_with_a_known_scheme() {
+        let read = contacts("mailto:security@shop.example, https://shop.example/security,tel:+1-201-555-0123").unwrap();
+        assert_eq!(read, ["mailto:security@shop.example", "https://shop.example/security", "tel:+1-201-555-0123"]);
+        for text in
+            ["security@shop.example", "http://shop.example/", "mailto:x", "javascript:alert(1)", "https://u:p@x/"]
+        {
+            assert!(contacts(text).is_err(), "{text}");
+        }
+        // A line break would be a field of its own.
+        assert!(contacts("mailto:a@b.example\nExpires: never").unwrap().iter().all(|contact| !contact.contains('\n')));
     }
 
     #[test]

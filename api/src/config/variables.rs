@@ -24,11 +24,12 @@ pub(super) const RPC_PREFIX: &str = "CRYPTOPAY_RPC_";
 pub(super) const WEBHOOK_ALLOW: &str = "CRYPTOPAY_WEBHOOK_ALLOW";
 pub(super) const TRUSTED_PROXIES: &str = "CRYPTOPAY_TRUSTED_PROXIES";
 pub(super) const CORS_ORIGINS: &str = "CRYPTOPAY_CORS_ORIGINS";
+pub(super) const SECURITY_CONTACT: &str = "CRYPTOPAY_SECURITY_CONTACT";
 pub(super) const LOG: &str = "CRYPTOPAY_LOG";
 pub(super) const LOG_FORMAT: &str = "CRYPTOPAY_LOG_FORMAT";
 
 /// All of them, in the order of the documentation.
-pub const VARIABLES: [Variable; 17] = [
+pub const VARIABLES: [Variable; 18] = [
     Variable { name: BIND, default: "127.0.0.1:8080" },
     Variable { name: PUBLIC_URL, default: "http://127.0.0.1:8080" },
     Variable { name: MODE, default: "sandbox" },
@@ -44,6 +45,7 @@ pub const VARIABLES: [Variable; 17] = [
     Variable { name: WEBHOOK_ALLOW, default: "127.0.0.0/8,::1/128" },
     Variable { name: TRUSTED_PROXIES, default: "" },
     Variable { name: CORS_ORIGINS, default: "*" },
+    Variable { name: SECURITY_CONTACT, default: "" },
     Variable { name: LOG, default: "info" },
     Variable { name: LOG_FORMAT, default: "text" },
 ];

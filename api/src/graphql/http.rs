@@ -24,7 +24,7 @@ use super::sse::Admission;
 use super::{Schema, explorer, limits, sse};
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
-use crate::http::json_body;
+use crate::http::{json_body, json_value};
 use crate::principal::{Principal, bearer_of, of_request};
 
 /// Methods of the route.
@@ -65,7 +65,11 @@ impl Endpoint for Http {
 impl Http {
     async fn get(&self, request: &Request, media: Media, id: Option<RequestId>) -> Result<Response, ApiError> {
         let principal = self.principal(request).await?;
-        let operation = operation(from_query_string(request.uri().query().unwrap_or_default())?)?;
+        let parameters = from_query_string(request.uri().query().unwrap_or_default())?;
+        if is_persisted_query(&parameters) {
+            return Ok(no_persisted_queries(media, id.as_ref()));
+        }
+        let operation = operation(parameters)?;
         self.run(operation, principal, media, id, Method::GET).await
     }
 
@@ -79,7 +83,11 @@ impl Http {
         json_body::check_content_type(request)?;
         let bytes = json_body::read(body).await?;
         let principal = self.principal(request).await?;
-        let operation = operation(from_body(&bytes)?)?;
+        let parameters = from_body(&bytes)?;
+        if is_persisted_query(&parameters) {
+            return Ok(no_persisted_queries(media, id.as_ref()));
+        }
+        let operation = operation(parameters)?;
         if media == Media::EventStream {
             return self.stream(operation, principal, id).await;
         }
@@ -139,6 +147,20 @@ impl Http {
         let results = self.schema.execute_stream(with_data(operation, principal, id));
         Ok(sse::response(results, admission, self.shutdown.clone()))
     }
+}
+
+/// Whether a request names its document by a hash alone, as Apollo's clients do.
+fn is_persisted_query(parameters: &Map<String, Value>) -> bool {
+    let has_document = parameters.get("query").is_some_and(|query| !query.is_null() && query != "");
+    !has_document && parameters.get("extensions").and_then(|extensions| extensions.get("persistedQuery")).is_some()
+}
+
+/// The answer to a persisted query, in the words of Apollo's protocol: the client sends the whole document then.
+fn no_persisted_queries(media: Media, id: Option<&RequestId>) -> Response {
+    let mut error = ServerError::new("PersistedQueryNotSupported", None);
+    error.extensions.get_or_insert_default().set("code", "PERSISTED_QUERY_NOT_SUPPORTED");
+    failure::complete(&mut error, id);
+    answer(&Answer::from_errors(vec![error]), media)
 }
 
 /// Too many streams of one merchant.
@@ -221,11 +243,11 @@ fn malformed(problem: impl Into<String>) -> ApiError {
 }
 
 fn from_body(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    match serde_json::from_slice(bytes) {
+    match json_value::parse(bytes) {
         Ok(Value::Object(parameters)) => Ok(parameters),
         Ok(Value::Array(_)) => Err(malformed("Batches are not taken; send each operation in a request of its own.")),
         Ok(_) => Err(malformed("The body must be an object: {\"query\": \"…\"}.")),
-        Err(error) => Err(malformed(format!("The body is no JSON that can be read: {error}."))),
+        Err(problem) => Err(malformed(format!("The body is no JSON that can be read: {problem}."))),
     }
 }
 
@@ -234,8 +256,8 @@ fn from_query_string(query: &str) -> Result<Map<String, Value>, ApiError> {
     for (name, text) in form_urlencoded::parse(query.as_bytes()) {
         let value = match name.as_ref() {
             "query" | "operationName" => Value::String(text.into_owned()),
-            "variables" | "extensions" => serde_json::from_str(&text)
-                .map_err(|error| malformed(format!("\"{name}\" is no JSON that can be read: {error}.")))?,
+            "variables" | "extensions" => json_value::parse(text.as_bytes())
+                .map_err(|problem| malformed(format!("\"{name}\" is no JSON that can be read: {problem}.")))?,
             _ => continue,
         };
         parameters.insert(name.into_owned(), value);

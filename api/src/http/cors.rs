@@ -6,8 +6,13 @@ use poem::{IntoResponse, Request, Response};
 
 use crate::config::CorsOrigins;
 
-const ALLOWED_HEADERS: HeaderValue =
-    HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key, X-Request-Id, Last-Event-ID");
+/// The headers of the contract, then those that Apollo Client, OpenTelemetry and Sentry add to a page's requests. A header
+/// that is missing here makes a browser refuse the whole request.
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Authorization, Content-Type, Idempotency-Key, X-Request-Id, Last-Event-ID, apollographql-client-name, \
+     apollographql-client-version, apollo-require-preflight, x-apollo-operation-name, traceparent, tracestate, baggage, \
+     sentry-trace",
+);
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, Idempotent-Replayed",

@@ -3,9 +3,13 @@
 mod cors;
 mod errors;
 mod health;
+mod host;
 pub(crate) mod json_body;
+pub(crate) mod json_value;
 mod metrics;
+mod people;
 mod request_log;
+mod security_txt;
 pub(crate) mod server;
 mod swagger;
 mod unread;
@@ -16,12 +20,13 @@ use std::sync::LazyLock;
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
-use poem::http::Method;
+use poem::http::{HeaderValue, Method, header};
 use poem::middleware::{NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, Request, Response, Route, get, handler};
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, handler};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::host::HostProblem;
 use crate::app::App;
 use crate::caller;
 use crate::config::Role;
@@ -32,7 +37,7 @@ use crate::readiness::Readiness;
 use crate::rest;
 
 /// Routes that the OpenAPI document does not hold, as they are counted.
-const UNDOCUMENTED: [&str; 8] = [
+const UNDOCUMENTED: [&str; 9] = [
     "/openapi.json",
     "/healthz",
     "/readyz",
@@ -41,6 +46,7 @@ const UNDOCUMENTED: [&str; 8] = [
     "/graphql/ws",
     "/graphql/schema.graphql",
     "/order/{id}/events",
+    security_txt::PATH,
 ];
 
 /// Everything that is served. `shutdown` ends streams and sockets when the process is told to stop.
@@ -99,6 +105,7 @@ fn api_routes(app: &App, readiness: &Readiness, shutdown: &CancellationToken) ->
     operator_routes()
         .at("/openapi.json", get(openapi))
         .at("/openapi.json/", get(openapi))
+        .at(security_txt::PATH, get(security_txt::security_txt))
         .nest("/docs", get(swagger::swagger))
         .nest_no_strip("/", api)
         .around(|endpoint, request| async move {
@@ -150,6 +157,9 @@ fn surround(
     Surrounded { routes, methods, meter, app, readiness }.boxed()
 }
 
+/// Tells browsers to use https alone for a year. Sent where the public URL is https; browsers ignore it on plain http.
+const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
 /// What stands around every route, from the outside in: its line in the log, the address it is served on behalf of, the
 /// headers that browsers ask for, the count of the request, the form of errors.
 struct Surrounded {
@@ -164,7 +174,11 @@ impl Endpoint for Surrounded {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        Ok(request_log::around(request, &self.meter, |request| self.serve(request)).await)
+        let mut response = request_log::around(request, &self.meter, |request| self.serve(request)).await;
+        if self.app.public_url.starts_with("https://") {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
+        }
+        Ok(response)
     }
 }
 
@@ -182,7 +196,11 @@ impl Surrounded {
     async fn counted(&self, request: Request, client: Client) -> Response {
         match self.app.config.role {
             Role::All | Role::Api => {
-                limits::around(request, client, &self.app, &self.readiness, |request| self.answer(request)).await
+                let is_page = people::is_page(&request);
+                let answer =
+                    limits::around(request, client, &self.app, &self.readiness, |request| self.answer(request));
+                let answer = answer.await;
+                if is_page { people::readable(answer) } else { answer }
             }
             Role::Worker => self.answer(request).await,
         }
@@ -190,6 +208,9 @@ impl Surrounded {
 
     /// What the routes answer, whatever goes wrong with them.
     async fn answer(&self, request: Request) -> Response {
+        if let Some(problem) = request.data::<HostProblem>() {
+            return problem.error().into_response();
+        }
         let path = request.uri().path().to_owned();
         match AssertUnwindSafe(self.routes.call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
@@ -242,7 +263,49 @@ fn openapi() -> Result<Response, poem::Error> {
 
 #[cfg(test)]
 mod tests {
+    use cryptopay_test_support::{TestDatabase, block_on};
+    use poem::http::StatusCode;
+
     use super::*;
+    use crate::testing::app_with;
+
+    async fn gateway(db: &TestDatabase, variables: &[(&str, &str)]) -> BoxEndpoint<'static, Response> {
+        let (app, recorder) = (app_with(db, variables).await, crate::metrics::recorder().unwrap());
+        routes(app, Readiness::default(), recorder, CancellationToken::new())
+    }
+
+    async fn get(gateway: &BoxEndpoint<'static, Response>, path: &str) -> Response {
+        gateway.get_response(Request::builder().uri(path.parse().unwrap()).finish()).await
+    }
+
+    #[test]
+    fn browsers_stay_on_https_where_the_public_url_is_https() {
+        block_on(async {
+            let db = TestDatabase::sqlite().await;
+            for (url, expected) in [("https://pay.example", Some("max-age=31536000")), ("http://pay.example", None)] {
+                let gateway = gateway(&db, &[("CRYPTOPAY_PUBLIC_URL", url)]).await;
+                for path in ["/", "/docs/", "/healthz", "/order/ORD-aaaaaaaaaaaa", "/nothing"] {
+                    assert_eq!(get(&gateway, path).await.header("Strict-Transport-Security"), expected, "{url} {path}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_security_contact_is_published_where_one_is_configured() {
+        block_on(async {
+            let db = TestDatabase::sqlite().await;
+            assert_eq!(get(&gateway(&db, &[]).await, security_txt::PATH).await.status(), StatusCode::NOT_FOUND);
+            let contacts = "mailto:security@shop.example,https://shop.example/security";
+            let variables = [("CRYPTOPAY_PUBLIC_URL", "https://pay.example"), ("CRYPTOPAY_SECURITY_CONTACT", contacts)];
+            let answer = get(&gateway(&db, &variables).await, security_txt::PATH).await;
+            assert_eq!((answer.status(), answer.content_type()), (StatusCode::OK, Some("text/plain; charset=utf-8")));
+            let file = answer.into_body().into_string().await.unwrap();
+            let (contact, rest) = file.split_once("\nExpires: ").unwrap();
+            assert_eq!(contact, "Contact: mailto:security@shop.example\nContact: https://shop.example/security");
+            assert!(rest.ends_with("Z\nCanonical: https://pay.example/.well-known/security.txt\n"), "{rest}");
+        });
+    }
 
     #[test]
     fn what_only_the_sandbox_has_is_known_by_its_path() {

@@ -28,6 +28,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::host::HostProblem;
 use super::unread::Unread;
 
 /// What a client may take up.
@@ -114,7 +115,11 @@ async fn connection(
         let (local, remote, scheme) = ends.clone();
         let routes = routes.clone();
         async move {
-            let mut request = (request, local, remote, scheme).into();
+            let host_problem = HostProblem::of(request.version(), request.headers());
+            let mut request: poem::Request = (request, local, remote, scheme).into();
+            if let Some(problem) = host_problem {
+                request.set_data(problem);
+            }
             let unread = Unread::of(&mut request);
             let response = routes.get_response(request).await;
             unread.read_on().await;

@@ -3,14 +3,18 @@
 //!
 //! Only transfers to the order's own address are looked at, so whoever asks learns nothing that the chain and this order's
 //! page do not tell. Of a payment for another order it is said that it is one, and not for which.
+//!
+//! Every served chain is looked at, because a payment on the wrong network is a common mistake. Only transfers that the
+//! gateway has recorded are found: a chain on which the merchant has no wallet with this address is not read.
 
 #[cfg(test)]
 mod tests;
 
 use cryptopay_domain::address::Hash;
-use cryptopay_domain::order::TransferSnapshot;
+use cryptopay_domain::ids::OrderRef;
+use cryptopay_domain::order::{ChainView, TransferSnapshot};
 use cryptopay_domain::transfer::TransferState;
-use cryptopay_entity::{allocation, transfer};
+use cryptopay_entity::{allocation, chain_cursor, transfer};
 
 use super::payment_page::{self, Checkout};
 use super::{blockchains, transactions};
@@ -56,27 +60,70 @@ pub struct Claim {
     pub required_confirmations: u32,
     /// Whether this gateway has not read the chain's newest blocks, so that the transaction may be there already.
     pub chain_behind: bool,
-    /// Slug of the chain.
+    /// Slug of the chain on which it was seen; that of the order while it is not known.
     pub blockchain: String,
+    /// Name of the chain on which it was seen.
+    pub network: Option<String>,
+    /// Where and in which currency the order is paid.
+    expected: Expected,
+}
+
+/// The payment that an order waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expected {
+    order_id: OrderRef,
+    network: String,
+    blockchain: String,
+    currency: String,
+}
+
+/// A recorded transfer and the chain on which it was seen.
+#[derive(Debug, Clone)]
+struct Sighting {
+    transfer: TransferSnapshot,
+    pays: Pays,
+    blockchain: String,
+    network: String,
+    required_confirmations: u32,
 }
 
 impl Claim {
-    /// What it means, in a sentence or two.
-    pub fn words(&self) -> &'static str {
+    /// The meaning for the customer, in a few sentences.
+    pub fn words(&self) -> String {
+        let Expected { order_id, network: expected, .. } = &self.expected;
+        let network = self.network.as_deref().unwrap_or(expected);
         match &self.seen {
-            None if self.chain_behind => {
-                "This payment is not known yet. The gateway has not read the newest blocks of the network: look again later."
+            None if self.chain_behind => format!(
+                "This payment is not known yet. The gateway has not read the newest blocks of {expected}: look again later."
+            ),
+            None => format!(
+                "This payment is not known yet. It is seen as soon as it is in a block. Check the transaction hash. This \
+                 order is paid on {expected}: a payment on a network that the shop does not watch cannot be seen here."
+            ),
+            Some((transfer, Pays::ThisOrder | Pays::Nobody)) if is_gone(transfer.state) => {
+                format!("This payment has not gone through: it is not on {network} any more.")
             }
-            None => {
-                "This payment is not known yet. It is seen as soon as it is in a block. Check the transaction hash and the \
-                 network."
-            }
-            Some((transfer, Pays::ThisOrder)) if is_gone(transfer.state) => {
-                "This payment has not gone through: it is not on the network any more."
-            }
-            Some((_, Pays::ThisOrder)) => "This payment is known and counted for this order.",
-            Some((_, Pays::AnotherOrder)) => "This payment is known; it is for another order.",
-            Some((_, Pays::Nobody)) => "This payment is known, and it fits no order by itself. Please ask the shop.",
+            Some((_, Pays::ThisOrder)) => format!("This payment was seen on {network} and is counted for this order."),
+            Some((_, Pays::AnotherOrder)) => format!("This payment was seen on {network}; it is for another order."),
+            Some((transfer, Pays::Nobody)) => format!(
+                "A payment of {} {} was seen on {network}. {} It is not credited by itself. The shop sees it in its list of \
+                 unmatched payments: ask the shop, and name the order {order_id}.",
+                transfer.amount,
+                transfer.currency,
+                self.difference(transfer),
+            ),
+        }
+    }
+
+    /// The reason why a payment does not pay the order, as far as it shows.
+    fn difference(&self, transfer: &TransferSnapshot) -> String {
+        let Expected { network, blockchain, currency, .. } = &self.expected;
+        if self.blockchain != *blockchain {
+            format!("This order is paid in {currency} on {network}.")
+        } else if transfer.currency != *currency {
+            format!("This order is paid in {currency}.")
+        } else {
+            "It fits no order.".to_owned()
         }
     }
 }
@@ -98,20 +145,46 @@ pub async fn look(app: &App, order_id: &str, mut fields: Fields) -> Result<Claim
     fields.finish()?;
     let hash = hash.ok_or_else(|| fields.faulty())?;
     let order = &checkout.order;
-    Ok(Claim {
-        transaction_hash: hash,
-        seen: seen(app, &checkout, hash).await?,
-        required_confirmations: order.required(),
-        chain_behind: is_behind(app, &order.chain).await?,
+    let chain_behind = is_behind(app, &order.chain).await?;
+    let expected = Expected {
+        order_id: order.order_id.clone(),
+        network: checkout.network().to_owned(),
         blockchain: order.chain.clone(),
+        currency: order.currency.clone(),
+    };
+    Ok(match seen(app, &checkout, hash).await? {
+        Some(seen) => Claim {
+            transaction_hash: hash,
+            seen: Some((seen.transfer, seen.pays)),
+            required_confirmations: seen.required_confirmations,
+            chain_behind,
+            blockchain: seen.blockchain,
+            network: Some(seen.network),
+            expected,
+        },
+        None => Claim {
+            transaction_hash: hash,
+            seen: None,
+            required_confirmations: order.required(),
+            chain_behind,
+            blockchain: order.chain.clone(),
+            network: None,
+            expected,
+        },
     })
 }
 
-/// The payment in a transaction that says most about an order: one for it, else one for nobody, else one for another.
-async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<(TransferSnapshot, Pays)>, ApiError> {
+/// The payment in a transaction that says most about an order: one for it, else one for nobody, else one for another. One
+/// hash can exist on several chains.
+async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<Sighting>, ApiError> {
     let order = &checkout.order;
-    let (chain, to) = (order.chain.as_str(), order.receiving_address);
-    let transfers = transfer::Entity::to_address_with_hash(app.database(), chain, hash, to, MOST_TRANSFERS).await?;
+    let served = app.context.registry.chains().iter().map(|chain| chain.slug.as_str());
+    let mut chains: Vec<&str> = served.collect();
+    if !chains.contains(&order.chain.as_str()) {
+        chains.push(&order.chain);
+    }
+    let to = order.receiving_address;
+    let transfers = transfer::Entity::to_address_with_hash(app.database(), &chains, hash, to, MOST_TRANSFERS).await?;
     if transfers.is_empty() {
         return Ok(None);
     }
@@ -125,11 +198,21 @@ async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<(Tran
             (false, None) => Pays::Nobody,
         }
     };
-    let best = transfers.iter().max_by_key(|row| (pays(row), !is_gone(row.state), row.id));
-    let view = checkout.verified(app.database()).await?;
-    Ok(best.map(|row| {
-        let (currency, decimals) = transactions::currency_of(app, row);
-        (cryptopay_ledger::transfer_snapshot(row, &currency, decimals, order.required(), &view), pays(row))
+    let Some(best) = transfers.iter().max_by_key(|row| (pays(row), !is_gone(row.state), row.id)) else {
+        return Ok(None);
+    };
+    let cursor = chain_cursor::Entity::of(app.database(), &best.chain).await?;
+    let view = cursor.map_or_else(ChainView::default, |cursor| cursor.view());
+    let chain = app.chain(&best.chain);
+    let is_elsewhere = best.chain != order.chain;
+    let required = chain.filter(|_| is_elsewhere).map_or_else(|| order.required(), |chain| chain.confirmations);
+    let (currency, decimals) = transactions::currency_of(app, best);
+    Ok(Some(Sighting {
+        transfer: cryptopay_ledger::transfer_snapshot(best, &currency, decimals, required, &view),
+        pays: pays(best),
+        blockchain: best.chain.clone(),
+        network: chain.map_or_else(|| best.chain.clone(), |chain| chain.name.clone()),
+        required_confirmations: required,
     }))
 }
 

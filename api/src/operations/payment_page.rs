@@ -4,9 +4,9 @@
 #[cfg(test)]
 mod tests;
 
-use cryptopay_domain::amount::format_units;
+use cryptopay_domain::amount::{Amount, format_units};
 use cryptopay_domain::ids::{OrderId, OrderRef};
-use cryptopay_domain::order::{ChainView, OrderSnapshot, OrderStatus, TransferSnapshot};
+use cryptopay_domain::order::{ChainView, OrderFlag, OrderSnapshot, OrderStatus, TransferSnapshot};
 use cryptopay_domain::transfer::confirmations;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::{chain_cursor, event, merchant, payment_order};
@@ -49,6 +49,8 @@ pub struct PaymentStatus {
     pub exchange_name: String,
     /// Whether money may still be sent.
     pub payable: bool,
+    /// What came beyond the amount due, while the order is overpaid.
+    pub amount_overpaid: Option<String>,
     /// Where an explorer shows the newest payment.
     pub explorer_url: Option<String>,
 }
@@ -160,6 +162,7 @@ impl Checkout {
         };
         PaymentStatus {
             payable: self.is_payable(shown.status, verified),
+            amount_overpaid: overpaid(&shown, cryptopay_ledger::decimals(self.order.decimals)),
             explorer_url: shown.transfer.as_ref().and_then(link),
             shop_name: self.shop_name.clone(),
             network: self.network.clone(),
@@ -183,6 +186,11 @@ impl Checkout {
         }
     }
 
+    /// Name of the order's chain.
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
     /// EIP-155 id of the order's chain; 0 for one that is not served any more.
     pub fn chain_id(&self) -> u64 {
         self.chain_id
@@ -196,24 +204,24 @@ impl Checkout {
     }
 
     fn page(&self, status: PaymentStatus) -> PageView {
-        let PaymentStatus { shown, shop_name, network, exchange_name, payable, .. } = status;
+        let PaymentStatus { shown, shop_name, network, exchange_name, payable, amount_overpaid, .. } = status;
         let decimals = cryptopay_ledger::decimals(self.order.decimals);
         PageView {
             shop_name,
             order_id: shown.order_id,
             status: shown.status,
-            amount: shown.amount,
             currency: shown.currency,
             pay_amount: format_units(self.order.pay_units, decimals),
             exact_amount: shown.exact_amount,
             amount_received: shown.amount_received,
             amount_remaining: shown.amount_remaining,
+            amount_overpaid,
+            paid_at: shown.transfer.as_ref().map(|transfer| transfer.block_timestamp),
             network,
             exchange_name,
             receiving_address: shown.receiving_address,
             asset: self.order.asset,
             chain_id: self.chain_id,
-            decimals,
             due: self.order.pay_units,
             confirmations: shown.confirmations,
             required_confirmations: shown.required_confirmations,
@@ -227,6 +235,14 @@ impl Checkout {
             simulated: self.simulated,
         }
     }
+}
+
+/// The excess of an order that has the flag; the flag is missing where a rounded remainder alone makes an excess.
+fn overpaid(shown: &OrderSnapshot, decimals: u8) -> Option<String> {
+    let units = |text: &str| Amount::parse(text).ok()?.to_units(decimals).ok();
+    let excess = units(&shown.amount_received)?.saturating_sub(units(&shown.pay_amount)?);
+    let is_overpaid = shown.flags.contains(&OrderFlag::Overpaid) && !excess.is_zero();
+    is_overpaid.then(|| format_units(excess, decimals))
 }
 
 /// The order's published events after `sequence`, oldest first, each with its snapshot.

@@ -56,7 +56,7 @@ async fn create_anew(
     let merchant = principal.merchant_id();
     let mut fields = fields;
     let chain = parse_chain(app, &mut fields);
-    let address = parse_address(chain, &mut fields);
+    let address = parse_address(app, chain, &mut fields);
     refuse_other_kinds(&mut fields);
     if let (Some(chain), Some(address)) = (chain, address) {
         judge_duplicate(app.database(), merchant, (chain, address), None, &mut fields).await?;
@@ -105,7 +105,7 @@ pub async fn update(app: &App, principal: &Principal, id: &str, fields: Fields) 
         fields.fault("blockchain", "A wallet stays on its blockchain. Add another with POST /api/merchant-wallets/.");
     }
     let chain = app.chain(&found.chain);
-    let address = parse_address(chain, &mut fields);
+    let address = parse_address(app, chain, &mut fields);
     refuse_other_kinds(&mut fields);
     let wanted = fields.flag("is_active");
     if chain.is_none() && (address.is_some() || wanted == Some(true)) {
@@ -295,9 +295,10 @@ fn realm(app: &App, merchant: MerchantId) -> i64 {
 /// A claim that is neither held nor free was taken or released between two looks; once more settles it.
 const CLAIM_TRIES: u32 = 3;
 
-fn parse_address(chain: Option<&Chain>, fields: &mut Fields) -> Option<AccountAddress> {
+fn parse_address(app: &App, chain: Option<&Chain>, fields: &mut Fields) -> Option<AccountAddress> {
     let text = fields.trimmed("address")?.to_owned();
-    let address = fields.ok("address", parse_receiving_address(&text))?;
+    let bare = fields.ok("address", without_prefix(app, chain, &text))?;
+    let address = fields.ok("address", parse_receiving_address(bare))?;
     if let Some(chain) = chain
         && let Some(token) = chain.token_of(Asset::Token(address))
     {
@@ -309,6 +310,26 @@ fn parse_address(chain: Option<&Chain>, fields: &mut Fields) -> Option<AccountAd
         return None;
     }
     Some(address)
+}
+
+/// The address without the short name of its chain, with which some wallets copy it (`base:0x…`, EIP-3770). A name of
+/// another chain is refused: the address can be a contract that exists on that chain alone.
+fn without_prefix<'a>(app: &App, chain: Option<&Chain>, text: &'a str) -> Result<&'a str, String> {
+    let Some((prefix, address)) = text.split_once(':') else { return Ok(text) };
+    // Without its chain, which is a fault of its own, only the address can be judged.
+    let Some(chain) = chain else { return Ok(address) };
+    if chain.has_short_name(prefix) {
+        return Ok(address);
+    }
+    let prefix: String = prefix.chars().take(32).collect();
+    let remedy = match chain.short_names.first() {
+        Some(name) => format!("Send the address alone, or with \"{name}:\" before it."),
+        None => "Send the address alone.".to_owned(),
+    };
+    Err(match app.context.registry.chains().iter().find(|other| other.has_short_name(&prefix)) {
+        Some(other) => format!("\"{prefix}:\" names {}, and this wallet is on {}. {remedy}", other.name, chain.name),
+        None => format!("\"{prefix}:\" is no name of {}. {remedy}", chain.name),
+    })
 }
 
 /// Wallets that hand out many addresses do not exist yet; sending one must not look as if it had worked.

@@ -2,11 +2,15 @@
 //!
 //! [`render`] guarantees that every value is escaped, that a link is http or https, and that nothing but the fields of
 //! [`PageView`] is shown: `order_info`, e-mail addresses and other orders cannot be, since they are not handed in. The
-//! page keeps itself up to date by asking `<its own path>/status` every two seconds; without JavaScript it reloads. It is
-//! served with [`security_headers`] of the same nonce.
+//! page keeps itself up to date from the event stream at `<its own path>/events`, states when it is not up to date, and
+//! reconnects with back-off; without JavaScript it reloads. It is served with [`security_headers`] of the same nonce.
+//!
+//! The price of the order is not shown: beside an amount to send that differs from it, customers sent the price.
 //!
 //! With JavaScript, a customer who has paid can ask what is seen of the transaction, and in the sandbox an order on a simulated
 //! chain is paid by a button. It leaves out: building transactions in a browser wallet.
+//!
+//! [`notice`] is the page of an order that cannot be shown at the moment, for people: with the time to wait.
 //!
 //! `page.html`, `page.css` and `page.js` are the document, `scenes` its words per status, `template` fills it, `qr` draws.
 
@@ -15,7 +19,6 @@ mod scenes;
 mod template;
 
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
-use cryptopay_domain::amount::Amount;
 use cryptopay_domain::ids::OrderRef;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::time::Timestamp;
@@ -27,6 +30,7 @@ use template::{Slot, fill};
 
 const PAGE: &str = include_str!("page.html");
 const NOT_FOUND: &str = include_str!("not_found.html");
+const NOTICE: &str = include_str!("notice.html");
 const CSS: &str = include_str!("page.css");
 const JS: &str = include_str!("page.js");
 
@@ -39,8 +43,6 @@ pub struct PageView {
     pub order_id: OrderRef,
     /// Status.
     pub status: OrderStatus,
-    /// Price.
-    pub amount: String,
     /// Symbol.
     pub currency: String,
     /// What to send.
@@ -51,6 +53,10 @@ pub struct PageView {
     pub amount_received: String,
     /// What is still to be sent.
     pub amount_remaining: String,
+    /// What came beyond the amount due, while the order is overpaid.
+    pub amount_overpaid: Option<String>,
+    /// Time of the newest payment's block.
+    pub paid_at: Option<Timestamp>,
     /// The chain's name.
     pub network: String,
     /// What exchanges call the chain.
@@ -61,8 +67,6 @@ pub struct PageView {
     pub asset: Asset,
     /// EIP-155 chain id.
     pub chain_id: u64,
-    /// Decimals of the asset.
-    pub decimals: u8,
     /// `pay_amount` in base units.
     pub due: Units,
     /// Confirmations of the newest payment.
@@ -94,11 +98,9 @@ pub fn render(view: &PageView, nonce: &str) -> String {
     let counting = matches!(view.status, OrderStatus::Confirming | OrderStatus::Reorged);
     let counted = view.confirmations.min(view.required_confirmations.into());
     let exact_label = if view.exact_amount { "Send exactly" } else { "Send" };
-    let (amount_label, big_amount) = match (view.payable, short) {
-        (true, true) => ("Still to send", &view.amount_remaining),
-        (true, false) => (exact_label, &view.pay_amount),
-        (false, _) => ("Order total", &view.amount),
-    };
+    let (amount_label, big_amount) =
+        if short { ("Still to send", &view.amount_remaining) } else { (exact_label, &view.pay_amount) };
+    let has_receipt = scene.is_end() && view.amount_received.bytes().any(|digit| matches!(digit, b'1'..=b'9'));
     let go = view.redirect_url.as_deref().and_then(|url| return_url(url, &view.order_id));
     let explorer = view.explorer.as_deref().and_then(web_url).map(|url| url.as_str().trim_end_matches('/').to_owned());
     fill(PAGE, |name| {
@@ -120,7 +122,11 @@ pub fn render(view: &PageView, nonce: &str) -> String {
             "exact_label" => Slot::text(exact_label),
             "amount_label" => Slot::text(amount_label),
             "big_amount" => Slot::text(big_amount),
-            "price_note" => Slot::trusted(price_note(view)),
+            "pay_amount" => Slot::text(&view.pay_amount),
+            "amount_remaining" => Slot::text(&view.amount_remaining),
+            "amount_overpaid" => Slot::text(view.amount_overpaid.as_deref().unwrap_or_default()),
+            "paid_at" => Slot::text(view.paid_at.map(|time| time.to_string()).unwrap_or_default()),
+            "details_title" => Slot::text(if has_receipt { "Receipt" } else { "Details" }),
             "network" => Slot::text(&view.network),
             "exchange_name" => Slot::text(&view.exchange_name),
             "receiving_address" => Slot::text(view.receiving_address),
@@ -133,11 +139,17 @@ pub fn render(view: &PageView, nonce: &str) -> String {
             "simulate" => Slot::trusted(if view.sandbox && view.simulated { SIMULATE } else { "" }),
             "advice" => Slot::text(if view.exact_amount { ADVICE_EXACT } else { ADVICE }),
             "go" => Slot::text(go.as_deref().unwrap_or_default()),
-            "back" => Slot::trusted(back_link(view, go.as_deref())),
+            "back" => Slot::trusted(back_link(view, counting || scene.is_end(), go.as_deref())),
             "explorer" => Slot::text(explorer.as_deref().unwrap_or_default()),
             "transaction" => Slot::trusted(transaction(view.transaction_hash, explorer.as_deref())),
             "pay_hidden" => Slot::hidden_unless(view.payable),
-            "rest_hidden" => Slot::hidden_unless(view.payable && short),
+            "rest_hidden" => Slot::hidden_unless(short),
+            "sums_hidden" => Slot::hidden_unless(!view.payable),
+            "missing_hidden" => Slot::hidden_unless(short),
+            "excess_hidden" => Slot::hidden_unless(view.amount_overpaid.is_some()),
+            "support_hidden" => Slot::hidden_unless(scene.is_end()),
+            "receipt_hidden" => Slot::hidden_unless(has_receipt),
+            "time_hidden" => Slot::hidden_unless(view.paid_at.is_some()),
             "progress_hidden" => Slot::hidden_unless(counting),
             "tx_hidden" => Slot::hidden_unless(view.transaction_hash.is_some()),
             _ => return None,
@@ -154,7 +166,27 @@ pub fn not_found(nonce: &str) -> String {
     })
 }
 
-/// The headers of both pages: nothing is loaded from elsewhere, nobody frames or indexes or keeps the page, and the next
+/// The page for an order that cannot be shown for `wait_secs` seconds. It loads again by itself after that time.
+pub fn notice(title: &str, reason: &str, wait_secs: u64, nonce: &str) -> String {
+    let wait = match wait_secs {
+        ..=1 => "a second".to_owned(),
+        2..=119 => format!("{wait_secs} seconds"),
+        _ => format!("{} minutes", wait_secs.div_ceil(60)),
+    };
+    fill(NOTICE, |name| {
+        Some(match name {
+            "nonce" => Slot::text(nonce),
+            "css" => Slot::trusted(CSS),
+            "title" => Slot::text(title),
+            "reason" => Slot::text(reason),
+            "wait_secs" => Slot::text(wait_secs.max(1)),
+            "wait" => Slot::text(&wait),
+            _ => return None,
+        })
+    })
+}
+
+/// The headers of all pages: nothing is loaded from elsewhere, nobody frames or indexes or keeps the page, and the next
 /// site does not learn its address. Characters that are not base 64 are left out of `nonce`.
 pub fn security_headers(nonce: &str) -> Vec<(&'static str, String)> {
     let nonce: String = nonce.chars().filter(|c| c.is_ascii_alphanumeric() || "+/-_=".contains(*c)).collect();
@@ -196,30 +228,15 @@ fn web_url(text: &str) -> Option<Url> {
 fn refresh(status: OrderStatus, go: Option<&str>, nonce: &str) -> String {
     let content = match (status, go) {
         (OrderStatus::Confirmed, Some(go)) => format!("5;url={go}"),
-        (OrderStatus::Pending | OrderStatus::Underpaid | OrderStatus::Confirming, _) => "5".to_owned(),
-        _ => "30".to_owned(),
+        // Several such pages behind one address share its hourly limit.
+        (OrderStatus::Pending | OrderStatus::Underpaid | OrderStatus::Confirming, _) => "15".to_owned(),
+        _ => "60".to_owned(),
     };
     fill(
-        r#"<noscript><meta http-equiv="refresh" content="{{content}}"><style nonce="{{nonce}}">button{display:none}</style></noscript>"#,
+        r#"<noscript><meta http-equiv="refresh" content="{{content}}"><style nonce="{{nonce}}">button{display:none!important}</style></noscript>"#,
         |name| match name {
             "content" => Some(Slot::text(&content)),
             "nonce" => Some(Slot::text(nonce)),
-            _ => None,
-        },
-    )
-}
-
-/// Says why the amount to send is not the price, where it is not.
-fn price_note(view: &PageView) -> String {
-    if Amount::parse(&view.amount).is_ok_and(|price| price.to_units(view.decimals) == Ok(view.due)) {
-        return String::new();
-    }
-    fill(
-        r#"<p id="price" class="small" {{hidden}}>The price is {{amount}} {{currency}}. The amount differs a little, so that your payment can be recognised.</p>"#,
-        |name| match name {
-            "hidden" => Some(Slot::hidden_unless(view.payable)),
-            "amount" => Some(Slot::text(&view.amount)),
-            "currency" => Some(Slot::text(&view.currency)),
             _ => None,
         },
     )
@@ -237,13 +254,13 @@ fn wallet_link(view: &PageView) -> String {
     })
 }
 
-fn back_link(view: &PageView, go: Option<&str>) -> String {
+/// The link to the shop, hidden while money may still be sent.
+fn back_link(view: &PageView, is_shown: bool, go: Option<&str>) -> String {
     let Some(go) = go else { return String::new() };
-    let paid = matches!(view.status, OrderStatus::Confirming | OrderStatus::Confirmed | OrderStatus::Reorged);
     fill(
         r#"<p id="back" class="back" {{hidden}}><a class="button wide" rel="noreferrer" href="{{go}}">Back to <bdi>{{shop}}</bdi></a></p>"#,
         |name| match name {
-            "hidden" => Some(Slot::hidden_unless(paid)),
+            "hidden" => Some(Slot::hidden_unless(is_shown)),
             "go" => Some(Slot::text(go)),
             "shop" => Some(Slot::text(&view.shop_name)),
             _ => None,

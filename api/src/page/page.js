@@ -3,10 +3,15 @@
   "use strict";
   const byId = (id) => document.getElementById(id);
   const order = byId("order"), given = order.dataset, scenes = JSON.parse(byId("scenes").textContent);
+  const path = location.pathname.replace(/\/+$/, "");
   const expires = Date.parse(given.expires), required = Number(given.required);
-  const fresh = 2000, slow = 10000, leaveAfter = 5;
+  const leaveAfter = 5;
+  // The server sends a line at least every 15 s; without one for this long the connection is dead. In milliseconds.
+  const silence = 40000;
+  const firstWait = 1000, longestWait = 30000, tellAfter = 2000;
+  const finished = ["confirmed", "confirmed_unsettled", "underpaid_closed", "expired", "canceled", "failed"];
   // The server's clock less ours, in milliseconds: a wrong clock must not show a wrong deadline.
-  let skew = 0, failures = 0, poll, leaving, last = null;
+  let skew = 0, leaving, last = null;
 
   // A text that does not change is not announced again.
   const put = (id, text) => { const e = byId(id); if (e.textContent !== text) e.textContent = text; };
@@ -33,17 +38,28 @@
     if (!scene) return;
     const short = data.status === "underpaid";
     const paying = open && name !== "pending_over";
+    const ended = finished.includes(name);
+    const paid = /[1-9]/.test(data.amount_received);
     order.dataset.scene = name;
     byId("status").dataset.tone = scene.tone;
     put("title", scene.title);
     put("hint", scene.hint);
-    put("amount-label", paying ? (short ? "Still to send" : given.exact) : "Order total");
-    put("amount", paying ? (short ? data.amount_remaining : data.pay_amount) : data.amount);
+    if (paying) {
+      put("amount-label", short ? "Still to send" : given.exact);
+      put("amount", short ? data.amount_remaining : data.pay_amount);
+    }
     put("received", data.amount_received);
-    show("rest", short && paying);
-    show("wallet", paying && !short);
-    for (const id of ["pay", "left", "price"]) show(id, paying);
-    document.querySelector("[data-copy=amount]").hidden = !paying;
+    for (const id of ["ask", "pay"]) show(id, paying);
+    show("rest", short);
+    show("wallet", !short);
+    put("due", data.pay_amount);
+    put("total", data.amount_received);
+    put("missing", data.amount_remaining);
+    put("excess", data.amount_overpaid || "");
+    show("sums", !paying);
+    show("missing-line", short);
+    show("excess-line", Boolean(data.amount_overpaid));
+    show("support", ended);
     const counting = data.status === "confirming" || data.status === "reorged";
     show("progress", counting);
     if (counting) {
@@ -57,9 +73,14 @@
       if (given.explorer) link.href = given.explorer + "/tx/" + data.transaction_hash;
       show("tx", true);
     } else show("tx", false);
-    // Who is seen to have paid need not say so.
+    put("paid-at", (data.paid_at || "").replace("T", " ").replace("Z", " UTC"));
+    show("time", Boolean(data.paid_at));
+    put("receipt-total", data.amount_received);
+    put("details-title", ended && paid ? "Receipt" : "Details");
+    for (const line of document.querySelectorAll(".receipt")) line.hidden = !(ended && paid);
+    // A payment that is seen needs no notice.
     show("claim", !["confirming", "confirmed"].includes(data.status));
-    show("back", ["confirming", "confirmed", "reorged"].includes(data.status));
+    show("back", ended || counting);
     if (data.status === "confirmed") leave(); else stay();
   }
 
@@ -81,30 +102,102 @@
     byId("leaving").hidden = true;
   }
 
-  async function ask() {
-    clearTimeout(poll);
-    let wait = document.hidden ? slow : fresh;
+  // The order's event stream. It is read with `fetch`, because an `EventSource` gives up for good at the first 429 and
+  // hides the time to wait.
+  const stream = { id: "", fresh: true, held: false, failures: 0, cut: null, heard: 0, next: null, timer: undefined, reason: "" };
+  const lost = "The connection to the payment server is lost.";
+
+  async function follow() {
+    clearTimeout(stream.timer);
+    stream.next = null;
+    const cut = stream.cut = new AbortController();
+    const watch = setInterval(() => { if (Date.now() - stream.heard > silence) cut.abort(); }, 5000);
+    const begun = Date.now();
+    let wait = 0;
+    stream.heard = begun;
     try {
-      const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/status",
-        { cache: "no-store", credentials: "omit", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(8000) });
-      if (answer.status === 429) wait = Math.min(60, Number(answer.headers.get("Retry-After")) || 10) * 1000;
-      // Requests are counted by the hour for all pages behind one address: share what is left of it.
-      const left = Number(answer.headers.get("X-RateLimit-Remaining")), end = Number(answer.headers.get("X-RateLimit-Reset"));
-      if (left && left < 300 && end) wait = Math.max(wait, Math.min(60000, (end * 1000 - Date.now() - skew) / left));
-      if (!answer.ok) throw new Error(answer.status);
-      const body = await answer.json();
-      if (body.timestamp) skew = Date.parse(body.timestamp) - Date.now() || 0;
-      failures = 0;
-      update(body.data);
-      // Late money may still change these, but seldom.
-      if (["expired", "canceled", "failed"].includes(body.data.status)) wait = slow;
+      const headers = { Accept: "text/event-stream" };
+      if (stream.id) headers["Last-Event-ID"] = stream.id;
+      const answer = await fetch(path + "/events", { cache: "no-store", credentials: "omit", headers, signal: cut.signal });
+      skew = Date.parse(answer.headers.get("Date")) - Date.now() || skew;
+      if (answer.status === 204) {
+        // Nothing can happen to this order any more.
+        stream.fresh = true;
+        show("offline", false);
+        clearInterval(watch);
+        return;
+      }
+      if (!answer.ok) {
+        wait = Number(answer.headers.get("Retry-After")) * 1000 || 0;
+        stream.reason = answer.status === 429 ? "Too many requests came from your network." : "The payment server is not available.";
+        throw new Error(answer.status);
+      }
+      await read(answer.body.pipeThrough(new TextDecoderStream()).getReader());
     } catch {
-      failures += 1;
-      wait = Math.max(wait, Math.min(fresh * failures, slow));
+      // Told below, as for a stream that has ended.
     }
-    show("offline", failures > 2);
-    clearTimeout(poll);
-    poll = setTimeout(ask, wait);
+    clearInterval(watch);
+    if (stream.cut !== cut) return;
+    stream.fresh = false;
+    stream.held = wait > 0;
+    stream.reason ||= lost;
+    // A connection that has lasted was a good one; one that ends at once is as bad as none.
+    stream.failures = Date.now() - begun > 15000 ? 1 : stream.failures + 1;
+    const backOff = Math.min(firstWait * 2 ** (stream.failures - 1), longestWait);
+    // Spread, so that the pages behind one address do not come back together.
+    again(Math.max(wait, backOff) * (1 + Math.random() / 4));
+  }
+
+  async function read(reader) {
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      stream.heard = Date.now();
+      text += value;
+      let end;
+      while ((end = text.indexOf("\n\n")) >= 0) {
+        message(text.slice(0, end));
+        text = text.slice(end + 2);
+      }
+    }
+  }
+
+  function message(lines) {
+    const data = [];
+    for (const line of lines.split("\n")) {
+      if (line.startsWith("id:")) stream.id = line.slice(3).trim();
+      if (line.startsWith("data:")) data.push(line.slice(5));
+    }
+    if (data.length === 0) return;
+    stream.fresh = true;
+    stream.reason = "";
+    show("offline", false);
+    update(JSON.parse(data.join("\n")));
+  }
+
+  function again(wait) {
+    clearTimeout(stream.timer);
+    stream.next = Date.now() + wait;
+    stream.timer = setTimeout(follow, wait);
+    setTimeout(stale, tellAfter);
+  }
+
+  // Tells that the page is not up to date, and when it tries again.
+  function stale() {
+    if (stream.fresh) return;
+    const left = stream.next === null ? 0 : Math.max(0, Math.ceil((stream.next - Date.now()) / 1000));
+    const when = left === 0 ? "Trying again now." : left < 90 ? "Trying again in " + left + " s." : "Trying again in " + Math.ceil(left / 60) + " minutes.";
+    put("offline-why", "This page is not up to date. " + stream.reason);
+    put("offline-when", when);
+    show("offline", true);
+  }
+
+  // A phone cuts connections of pages in the background and resumes them without a word.
+  function visible() {
+    if (document.hidden) return;
+    if (stream.next !== null) { if (!stream.held) follow(); }
+    else if (stream.next === null && Date.now() - stream.heard > silence / 2) stream.cut?.abort();
   }
 
   async function copy(button) {
@@ -123,21 +216,26 @@
     setTimeout(() => { button.textContent = button.dataset.text; }, 2000);
   }
 
+  const words = (body) => body.error.details?.transaction_hash?.[0] ?? body.error.message;
+  const unsent = "No connection to the shop's payment server. Please try again.";
+
+  async function send(action, fields) {
+    const answer = await fetch(path + action, {
+      method: "POST", cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(8000),
+      headers: { Accept: "application/json", "Content-Type": "application/json" }, body: JSON.stringify(fields),
+    });
+    return [answer.ok, await answer.json()];
+  }
+
   // A hint: the answer says what is seen of the transaction, and nothing is credited for it.
   async function claim(event) {
     event.preventDefault();
     put("claim-answer", "Looking…");
     try {
-      const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/claim", {
-        method: "POST", cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(8000),
-        headers: { Accept: "application/json", "Content-Type": "application/json" },
-        body: JSON.stringify({ transaction_hash: byId("claim-hash").value.trim() }),
-      });
-      const body = await answer.json();
-      put("claim-answer", answer.ok ? body.message : body.error.details?.transaction_hash?.[0] ?? body.error.message);
-      ask();
+      const [ok, body] = await send("/claim", { transaction_hash: byId("claim-hash").value.trim() });
+      put("claim-answer", ok ? body.message : words(body));
     } catch {
-      put("claim-answer", "No connection to the shop's payment server. Please try again.");
+      put("claim-answer", unsent);
     }
   }
 
@@ -146,25 +244,25 @@
     button.disabled = true;
     put("simulate-answer", "Sending…");
     try {
-      const answer = await fetch(location.pathname.replace(/\/+$/, "") + "/simulate",
-        { method: "POST", cache: "no-store", credentials: "omit", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(8000) });
-      const body = await answer.json();
-      put("simulate-answer", answer.ok ? "The payment is sent. The next block holds it." : body.error.message);
+      const [ok, body] = await send("/simulate", {});
+      put("simulate-answer", ok ? "The payment is sent. The next block holds it." : body.error.message);
       // Once is enough: a second one would pay twice.
-      button.disabled = answer.ok;
-      ask();
+      button.disabled = ok;
     } catch {
-      put("simulate-answer", "No connection to the shop's payment server. Please try again.");
+      put("simulate-answer", unsent);
       button.disabled = false;
     }
   }
 
   byId("simulate")?.addEventListener("click", (event) => simulate(event.currentTarget));
+  byId("print").addEventListener("click", () => { stay(); print(); });
   byId("claim-form").addEventListener("submit", claim);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+  document.addEventListener("visibilitychange", visible);
+  addEventListener("online", visible);
   countdown();
-  setInterval(countdown, 1000);
+  setInterval(() => { countdown(); if (!byId("offline").hidden) stale(); }, 1000);
+  show("claim", !["confirming", "confirmed", "confirmed_unsettled"].includes(given.scene));
   if (given.scene.startsWith("confirmed")) leave();
-  ask();
+  follow();
 })();

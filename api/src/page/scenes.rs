@@ -52,6 +52,19 @@ impl Scene {
         }
     }
 
+    /// Whether the order ends here, as far as the customer can act on it: late money may still change it.
+    pub(super) fn is_end(self) -> bool {
+        matches!(
+            self,
+            Self::Confirmed
+                | Self::ConfirmedUnsettled
+                | Self::UnderpaidClosed
+                | Self::Expired
+                | Self::Canceled
+                | Self::Failed
+        )
+    }
+
     /// Its name in the page.
     pub(super) fn as_str(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ErrorCode};
 use crate::fields::Fields;
-use crate::http::json_body;
+use crate::http::{json_body, json_value};
 
 /// A body documented by `T`. Its fields are judged by `T`'s schema, all of them; rules go on from there.
 #[derive(Debug)]
@@ -89,9 +89,9 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let malformed = |problem: String| {
         ApiError::new(ErrorCode::MalformedJson, format!("The body is no JSON that can be read: {problem}."))
     };
-    match serde_json::from_slice(bytes) {
+    match json_value::parse(bytes) {
         Ok(Value::Object(values)) => Ok(values),
         Ok(_) => Err(malformed("it must be an object, {…}".to_owned())),
-        Err(error) => Err(malformed(error.to_string())),
+        Err(problem) => Err(malformed(problem)),
     }
 }

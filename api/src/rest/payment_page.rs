@@ -48,6 +48,8 @@ pub struct PaymentPageStatus {
     pub amount_received: String,
     /// What completes the order.
     pub amount_remaining: String,
+    /// What came beyond the amount due; null unless the order is overpaid.
+    pub amount_overpaid: Option<String>,
     /// Slug of the chain.
     pub blockchain: String,
     /// Name of the chain.
@@ -70,6 +72,8 @@ pub struct PaymentPageStatus {
     pub redirect_url: Option<String>,
     /// The newest payment.
     pub transaction_hash: Option<String>,
+    /// Time of the newest payment's block: RFC 3339, UTC.
+    pub paid_at: Option<String>,
     /// Where an explorer shows it; null on a simulated chain, which no explorer knows.
     pub explorer_url: Option<String>,
 }
@@ -88,6 +92,7 @@ impl PaymentPageStatus {
             exact_amount: shown.exact_amount,
             amount_received: shown.amount_received.clone(),
             amount_remaining: shown.amount_remaining.clone(),
+            amount_overpaid: status.amount_overpaid.clone(),
             blockchain: shown.blockchain.clone(),
             network: status.network.clone(),
             exchange_name: status.exchange_name.clone(),
@@ -99,6 +104,7 @@ impl PaymentPageStatus {
             fulfillable: shown.fulfillable,
             redirect_url: shown.redirect_url.clone(),
             transaction_hash: shown.transfer.as_ref().map(|transfer| transfer.transaction_hash.to_string()),
+            paid_at: shown.transfer.as_ref().map(|transfer| transfer.block_timestamp.to_string()),
             explorer_url: status.explorer_url.clone(),
         }
     }
@@ -116,8 +122,10 @@ pub struct ClaimPayment {
 pub struct PaymentClaim {
     /// Hash of the transaction.
     pub transaction_hash: String,
-    /// Slug of the order's chain, on which it is looked for.
+    /// Slug of the chain on which it was seen; that of the order while it is not known.
     pub blockchain: String,
+    /// Name of the chain on which it was seen; null while it is not known.
+    pub network: Option<String>,
     /// Whether a payment to the order's address is known in this transaction.
     pub known: bool,
     /// `this_order`, `another_order`, or `nobody`: the shop has to look at it. Null while it is not known.
@@ -146,6 +154,7 @@ impl PaymentClaim {
         Self {
             transaction_hash: claim.transaction_hash.to_string(),
             blockchain: claim.blockchain.clone(),
+            network: claim.network.clone(),
             known: seen.is_some(),
             pays: seen.map(|(_, pays)| pays.as_str().to_owned()),
             status: seen.map(|(transfer, _)| transfer.status.to_string()),
@@ -178,8 +187,8 @@ impl PaymentPage {
 
     /// Say by which transaction a payment order was paid
     ///
-    /// A hint: the answer says what is seen of the transaction. It credits nothing and changes nothing. Claims that are signed
-    /// by the sender are not available yet and are refused.
+    /// A hint: the answer says what is seen of the transaction on every blockchain that is served, and on which one. It
+    /// credits nothing and changes nothing. Claims that are signed by the sender are not available yet and are refused.
     #[oai(path = "/:order_id/claim", method = "post", operation_id = "claimPayment")]
     async fn claim(
         &self,
@@ -190,7 +199,7 @@ impl PaymentPage {
     ) -> Answer<Success<PaymentClaim>> {
         let ignored = body.fields.clone();
         let claim = claims::look(&app, &order_id, body.fields).await?;
-        Ok(Success(PaymentClaim::new(&claim), ignored.message(claim.words())))
+        Ok(Success(PaymentClaim::new(&claim), ignored.message(&claim.words())))
     }
 
     /// Simulate the payment of an order

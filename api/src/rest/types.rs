@@ -70,7 +70,8 @@ pub struct CreatePaymentOrder {
     pub nonce: Nonce,
     /// Gets this order's events, besides your registered endpoints: http or https, at most 2048 characters.
     pub webhook_url: Option<String>,
-    /// Where the customer goes afterwards: http or https, at most 2048 characters.
+    /// Where the customer goes afterwards: http or https, at most 2048 characters, without a user name or control
+    /// characters. In live mode https only.
     pub redirect_url: Option<String>,
     /// Until when it should be paid: RFC 3339, 1 minute to 30 days ahead; 2 hours if not said.
     pub expires_at: Option<String>,

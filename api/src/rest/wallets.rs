@@ -23,7 +23,7 @@ pub struct CreateWallet {
     #[oai(validator(min_length = 1, max_length = 32))]
     pub blockchain: String,
     /// Your own address on that chain: `0x` and 40 hexadecimal digits, with a right EIP-55 checksum where cases are
-    /// mixed.
+    /// mixed. The chain's short name may stand before it: `base:0x…` (EIP-3770).
     #[oai(validator(min_length = 1, max_length = 64))]
     pub address: String,
     /// Your words for it.
@@ -42,7 +42,7 @@ pub struct ChangeWallet {
     /// The wallet's chain. It cannot change.
     #[oai(validator(min_length = 1, max_length = 32))]
     pub blockchain: Option<String>,
-    /// A new address, for new orders only: `0x` and 40 hexadecimal digits.
+    /// A new address, for new orders only: `0x` and 40 hexadecimal digits, as when a wallet is added.
     #[oai(validator(min_length = 1, max_length = 64))]
     pub address: Option<String>,
     /// Your words for it.

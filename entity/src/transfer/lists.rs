@@ -160,14 +160,14 @@ impl Entity {
     /// Transfers of one transaction to one address, whoever may see them, at most `limit`: for an order's payment page.
     pub async fn to_address_with_hash(
         connection: &impl ConnectionTrait,
-        chain: &str,
+        chains: &[&str],
         hash: Hash,
         to: AccountAddress,
         limit: u64,
     ) -> Result<Vec<Model>, DbErr> {
         Self::find()
             .filter(Column::TxHash.eq(hash))
-            .filter(Column::Chain.eq(chain))
+            .filter(Column::Chain.is_in(chains.iter().copied()))
             .filter(Column::ToAddress.eq(to))
             .order_by_desc(Column::Id)
             .limit(limit)

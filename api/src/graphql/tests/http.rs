@@ -222,3 +222,42 @@ on_both_databases!(a_subscription_streams_as_server_sent_events, async |db: Test
     let whole = gateway.send(Method::POST, "/graphql", &headers, query).await.into_body().into_string().await.unwrap();
     assert_eq!(whole, "event: next\ndata: {\"data\":{\"me\":{\"username\":\"alice\"}}}\n\nevent: complete\ndata:\n\n");
 });
+
+on_both_databases!(a_persisted_query_is_answered_in_apollos_words, async |db: TestDatabase| {
+    let gateway = Gateway::open(&db).await;
+    let extensions = json!({"persistedQuery": {"version": 1, "sha256Hash": "ab".repeat(32)}});
+    let expected = ("PersistedQueryNotSupported", "PERSISTED_QUERY_NOT_SUPPORTED");
+    let told = |answer: &Value| {
+        let error = answer["errors"][0].clone();
+        assert_eq!(answer.get("data"), None, "{answer}");
+        (error["message"].as_str().unwrap().to_owned(), error["extensions"]["code"].as_str().unwrap().to_owned())
+    };
+    for document in [Value::Null, json!("")] {
+        for (accept, status) in [(OLD, 200), (NEW, 400)] {
+            let body = json!({"query": document, "operationName": "Me", "extensions": extensions}).to_string();
+            let (found, answer) = gateway.post(accept, Some(&gateway.token), &body).await;
+            let (message, code) = told(&answer);
+            assert_eq!((found.as_u16(), (message.as_str(), code.as_str())), (status, expected));
+        }
+    }
+    let (status, answer) = read(gateway.get(&[("extensions", &extensions.to_string())]).await).await;
+    let (message, code) = told(&answer);
+    assert_eq!((status.as_u16(), (message.as_str(), code.as_str())), (400, expected));
+    // With its document the same operation runs.
+    let body = json!({"query": "{ me { username } }", "extensions": extensions}).to_string();
+    let (_, answer) = gateway.post(OLD, Some(&gateway.token), &body).await;
+    assert_eq!(answer["data"]["me"]["username"], "alice");
+});
+
+on_both_databases!(a_key_given_twice_is_named_in_bodies_and_variables, async |db: TestDatabase| {
+    let gateway = Gateway::open(&db).await;
+    let body = r#"{"query": "{ me { id } }", "variables": {"a": {"b": 1, "b": 2}}}"#;
+    let (status, answer) = gateway.post(NEW, Some(&gateway.token), body).await;
+    assert_eq!((status.as_u16(), code(&answer).as_str()), (400, "MALFORMED_JSON"));
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("the key \"b\" is given twice"), "{answer}");
+    let repeated = gateway.get(&[("query", "{ me { id } }"), ("variables", r#"{"a": 1, "a": 2}"#)]).await;
+    assert_eq!(code(&read(repeated).await.1), "MALFORMED_JSON");
+    let marked = "\u{feff}{\"query\": \"{ me { username } }\"}";
+    let (_, answer) = gateway.post(OLD, Some(&gateway.token), marked).await;
+    assert_eq!(answer["data"]["me"]["username"], "alice");
+});

@@ -4,6 +4,8 @@ use async_graphql::{Request, Response, ServerError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::http::json_value;
+
 /// Longest id of an operation, in bytes. Clients use UUIDs or counters.
 const LONGEST_ID: usize = 256;
 
@@ -33,7 +35,7 @@ pub(super) enum ClientMessage {
 /// Why a text is no message. The words are the reason of the close.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("Send a JSON object with a \"type\" that is a string.")]
+    #[error("Send a JSON object with each key once and a \"type\" that is a string.")]
     NoMessage,
     #[error("This is no type of a message from a client to a graphql-transport-ws server.")]
     UnknownType,
@@ -57,7 +59,8 @@ struct Envelope {
 impl ClientMessage {
     /// Reads one text frame.
     pub(super) fn parse(text: &str) -> Result<Self, Malformed> {
-        let Envelope { r#type, id, payload } = serde_json::from_str(text).map_err(|_| Malformed::NoMessage)?;
+        let message = json_value::parse(text.as_bytes()).map_err(|_| Malformed::NoMessage)?;
+        let Envelope { r#type, id, payload } = serde_json::from_value(message).map_err(|_| Malformed::NoMessage)?;
         let id = || match id {
             Value::String(id) if !id.is_empty() && id.len() <= LONGEST_ID => Ok(id),
             _ => Err(Malformed::Id),
@@ -152,7 +155,9 @@ mod tests {
 
     #[test]
     fn what_is_no_message_says_why() {
-        for text in ["", "null", "[]", "{}", r#"{"type":1}"#, "{\"type\":\"ping\"", &"[".repeat(10_000)] {
+        let repeated = r#"{"type":"ping","payload":{"a":1,"a":2}}"#;
+        let deep = "[".repeat(10_000);
+        for text in ["", "null", "[]", "{}", r#"{"type":1}"#, "{\"type\":\"ping\"", repeated, &deep] {
             assert_eq!(malformed(text), Malformed::NoMessage, "{text:.40}");
         }
         assert_eq!(malformed(r#"{"type":"next","id":"1"}"#), Malformed::UnknownType);

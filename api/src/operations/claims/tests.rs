@@ -76,18 +76,49 @@ on_both_databases!(a_claim_tells_what_is_seen_of_a_payment_and_credits_nothing, 
     assert_eq!(state(&shop).await, before);
 });
 
-on_both_databases!(a_claim_tells_nothing_of_other_merchants_and_chains, async |db: TestDatabase| {
+on_both_databases!(a_payment_on_another_network_is_named_and_not_credited, async |db: TestDatabase| {
     let mut shop = Shop::new(&db).await;
     let (anna, hers) = shop.merchant("anna").await;
+    let order = shop.order(&anna).await;
+    let elsewhere = shop.transfer(hers, order.pay_units);
+    shop.receive("polygon", &[elsewhere]).await;
+    let before = state(&shop).await;
+    let answer = seen(&shop, order.order_id.as_str(), &elsewhere.tx_hash.to_string()).await;
+    let data = &answer["data"];
+    assert_eq!((&data["known"], &data["pays"]), (&json!(true), &json!("nobody")));
+    assert_eq!((&data["blockchain"], &data["network"]), (&json!("polygon"), &json!("Polygon")));
+    // Judged by the confirmations of that network, seen from its own height.
+    assert_eq!((&data["confirmations"], &data["required_confirmations"]), (&json!(1), &json!(64)));
+    let words = answer["message"].as_str().unwrap();
+    for part in [
+        "was seen on Polygon",
+        "This order is paid in USDC on Base",
+        "not credited by itself",
+        "unmatched payments",
+        order.order_id.as_str(),
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    assert_eq!((state(&shop).await, data["amount"].as_str()), (before, Some(answered_amount(&order).as_str())));
+});
+
+fn answered_amount(order: &cryptopay_entity::payment_order::Model) -> String {
+    cryptopay_domain::amount::format_units(order.pay_units, 6)
+}
+
+on_both_databases!(a_claim_tells_nothing_of_other_merchants, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, _) = shop.merchant("anna").await;
     let (bert, his) = shop.merchant("bert").await;
     let (order, theirs) = (shop.order(&anna).await, shop.order(&bert).await);
     let paid = shop.transfer(his, theirs.pay_units);
-    let on_polygon = shop.transfer(hers, order.pay_units);
+    let on_polygon = shop.transfer(his, theirs.pay_units);
     shop.receive("base", &[paid]).await;
     shop.receive("polygon", &[on_polygon]).await;
     for hash in [paid.tx_hash, on_polygon.tx_hash] {
         let answer = seen(&shop, order.order_id.as_str(), &hash.to_string()).await;
         assert_eq!((&answer["data"]["known"], &answer["data"]["pays"]), (&json!(false), &Value::Null));
+        assert_eq!((&answer["data"]["blockchain"], &answer["data"]["network"]), (&json!("base"), &Value::Null));
     }
 });
 

@@ -97,7 +97,8 @@ async fn create_anew(
             Ok(outcome)
         }
         Err(CreateError::Ledger(LedgerError::Refused(Refusal::NonceUsed { .. }))) => {
-            Err(cryptopay_ledger::nonce_owner(app.database(), merchant, request.nonce).await?.into())
+            let used = cryptopay_ledger::nonce_owner(app.database(), merchant, request.nonce).await?;
+            Err(ApiError::field("nonce", nonce_problem(app.database(), merchant, &used).await?))
         }
         Err(error) => Err(error.into_answer()),
     }
@@ -112,9 +113,20 @@ async fn judge_nonce(
     let Some(nonce) = fields.integer("nonce") else { return Ok(()) };
     if let Some(owner) = payment_order::Entity::find_by_nonce(connection, merchant, nonce).await? {
         let used = Refusal::NonceUsed { order_id: owner.order_id.to_string() };
-        fields.fault("nonce", used.to_string());
+        fields.fault("nonce", nonce_problem(connection, merchant, &used).await?);
     }
     Ok(())
+}
+
+/// The words for a used nonce: the order that has it, and a number that is free.
+async fn nonce_problem(
+    connection: &impl ConnectionTrait,
+    merchant: MerchantId,
+    used: &Refusal,
+) -> Result<String, DbErr> {
+    let highest = payment_order::Entity::highest_nonce(connection, merchant).await?;
+    let free = highest.and_then(|nonce| nonce.checked_add(1));
+    Ok(free.map_or_else(|| used.to_string(), |free| format!("{used} Send another number, such as {free}.")))
 }
 
 /// Why an order was not created, or nothing assigned to it.

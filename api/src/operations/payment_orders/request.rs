@@ -41,7 +41,7 @@ impl<'a> CreateRequest<'a> {
         let order_info = parse_order_info(fields);
         let nonce = fields.integer("nonce");
         let webhook_url = parse_webhook_url(app, fields);
-        let redirect_url = parse_redirect_url(fields);
+        let redirect_url = parse_redirect_url(app, fields);
         // Whether it lies in the right span depends on the time; whether it is a time at all does not.
         let _: Option<Timestamp> = fields.parsed("expires_at");
         fields.finish().ok()?;
@@ -160,15 +160,31 @@ pub fn webhook_policy(app: &App) -> ClientPolicy {
     ClientPolicy { allow: app.config.webhook_allow.clone(), https_only: !app.is_sandbox() }
 }
 
-fn parse_redirect_url(fields: &mut Fields) -> Option<String> {
+fn parse_redirect_url(app: &App, fields: &mut Fields) -> Option<String> {
     let text = fields.text("redirect_url")?.to_owned();
-    let valid = text.chars().count() <= MAX_URL_CHARS
-        && url::Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    if !valid {
-        fields.fault("redirect_url", "Enter an http or https URL of at most 2048 characters.");
-        return None;
+    match redirect_problem(&text, app.is_sandbox()) {
+        None => Some(text),
+        Some(problem) => {
+            fields.fault("redirect_url", problem);
+            None
+        }
     }
-    Some(text)
+}
+
+/// The problem of an address that a customer's browser is sent to. Plain http is for a shop under development only; a user
+/// part makes a foreign host look like the shop's.
+fn redirect_problem(text: &str, is_sandbox: bool) -> Option<&'static str> {
+    if text.chars().any(char::is_control) {
+        return Some("Remove the control characters from the URL.");
+    }
+    let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let Some(url) = url.filter(|_| text.chars().count() <= MAX_URL_CHARS) else {
+        return Some("Enter an http or https URL of at most 2048 characters.");
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("Remove the user name and password from the URL.");
+    }
+    (url.scheme() == "http" && !is_sandbox).then_some("Use https://: in live mode customers are sent to https only.")
 }
 
 pub(super) fn judge_expiry(fields: &mut Fields, now: Timestamp, settings: &PaymentSettings) -> Option<Timestamp> {
@@ -194,4 +210,36 @@ pub(super) fn judge_wallet(fields: &mut Fields, place: &PayingPlace) -> bool {
         );
     }
     has_one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_goes_to_plain_https_in_live_mode() {
+        let words = |url, is_sandbox| redirect_problem(url, is_sandbox).unwrap_or_default();
+        for url in ["https://shop.example/thanks?lang=en#top", "https://shop.example:8443/", "https://bücher.example"]
+        {
+            assert_eq!((redirect_problem(url, true), redirect_problem(url, false)), (None, None), "{url}");
+        }
+        assert_eq!(redirect_problem("http://localhost:3000/thanks", true), None);
+        assert!(words("http://localhost:3000/thanks", false).contains("https"));
+        for (url, word) in [
+            ("https://shop.example@evil.example/", "user name"),
+            ("https://:secret@shop.example/", "password"),
+            ("https://shop.example/\r\nX: y", "control"),
+            ("https://shop.example/\t", "control"),
+            ("https://shop.example/\u{85}", "control"),
+            ("javascript:alert(1)", "http or https"),
+            ("ftp://shop.example/", "http or https"),
+            ("/thanks", "http or https"),
+        ] {
+            for is_sandbox in [true, false] {
+                assert!(words(url, is_sandbox).contains(word), "{url}: {}", words(url, is_sandbox));
+            }
+        }
+        let long = format!("https://shop.example/{}", "x".repeat(MAX_URL_CHARS));
+        assert!(words(&long, false).contains("2048"));
+    }
 }

@@ -223,3 +223,39 @@ on_both_databases!(somebody_elses_wallet_does_not_exist, async |db: TestDatabase
     }
     assert_eq!(list(&app, &other, &WalletFilter::default(), &first_page(20)).await.unwrap().count, 0);
 });
+
+on_both_databases!(a_wallet_is_taken_with_its_chains_short_name, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let principal = merchant(&app, "alice").await;
+    let body = |chain: &str, address: String| json!({"blockchain": chain, "address": address});
+    for (chain, prefix) in [
+        ("ethereum", "eth"),
+        ("base", "base"),
+        ("polygon", "pol"),
+        ("polygon", "matic"),
+        ("bsc", "bnb"),
+        ("arbitrum", "arb1"),
+        ("base", "BASE"),
+    ] {
+        let (wallet, _) = add(&app, &principal, body(chain, format!("{prefix}:{ONE}"))).await.unwrap();
+        assert_eq!(wallet.address.unwrap().to_string(), ONE, "{prefix}");
+        remove(&app, &principal, &wallet.id.to_string()).await.unwrap();
+    }
+    for (prefix, words) in [
+        (
+            "eth",
+            "\"eth:\" names Ethereum, and this wallet is on Base. Send the address alone, or with \"base:\" before it.",
+        ),
+        ("ethereum", "\"ethereum:\" is no name of Base. Send the address alone, or with \"base:\" before it."),
+        ("", "\":\" is no name of Base. Send the address alone, or with \"base:\" before it."),
+    ] {
+        let error = add(&app, &principal, body("base", format!("{prefix}:{ONE}"))).await.unwrap_err();
+        assert_eq!(error.details["address"], [words]);
+    }
+    let error = add(&app, &principal, body("base", "base:0x12".to_owned())).await.unwrap_err();
+    assert!(error.details["address"][0].starts_with("Enter an EVM address"), "{error:?}");
+    let (wallet, _) = add(&app, &principal, body("base", ONE.to_owned())).await.unwrap();
+    let (wallet, _) = change(&app, &principal, wallet.id, json!({"address": format!("base:{TWO}")})).await.unwrap();
+    assert_eq!(wallet.address.unwrap().to_string(), TWO);
+    assert!(change(&app, &principal, wallet.id, json!({"address": format!("eth:{ONE}")})).await.is_err());
+});

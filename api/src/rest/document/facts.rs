@@ -28,6 +28,8 @@ const SECRET: &str = "whsec_YOUR_WEBHOOK_SECRET";
 
 const AMOUNT: &str = r"^[0-9]+(\.[0-9]+)?$";
 const ADDRESS: &str = "^0x[0-9a-fA-F]{40}$";
+/// The same with an optional short name of its chain before it (EIP-3770).
+const OWN_ADDRESS: &str = "^([-a-zA-Z0-9]{1,20}:)?0x[0-9a-fA-F]{40}$";
 const HASH: &str = "^0x[0-9a-fA-F]{64}$";
 const ORDER_ID: &str = "^ORD-[a-z2-7]{12}$";
 const DELIVERY_ID: &str = "^wh_[a-z2-7]{24}$";
@@ -149,7 +151,10 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
         ("PaymentOrder" | "PaymentPageStatus", "confirmations") => json!({"examples": [0]}),
         ("PaymentOrder" | "PaymentPageStatus", "fulfillable") => json!({"examples": [false]}),
         ("PaymentPageStatus", "transaction_hash") => json!({"pattern": HASH, "examples": [null]}),
+        ("PaymentPageStatus", "amount_overpaid") => json!({"pattern": AMOUNT, "examples": [null]}),
+        ("PaymentPageStatus", "paid_at") => json!({"format": "date-time", "examples": [null]}),
         ("PaymentPageStatus", "explorer_url") => json!({"format": "uri", "examples": [null]}),
+        ("CreateWallet" | "ChangeWallet", "address") => json!({"pattern": OWN_ADDRESS, "examples": [WALLET]}),
         ("BlockchainToken", "address") => json!({"pattern": ADDRESS, "examples": [USDC]}),
         ("Blockchain", "name") => json!({"examples": ["Base"]}),
         ("Blockchain", "problem") => json!({"examples": [null]}),

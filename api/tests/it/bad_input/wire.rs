@@ -139,6 +139,20 @@ fn head_and_options_are_understood() {
         ] {
             assert!(answer.contains(header), "{header}: {answer}");
         }
+        let allowed = answer.lines().find_map(|line| line.strip_prefix("access-control-allow-headers: ")).unwrap();
+        let allowed: Vec<&str> = allowed.split(", ").collect();
+        for name in [
+            "apollographql-client-name",
+            "apollographql-client-version",
+            "apollo-require-preflight",
+            "x-apollo-operation-name",
+            "traceparent",
+            "tracestate",
+            "baggage",
+            "sentry-trace",
+        ] {
+            assert!(allowed.contains(&name), "{name}: {allowed:?}");
+        }
         // Without the headers of a preflight it is a method like any other.
         let answer = client.send(Method::OPTIONS, "/api/payment-orders/", None).await;
         assert!(answer.status == 405 || answer.status == 204 || answer.status == 200, "{answer}");
@@ -149,6 +163,10 @@ fn head_and_options_are_understood() {
         assert_eq!(client.post("/", json!({})).await.header("allow"), Some("GET"));
         let docs = client.get("/docs/").await;
         assert!(String::from_utf8_lossy(&docs.bytes).contains("swagger"), "{docs}");
+        let policy = docs.header("content-security-policy").unwrap();
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'") && policy.contains("frame-ancestors 'none'")
+        );
     });
 }
 
@@ -163,6 +181,80 @@ fn a_sane_request_id_comes_back_and_another_is_replaced() {
             let answer = raw(process.base(), request.as_bytes()).await.to_lowercase();
             assert!(answer.contains("x-request-id: "), "{answer}");
             assert_eq!(answer.contains(&format!("x-request-id: {sent}\r\n")), is_kept, "{answer}");
+        }
+    });
+}
+
+#[test]
+fn a_request_without_one_clear_host_is_refused() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        for (version, hosts, status) in [
+            ("1.1", "Host: x\r\n", "200"),
+            ("1.0", "", "200"),
+            ("1.1", "", "400"),
+            ("1.1", "Host: x\r\nHost: x\r\n", "400"),
+            ("1.1", "Host: x\r\nHost: y\r\n", "400"),
+            ("1.0", "Host: x\r\nHost: y\r\n", "400"),
+        ] {
+            let request = format!("GET /healthz HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+            let answer = raw(process.base(), request.as_bytes()).await;
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{request}-> {answer}");
+            if status == "400" {
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                let body: Value = serde_json::from_str(body).unwrap();
+                assert!(body["error"]["details"]["Host"].is_array(), "{body}");
+                assert!(head.to_lowercase().contains("x-request-id: "), "{head}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_body_with_a_byte_order_mark_is_read() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).start().await;
+        let shop = Shop::open(&process.client()).await;
+        let body = format!("\u{feff}{}", shop.request());
+        let answer =
+            shop.client.send_bytes(Method::POST, "/api/payment-orders/", body.into_bytes(), "application/json");
+        answer.await.data(201);
+        let twice = shop.request().to_string().replacen('{', "{\"nonce\":1,", 1).into_bytes();
+        let answer = shop.client.send_bytes(Method::POST, "/api/payment-orders/", twice, "application/json").await;
+        let error = answer.error(400, "MALFORMED_JSON");
+        assert!(text(&error["message"]).contains("the key \"nonce\" is given twice"), "{error}");
+    });
+}
+
+#[test]
+fn a_browser_over_the_limit_gets_a_page_for_people() {
+    block_on(async {
+        let db = TestDatabase::sqlite().await;
+        let process = Installation::on(&db).with("CRYPTOPAY_TRUSTED_PROXIES", "127.0.0.1/32").start().await;
+        let client = reqwest::Client::new();
+        let get = async |path: &str, accept: &str| {
+            let request = client.get(format!("{}{path}", process.base())).header("Accept", accept);
+            request.header("X-Forwarded-For", "203.0.113.7").send().await.unwrap()
+        };
+        let path = "/order/ORD-aaaaaaaaaaaa";
+        let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+        for _ in 0..600 {
+            assert_eq!(get(path, browser).await.status(), 404);
+        }
+        let refused = get(path, browser).await;
+        assert_eq!(refused.status().as_u16(), 429);
+        assert_eq!(refused.headers()["content-type"], "text/html; charset=utf-8");
+        let wait = refused.headers()["retry-after"].to_str().unwrap().to_owned();
+        assert!(refused.headers().contains_key("x-ratelimit-reset") && refused.headers().contains_key("x-request-id"));
+        let html = refused.text().await.unwrap();
+        assert!(html.contains("Too many requests") && html.contains("loads again by itself in"), "{html}");
+        assert!(html.contains(&format!("content=\"{wait}\"")), "{wait}: {html}");
+        // A program is answered as before.
+        for (path, accept) in [(path, "application/json"), ("/order/ORD-aaaaaaaaaaaa/events", browser)] {
+            let answer: Value = get(path, accept).await.json().await.unwrap();
+            assert_eq!(answer["error"]["code"], "RATE_LIMITED");
         }
     });
 }

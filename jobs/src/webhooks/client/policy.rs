@@ -34,11 +34,7 @@ impl ClientPolicy {
 
 /// An address that webhooks are not sent to. The words go to the client as they are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{}{address} is not a public address ({kind}), so no webhook is sent there.{}",
-    .host.as_ref().map(|host| format!("{host} resolves to {address}: ")).unwrap_or_default(),
-    self.mend()
-)]
+#[error("{}", self.words())]
 pub struct Refused {
     /// The name that led to the address; `None` where the URL holds the address itself.
     pub host: Option<String>,
@@ -56,11 +52,20 @@ impl Refused {
         self.address.into()
     }
 
-    fn mend(&self) -> String {
-        if self.is_for_good {
-            return String::new();
+    /// In live the words name neither the resolved address nor its kind: a merchant could otherwise read the operator's
+    /// internal names.
+    fn words(&self) -> String {
+        let Self { host, address, kind, is_for_good } = self;
+        if *is_for_good {
+            let subject = host.as_ref().map_or("The host of the URL", |host| host.as_str());
+            return format!("{subject} is not a public address, so no webhook is sent there.");
         }
-        format!(" To allow it, the operator adds {} to CRYPTOPAY_WEBHOOK_ALLOW.", self.cidr())
+        let resolved = host.as_ref().map(|host| format!("{host} resolves to {address}: ")).unwrap_or_default();
+        let cidr = self.cidr();
+        format!(
+            "{resolved}{address} is not a public address ({kind}), so no webhook is sent there. To allow it, the operator \
+             adds {cidr} to CRYPTOPAY_WEBHOOK_ALLOW."
+        )
     }
 }
 
@@ -79,10 +84,19 @@ mod tests {
             words.starts_with("fd00::1 is not a public address (private)") && words.contains("fd00::1/128"),
             "{words}"
         );
-        // In live the variable would be refused.
+    }
+
+    #[test]
+    fn a_refusal_in_live_never_names_the_resolved_address() {
         let live = ClientPolicy { https_only: true, ..ClientPolicy::default() };
-        let words = live.judge("10.0.0.5".parse().unwrap(), None).unwrap_err().to_string();
-        assert!(words.ends_with("so no webhook is sent there."), "{words}");
+        for (address, kind) in [("10.0.0.5", "private"), ("169.254.169.254", "metadata"), ("fd00::1", "private")] {
+            for host in [Some("db.internal"), None] {
+                let words = live.judge(address.parse().unwrap(), host).unwrap_err().to_string();
+                assert!(words.ends_with("is not a public address, so no webhook is sent there."), "{words}");
+                assert!(!words.contains(address) && !words.contains(kind), "{words}");
+                assert!(host.is_none_or(|host| words.starts_with(host)), "{words}");
+            }
+        }
     }
 
     #[test]
