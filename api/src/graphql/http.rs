@@ -25,6 +25,7 @@ use super::{Schema, explorer, limits, sse};
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::http::json_body;
+use crate::limits::Visit;
 use crate::principal::{Principal, bearer_of, of_request};
 
 /// Methods of the route.
@@ -66,7 +67,7 @@ impl Http {
     async fn get(&self, request: &Request, media: Media, id: Option<RequestId>) -> Result<Response, ApiError> {
         let principal = self.principal(request).await?;
         let operation = operation(from_query_string(request.uri().query().unwrap_or_default())?)?;
-        self.run(operation, principal, media, id, Method::GET).await
+        self.run(operation, principal, media, id, request).await
     }
 
     async fn post(
@@ -81,9 +82,9 @@ impl Http {
         let principal = self.principal(request).await?;
         let operation = operation(from_body(&bytes)?)?;
         if media == Media::EventStream {
-            return self.stream(operation, principal, id).await;
+            return self.stream(operation, principal, id, request).await;
         }
-        self.run(operation, principal, media, id, Method::POST).await
+        self.run(operation, principal, media, id, request).await
     }
 
     async fn principal(&self, request: &Request) -> Result<Option<Principal>, ApiError> {
@@ -99,15 +100,16 @@ impl Http {
         principal: Option<Principal>,
         media: Media,
         id: Option<RequestId>,
-        method: Method,
+        request: &Request,
     ) -> Result<Response, ApiError> {
+        let method = request.method();
         // What cannot be parsed is told by the schema, in the same words on every transport.
         if limits::admit(&mut operation).is_ok() {
             match limits::kind_of(&mut operation) {
-                Some(OperationType::Mutation) if method != Method::POST => {
+                Some(OperationType::Mutation) if *method != Method::POST => {
                     return Err(not_allowed("Send mutations with POST.", "POST"));
                 }
-                Some(OperationType::Subscription) if method != Method::POST => {
+                Some(OperationType::Subscription) if *method != Method::POST => {
                     return Err(not_allowed("Send subscriptions with POST, or over /graphql/ws.", "POST"));
                 }
                 Some(OperationType::Subscription) => {
@@ -117,6 +119,7 @@ impl Http {
                 }
                 _ => {}
             }
+            count_lists(request, &mut operation, principal.as_ref()).await?;
         }
         let operation = with_data(operation, principal, id);
         Ok(answer(&self.schema.execute(operation).await, media))
@@ -124,10 +127,14 @@ impl Http {
 
     async fn stream(
         &self,
-        operation: Operation,
+        mut operation: Operation,
         principal: Option<Principal>,
         id: Option<RequestId>,
+        request: &Request,
     ) -> Result<Response, ApiError> {
+        if limits::admit(&mut operation).is_ok() {
+            count_lists(request, &mut operation, principal.as_ref()).await?;
+        }
         let admission = match &principal {
             Some(principal) => Some(Admission {
                 hold: self.credentials.hold(&principal.credential),
@@ -138,6 +145,18 @@ impl Http {
         };
         let results = self.schema.execute_stream(with_data(operation, principal, id));
         Ok(sse::response(results, admission, self.shutdown.clone()))
+    }
+}
+
+/// Counts each list of an admitted operation like a request of its own. The first is the request that was counted.
+async fn count_lists(
+    request: &Request,
+    operation: &mut Operation,
+    principal: Option<&Principal>,
+) -> Result<(), ApiError> {
+    match request.data::<Visit>().zip(principal) {
+        Some((visit, principal)) => visit.count_more(principal, limits::demand(operation).more()).await,
+        None => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ mod errors;
 mod health;
 pub(crate) mod json_body;
 mod metrics;
+pub(crate) mod peers;
 mod request_log;
 pub(crate) mod server;
 mod swagger;
