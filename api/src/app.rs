@@ -15,6 +15,7 @@ use crate::config::{Config, Mode};
 use crate::limits::Limiter;
 use crate::live::Live;
 use crate::operations::counts::Counts;
+use crate::operations::searches::Searches;
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
 use crate::security::secret_box::{Context as SealContext, Purpose};
@@ -30,8 +31,12 @@ pub struct Parts {
     pub config: Config,
     /// Prefix of every absolute address that is handed out, without a slash at the end.
     pub public_url: String,
-    /// What requests share with jobs: database, registry, queue.
+    /// What requests share with jobs: registry, queue, chains.
     pub context: Arc<Context>,
+    /// The connections of requests. Jobs have those of the context.
+    pub database: DatabaseConnection,
+    /// Searches take turns.
+    pub searches: Searches,
     /// Token signing and encryption at rest.
     pub keys: Keys,
     /// Password hashing.
@@ -50,9 +55,9 @@ impl App {
         Self(Arc::new(parts))
     }
 
-    /// The database.
+    /// The database, as requests use it.
     pub fn database(&self) -> &DatabaseConnection {
-        &self.context.database
+        &self.database
     }
 
     /// A chain that this gateway serves.

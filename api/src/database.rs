@@ -13,6 +13,11 @@ use crate::config::{DatabaseUrl, Mode};
 
 /// Connections at most; a request or job holds one for the length of a transaction.
 const MAX_CONNECTIONS: u32 = 24;
+/// Connections for searches: as many as run at once (`operations::searches`).
+pub const SEARCH_CONNECTIONS: u32 = 2;
+/// Longest statement of a request on PostgreSQL. It is longer than [`LOCK_TIMEOUT`], so that a wait for a lock ends as
+/// one, and shorter than the 10 s of a GraphQL operation.
+const STATEMENT_TIMEOUT: &str = "8s";
 /// How long a request waits for a connection before it is told that the gateway is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a writer waits for SQLite's one write lock.
@@ -54,23 +59,63 @@ impl SchemaError {
     }
 }
 
-/// Opens the database without waiting for it: a server that is away is connected to when it comes back.
+/// The connections of a process, by their use.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// For jobs, timers and migrations. Their statements may take long.
+    pub work: DatabaseConnection,
+    /// For requests. On PostgreSQL each statement has a time-out. On SQLite these are the connections of `work`: no
+    /// statement can be stopped there, and requests are bounded by the rows that they read.
+    pub requests: DatabaseConnection,
+    /// For searches, so that none of them holds a connection that orders or scans need.
+    pub searches: DatabaseConnection,
+}
+
+impl Pools {
+    /// Opens the database without waiting for it.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub async fn open(url: &DatabaseUrl) -> Result<Self, SchemaError> {
+        let work = open(url).await?;
+        let requests = match url {
+            DatabaseUrl::Sqlite(_) => work.clone(),
+            DatabaseUrl::Postgres(_) => connect(url, MAX_CONNECTIONS, Some(STATEMENT_TIMEOUT)).await?,
+        };
+        let searches = connect(url, SEARCH_CONNECTIONS, Some(STATEMENT_TIMEOUT)).await?;
+        Ok(Self { work, requests, searches })
+    }
+}
+
+/// Opens the database without waiting for it: a server that is away is connected to when it comes back. Statements have
+/// no time-out.
 ///
 /// # Errors
 /// Only for what no waiting mends, such as a folder that cannot be made.
 pub async fn open(url: &DatabaseUrl) -> Result<DatabaseConnection, SchemaError> {
+    connect(url, MAX_CONNECTIONS, None).await
+}
+
+async fn connect(
+    url: &DatabaseUrl,
+    connections: u32,
+    statement_timeout: Option<&'static str>,
+) -> Result<DatabaseConnection, SchemaError> {
     if let DatabaseUrl::Sqlite(path) = url {
         make_parent(path)?;
     }
     let mut options = ConnectOptions::new(url.connect_url().expose_secret().to_owned());
     options
-        .max_connections(MAX_CONNECTIONS)
+        .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_secs(300))
         .connect_lazy(true)
         .sqlx_logging(false)
-        .map_sqlx_postgres_opts(|postgres| postgres.options([("lock_timeout", LOCK_TIMEOUT)]))
+        .map_sqlx_postgres_opts(move |postgres| {
+            let statement_timeout = statement_timeout.map(|limit| ("statement_timeout", limit));
+            postgres.options([("lock_timeout", LOCK_TIMEOUT)].into_iter().chain(statement_timeout))
+        })
         .map_sqlx_postgres_pool_opts(pool::without_the_dead)
         .map_sqlx_sqlite_opts(|sqlite| {
             sqlite

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use cryptopay_entity::pool;
 use cryptopay_entity::txn::Restart;
 use cryptopay_ledger::{LedgerError, Refusal};
 use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -164,6 +165,14 @@ impl ApiError {
         Self::new(ErrorCode::InternalError, "Something broke on our side. The request id finds it in the log.")
     }
 
+    /// The request took too long and was stopped. `cause` goes to the log.
+    pub fn too_long(cause: impl std::fmt::Display) -> Self {
+        tracing::warn!(%cause, "a request was stopped");
+        let message =
+            "This took too long and was stopped. Nothing was changed; ask for less at once, or try again later.";
+        Self { retry_after_secs: Some(5), ..Self::new(ErrorCode::ServiceUnavailable, message) }
+    }
+
     /// A part of the gateway is away. `cause` goes to the log.
     pub fn unavailable(cause: impl std::fmt::Display) -> Self {
         tracing::warn!(%cause, "unavailable");
@@ -178,6 +187,9 @@ const AWAY: [&str; 4] = ["connection", "communicating with database", "the datab
 
 impl From<DbErr> for ApiError {
     fn from(error: DbErr) -> Self {
+        if pool::is_stopped(&error) {
+            return Self::too_long(error);
+        }
         match &error {
             DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(&error),
             DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))

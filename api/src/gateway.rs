@@ -11,7 +11,6 @@ use cryptopay_jobs::webhooks::client::{ClientError, ClientPolicy, Shortcut, Webh
 use cryptopay_jobs::{Context, Deadlines, Events, Queue, Redis, RedisUrlError, STOP_WITHIN, Workers};
 use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
 use poem::web::LocalAddr;
-use sea_orm::DatabaseConnection;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,17 +18,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, EndpointSecrets, Parts};
 use crate::config::{self, Config, ConfigError, Mode, Role};
-use crate::database::{self, SchemaError};
+use crate::database::{self, Pools, SchemaError};
 use crate::http;
+use crate::http::peers::Peers;
 use crate::http::server::{self, Limits};
 use crate::limits::{Limiter, LimitsUrlError};
 use crate::live::Live;
 use crate::metrics;
 use crate::nodes;
+use crate::open_files;
 use crate::operations::blockchains::is_simulated;
 use crate::operations::counts::Counts;
 use crate::operations::reseal::{self, Resealed};
 use crate::operations::sandbox::inbox::PLACE as INBOX;
+use crate::operations::searches::Searches;
 use crate::readiness::Readiness;
 use crate::security::passwords::Passwords;
 use crate::security::{KeyError, Keys, entropy};
@@ -112,8 +114,8 @@ impl Gateway {
         let public_url = config.public_base(address).trim_end_matches('/').to_owned();
         // Looked at first, so that a folder which cannot be used is blamed on the variable that names it.
         config.secret_or_generated(entropy::bytes())?;
-        let database = database::open(&config.database).await?;
-        let app = build(config, public_url, address, database)?;
+        let pools = Pools::open(&config.database).await?;
+        let app = build(config, public_url, address, pools)?;
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -121,8 +123,16 @@ impl Gateway {
         tasks.spawn(work(app.clone(), readiness.clone(), stop.clone(), refuse));
         tasks.spawn(metrics::keep_up(recorder.clone(), stop.clone()));
         let routes = http::routes(app.clone(), readiness.clone(), recorder, stop.clone());
-        let stopped = stop.clone();
-        let server = tokio::spawn(server::serve(acceptor, routes, Limits::default(), stopped, STOP_WITHIN));
+        let files = open_files::raise_limit();
+        let limits = Limits::of_files(files);
+        tracing::info!(
+            files,
+            connections = limits.connections,
+            of_address = limits.of_address,
+            "bounds of connections"
+        );
+        let peers = Peers::new(limits.of_address, app.config.trusted_proxies.clone());
+        let server = tokio::spawn(server::serve(acceptor, routes, limits, peers, stop.clone(), STOP_WITHIN));
         tasks.close();
         Ok(Self { app, address, readiness, stop, tasks, refused, server })
     }
@@ -163,16 +173,11 @@ fn local_address(acceptor: &TcpAcceptor) -> Option<SocketAddr> {
 ///
 /// # Errors
 /// What no waiting mends.
-pub fn build(
-    config: Config,
-    public_url: String,
-    address: SocketAddr,
-    database: DatabaseConnection,
-) -> Result<App, StartError> {
+pub fn build(config: Config, public_url: String, address: SocketAddr, pools: Pools) -> Result<App, StartError> {
     let secret = config.secret_or_generated(entropy::bytes())?;
     let keys = Keys::new(&secret, config.secret_previous.as_ref())?;
     let registry = Arc::new(config.chains.registry().clone());
-    let chains = nodes::chains(&config.chains, &database)?;
+    let chains = nodes::chains(&config.chains, &pools.work)?;
     let redis = config.redis.as_ref().map(|url| Redis::new(url.expose(), &config.key_prefix)).transpose()?;
     let limiter = match &config.redis {
         Some(url) => Limiter::shared(url.expose(), &config.key_prefix)?,
@@ -180,7 +185,7 @@ pub fn build(
     };
     let policy = ClientPolicy { allow: config.webhook_allow.clone(), https_only: config.mode == Mode::Live };
     let context = Context {
-        database,
+        database: pools.work,
         registry,
         chains,
         queue: redis.map_or_else(Queue::embedded, Queue::shared),
@@ -194,7 +199,8 @@ pub fn build(
     };
     let passwords = Passwords::new();
     let (context, live, counts) = (Arc::new(context), Live::default(), Counts::default());
-    Ok(App::new(Parts { config, public_url, context, keys, passwords, live, limiter, counts }))
+    let (database, searches) = (pools.requests, Searches::new(pools.searches));
+    Ok(App::new(Parts { config, public_url, context, database, searches, keys, passwords, live, limiter, counts }))
 }
 
 /// The webhook inbox is served by every process of the sandbox, so that deliveries to it reach it in containers and behind
@@ -237,7 +243,7 @@ async fn work(app: App, readiness: Readiness, stop: CancellationToken, refuse: o
     let live = async {
         if role != Role::Worker {
             let live = app.live.clone();
-            live.follow(newest_event, app.database().clone(), context.events.clone(), stop.clone()).await;
+            live.follow(newest_event, context.database.clone(), context.events.clone(), stop.clone()).await;
         }
     };
     let jobs = async {
@@ -256,9 +262,10 @@ async fn prepare(app: &App, readiness: &Readiness) -> Result<i64, SchemaError> {
     let mut said_at: Option<Instant> = None;
     loop {
         let prepared = async {
-            database::migrate(&app.config.database, app.database()).await?;
-            database::check_not_simulated(app.config.mode, app.database()).await?;
-            Ok::<_, SchemaError>(event_counter::Entity::peek(app.database()).await?)
+            let database = &app.context.database;
+            database::migrate(&app.config.database, database).await?;
+            database::check_not_simulated(app.config.mode, database).await?;
+            Ok::<_, SchemaError>(event_counter::Entity::peek(database).await?)
         };
         let error = match prepared.await {
             Ok(newest_event) => return Ok(newest_event),

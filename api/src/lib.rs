@@ -14,6 +14,7 @@ pub mod limits;
 pub mod live;
 mod metrics;
 mod nodes;
+mod open_files;
 pub mod operations;
 pub mod page;
 pub mod principal;

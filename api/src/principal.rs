@@ -45,6 +45,8 @@ pub enum Credential {
         id: ApiKeyId,
         /// What it may do.
         scopes: Vec<Scope>,
+        /// When it expires; `None` if never.
+        expires_at: Option<Timestamp>,
     },
 }
 
@@ -59,6 +61,19 @@ impl Principal {
         match &self.credential {
             Credential::Login { .. } => "merchant".to_owned(),
             Credential::Key { id, .. } => format!("api key {id}"),
+        }
+    }
+
+    /// The kind of the credential and what it may do, for the fingerprint of an idempotent request: a request that another
+    /// kind of credential may not send is another request.
+    pub fn powers(&self) -> String {
+        match &self.credential {
+            Credential::Login { .. } => "login".to_owned(),
+            Credential::Key { scopes, .. } => {
+                let mut scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+                scopes.sort_unstable();
+                format!("key:{}", scopes.join(","))
+            }
         }
     }
 
@@ -136,7 +151,7 @@ async fn by_key(app: &App, bearer: &str) -> Result<Principal, ApiError> {
     if key.last_used_at.is_none_or(|at| now.since(at) >= LAST_USED_PRECISION) {
         api_key::Entity::note_use(app.database(), key.id, now).await?;
     }
-    let credential = Credential::Key { id: key.id, scopes: key.scopes() };
+    let credential = Credential::Key { id: key.id, scopes: key.scopes(), expires_at: key.expires_at };
     Ok(Principal { merchant: Arc::new(known.merchant), credential })
 }
 
@@ -270,6 +285,7 @@ mod tests {
             name: "Till".to_owned(),
             scopes: vec![Scope::Read],
             expires_at: None,
+            created_by: None,
         };
         let row = api_key::Entity::add(app.database(), new, now).await.unwrap();
         // The first use is remembered, which is a statement of its own once a minute.

@@ -21,6 +21,7 @@ use crate::live::Live;
 use crate::operations::accounts;
 use crate::operations::counts::Counts;
 use crate::operations::once::{Answer, Once};
+use crate::operations::searches::Searches;
 use crate::principal::{Principal, authenticate};
 use crate::security::Keys;
 use crate::security::passwords::Passwords;
@@ -41,6 +42,11 @@ pub(crate) async fn app_with(db: &TestDatabase, variables: &[(&str, &str)]) -> A
     app_on(db.connection().clone(), variables, BTreeMap::new())
 }
 
+/// The sandbox gateway with another limiter.
+pub(crate) fn app_limited(db: &TestDatabase, limiter: Limiter) -> App {
+    app_with_limiter(db.connection().clone(), &[], BTreeMap::new(), limiter)
+}
+
 /// The sandbox gateway on a connection that counts its statements.
 pub(crate) fn counting(db: &TestDatabase) -> (App, Arc<AtomicU64>) {
     let count = Arc::new(AtomicU64::new(0));
@@ -58,13 +64,23 @@ pub(crate) fn app_over(db: &TestDatabase, variables: &[(&str, &str)], chains: BT
 }
 
 fn app_on(database: DatabaseConnection, variables: &[(&str, &str)], chains: BTreeMap<String, ChainAccess>) -> App {
+    // Ten minutes past an hour, whatever it is: no test meets the hour's turn.
+    app_with_limiter(database, variables, chains, Limiter::embedded_by(|| 1_800_000_600))
+}
+
+fn app_with_limiter(
+    database: DatabaseConnection,
+    variables: &[(&str, &str)],
+    chains: BTreeMap<String, ChainAccess>,
+    limiter: Limiter,
+) -> App {
     let environment: Environment = [("CRYPTOPAY_SECRET", SECRET)].iter().chain(variables).copied().collect();
     let config = Config::from_env(Role::All, &environment).unwrap();
     let public_url = config.public_url.as_ref().map_or(PUBLIC_URL, |url| url.as_str()).trim_end_matches('/').to_owned();
     let keys = Keys::new(config.secret.as_ref().unwrap(), config.secret_previous.as_ref()).unwrap();
     let policy = ClientPolicy { allow: vec!["127.0.0.0/8".parse().unwrap()], https_only: false };
     let context = Context {
-        database,
+        database: database.clone(),
         registry: Arc::new(config.chains.registry().clone()),
         chains,
         queue: Queue::embedded(),
@@ -79,11 +95,12 @@ fn app_on(database: DatabaseConnection, variables: &[(&str, &str)], chains: BTre
         config,
         public_url,
         context: Arc::new(context),
+        searches: Searches::new(database.clone()),
+        database,
         keys,
         passwords: Passwords::new(),
         live: Live::default(),
-        // Ten minutes past an hour, whatever it is: no test meets the hour's turn.
-        limiter: Limiter::embedded_by(|| 1_800_000_600),
+        limiter,
         counts: Counts::default(),
     })
 }

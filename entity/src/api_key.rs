@@ -34,6 +34,8 @@ pub struct Model {
     pub last_used_at: Option<Timestamp>,
     /// Taken back.
     pub revoked_at: Option<Timestamp>,
+    /// The key that made it; none for one that was made with a login.
+    pub created_by: Option<ApiKeyId>,
 }
 
 /// This table's rows are joined by hand where that is wanted.
@@ -57,6 +59,8 @@ pub struct NewApiKey {
     pub scopes: Vec<Scope>,
     /// Expires (real clock).
     pub expires_at: Option<Timestamp>,
+    /// The key that makes it; none for a login.
+    pub created_by: Option<ApiKeyId>,
 }
 
 impl Entity {
@@ -88,6 +92,7 @@ impl Entity {
             expires_at: Set(new.expires_at),
             last_used_at: Set(None),
             revoked_at: Set(None),
+            created_by: Set(new.created_by),
         };
         row.insert(connection).await
     }
@@ -121,21 +126,36 @@ impl Entity {
         keys.into_tuple().all(connection).await
     }
 
-    /// Takes a merchant's key back; `false` if there is none, or it was taken back before.
+    /// Takes a merchant's key back, with the keys that it has made, those that these have made, and so on. The keys that
+    /// were taken back, without this one; `None` if there is no such key, or it was taken back before. The account has to
+    /// be locked, so that none of them makes another one meanwhile.
     pub async fn revoke_owned(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,
         id: ApiKeyId,
         now: Timestamp,
-    ) -> Result<bool, DbErr> {
-        let revoked = Self::update_many()
+    ) -> Result<Option<Vec<ApiKeyId>>, DbErr> {
+        if Self::find_owned(connection, merchant, id).await?.is_none() {
+            return Ok(None);
+        }
+        let mut family = vec![id];
+        let mut makers = vec![id];
+        // A key is made by an older one, so that this ends.
+        while !makers.is_empty() {
+            let made = owned(merchant).filter(Column::CreatedBy.is_in(makers)).select_only().column(Column::Id);
+            makers = made.into_tuple().all(connection).await?;
+            makers.retain(|key| !family.contains(key));
+            family.extend(&makers);
+        }
+        Self::update_many()
             .col_expr(Column::RevokedAt, Expr::value(now))
-            .filter(Column::Id.eq(id))
+            .filter(Column::Id.is_in(family.iter().copied()))
             .filter(Column::MerchantId.eq(merchant))
             .filter(Column::RevokedAt.is_null())
             .exec(connection)
             .await?;
-        Ok(revoked.rows_affected == 1)
+        family.retain(|key| *key != id);
+        Ok(Some(family))
     }
 }
 

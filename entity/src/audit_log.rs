@@ -101,6 +101,22 @@ impl Entity {
         Self::append(connection, at, entry).await
     }
 
+    /// Whether one of these actions of an account came from an address before.
+    pub async fn is_known_address(
+        connection: &impl ConnectionTrait,
+        merchant: MerchantId,
+        address: &str,
+        actions: [&str; 2],
+    ) -> Result<bool, DbErr> {
+        let line = Self::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::MerchantId.eq(merchant))
+            .filter(Column::Address.eq(address))
+            .filter(Column::Action.is_in(actions));
+        Ok(line.into_tuple::<i64>().one(connection).await?.is_some())
+    }
+
     /// The newest lines, newest first: an account's, or everybody's.
     pub async fn newest(
         connection: &impl ConnectionTrait,

@@ -9,6 +9,7 @@ pub mod chain_cursor;
 pub mod clock;
 pub mod event;
 pub mod event_counter;
+pub mod failed_login;
 pub mod idempotency_key;
 pub mod merchant;
 pub mod merchant_transfer;

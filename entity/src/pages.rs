@@ -104,6 +104,18 @@ impl Window {
         rows.offset(self.skip).limit(self.limit)
     }
 
+    /// The places of this window, of a list that is at hand. `places` are sorted, newest first.
+    pub fn among(self, places: &[Place]) -> Vec<Place> {
+        let begun = |place: &Place| match (self.start, self.oldest_first) {
+            (Start::End, _) => true,
+            (Start::Behind(start), true) => *place > start,
+            (Start::Behind(start), false) => *place < start,
+            (Start::At(start), true) => *place >= start,
+            (Start::At(start), false) => *place <= start,
+        };
+        directed(places, self.oldest_first).filter(begun).skip(count(self.skip)).take(count(self.limit)).collect()
+    }
+
     /// Whether few enough rows come before the window for [`Self::of_several`] to pay.
     pub(crate) fn is_near(self) -> bool {
         self.skip <= MOST_MERGED
@@ -124,4 +136,17 @@ impl Window {
             (Start::At(start), false) => rows.filter(place.lte(bound(start))),
         }
     }
+}
+
+/// Places that are sorted newest first, in the direction of a list.
+pub(crate) fn directed(places: &[Place], oldest_first: bool) -> impl Iterator<Item = Place> {
+    let last = places.len();
+    (0..last).filter_map(move |index| {
+        let index = if oldest_first { last.checked_sub(index.saturating_add(1))? } else { index };
+        places.get(index).copied()
+    })
+}
+
+pub(crate) fn count(rows: u64) -> usize {
+    usize::try_from(rows).unwrap_or(usize::MAX)
 }

@@ -1,6 +1,7 @@
 //! Payment orders: promises, with what was derived of them.
 
 mod lists;
+mod search;
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,8 @@ use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder, QuerySelect, Select};
 
-pub use lists::{MAX_INFO_SEARCHED, OrderFilter, Seek};
+pub use lists::{OrderFilter, Seek};
+pub use search::MAX_INFO_SEARCHED;
 
 use crate::pages::Place;
 use crate::pieces::pieces;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnection, PgPoolOptions};
 use sea_orm::sqlx::{Connection, Error};
+use sea_orm::{DbErr, RuntimeErr};
 use tokio::time::timeout;
 
 /// How long a connection may take to answer that nobody has used for a moment. Several fit into the time that the pool
@@ -39,6 +40,17 @@ pub fn without_the_dead(options: PgPoolOptions) -> PgPoolOptions {
             })
         })
         .after_release(|connection, _| Box::pin(async move { settles(connection).await.map(|()| true) }))
+}
+
+/// SQLSTATE of a statement that PostgreSQL stopped, such as for `statement_timeout`.
+const QUERY_CANCELED: &str = "57014";
+
+/// Whether PostgreSQL stopped the statement before its end.
+pub fn is_stopped(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error else {
+        return false;
+    };
+    inner.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == QUERY_CANCELED)
 }
 
 async fn answers(connection: &mut PgConnection, within: Duration) -> Result<(), Error> {

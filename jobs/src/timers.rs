@@ -8,7 +8,8 @@ use std::time::Duration;
 use cryptopay_entity::transact;
 use cryptopay_entity::webhook_delivery::Clocks;
 use cryptopay_entity::{
-    chain_cursor, clock, event, idempotency_key, receiving_address, refresh_token, timer_lease, webhook_delivery,
+    chain_cursor, clock, event, failed_login, idempotency_key, receiving_address, refresh_token, timer_lease,
+    webhook_delivery,
 };
 use cryptopay_ledger::{DeliveryKey, LedgerError, Occasion};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
@@ -295,6 +296,7 @@ async fn purge(context: &Context, lease: &mut Lease) -> Result<(), LedgerError> 
         .filter(refresh_token::Column::ExpiresAt.lt(now.minus(EXPIRED_TOKENS_KEPT)))
         .exec(&context.database)
         .await?;
+    failed_login::Entity::purge(&context.database, now).await?;
     for access in context.chains.values() {
         transact!(&context.database, |txn| {
             let now = clock::business_now(txn).await?;

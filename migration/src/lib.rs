@@ -7,6 +7,7 @@ mod m20261122_000004_wallet_ownership;
 mod m20261129_000005_sandbox;
 mod m20261129_000006_rest_of_transfers;
 mod m20261201_000007_amounts;
+mod m20261201_000008_credentials;
 
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000005_sandbox::Migration),
             Box::new(m20261129_000006_rest_of_transfers::Migration),
             Box::new(m20261201_000007_amounts::Migration),
+            Box::new(m20261201_000008_credentials::Migration),
         ]
     }
 }

@@ -61,6 +61,20 @@ impl Meter {
             }
         }
     }
+
+    /// Counts more for an operation that asks for several lists.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(super) async fn count_more(&self, principal: &Principal, more: usize) -> Result<(), ApiError> {
+        match self.app.limiter.take_several(Bucket::of(principal), more).await {
+            Ok(_) => Ok(()),
+            Err(standing) => {
+                crate::metrics::rate_limited();
+                Err(used_up(standing))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::{Schema, explorer, limits, sse};
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::http::{json_body, json_value};
+use crate::limits::Visit;
 use crate::principal::{Principal, bearer_of, of_request};
 
 /// Methods of the route.
@@ -70,7 +71,7 @@ impl Http {
             return Ok(no_persisted_queries(media, id.as_ref()));
         }
         let operation = operation(parameters)?;
-        self.run(operation, principal, media, id, Method::GET).await
+        self.run(operation, principal, media, id, request).await
     }
 
     async fn post(
@@ -89,9 +90,9 @@ impl Http {
         }
         let operation = operation(parameters)?;
         if media == Media::EventStream {
-            return self.stream(operation, principal, id).await;
+            return self.stream(operation, principal, id, request).await;
         }
-        self.run(operation, principal, media, id, Method::POST).await
+        self.run(operation, principal, media, id, request).await
     }
 
     async fn principal(&self, request: &Request) -> Result<Option<Principal>, ApiError> {
@@ -107,15 +108,16 @@ impl Http {
         principal: Option<Principal>,
         media: Media,
         id: Option<RequestId>,
-        method: Method,
+        request: &Request,
     ) -> Result<Response, ApiError> {
+        let method = request.method();
         // What cannot be parsed is told by the schema, in the same words on every transport.
         if limits::admit(&mut operation).is_ok() {
             match limits::kind_of(&mut operation) {
-                Some(OperationType::Mutation) if method != Method::POST => {
+                Some(OperationType::Mutation) if *method != Method::POST => {
                     return Err(not_allowed("Send mutations with POST.", "POST"));
                 }
-                Some(OperationType::Subscription) if method != Method::POST => {
+                Some(OperationType::Subscription) if *method != Method::POST => {
                     return Err(not_allowed("Send subscriptions with POST, or over /graphql/ws.", "POST"));
                 }
                 Some(OperationType::Subscription) => {
@@ -125,6 +127,7 @@ impl Http {
                 }
                 _ => {}
             }
+            count_lists(request, &mut operation, principal.as_ref()).await?;
         }
         let operation = with_data(operation, principal, id);
         Ok(answer(&self.schema.execute(operation).await, media))
@@ -132,10 +135,14 @@ impl Http {
 
     async fn stream(
         &self,
-        operation: Operation,
+        mut operation: Operation,
         principal: Option<Principal>,
         id: Option<RequestId>,
+        request: &Request,
     ) -> Result<Response, ApiError> {
+        if limits::admit(&mut operation).is_ok() {
+            count_lists(request, &mut operation, principal.as_ref()).await?;
+        }
         let admission = match &principal {
             Some(principal) => Some(Admission {
                 hold: self.credentials.hold(&principal.credential),
@@ -161,6 +168,18 @@ fn no_persisted_queries(media: Media, id: Option<&RequestId>) -> Response {
     error.extensions.get_or_insert_default().set("code", "PERSISTED_QUERY_NOT_SUPPORTED");
     failure::complete(&mut error, id);
     answer(&Answer::from_errors(vec![error]), media)
+}
+
+/// Counts each list of an admitted operation like a request of its own. The first is the request that was counted.
+async fn count_lists(
+    request: &Request,
+    operation: &mut Operation,
+    principal: Option<&Principal>,
+) -> Result<(), ApiError> {
+    match request.data::<Visit>().zip(principal) {
+        Some((visit, principal)) => visit.count_more(principal, limits::demand(operation).more()).await,
+        None => Ok(()),
+    }
 }
 
 /// Too many streams of one merchant.

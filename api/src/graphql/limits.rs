@@ -5,11 +5,12 @@
 //! cost a billion steps. Here each fragment is measured once. Complexity, which needs the schema, is left to the library.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use async_graphql::parser::types::{
     ExecutableDocument, Field, FragmentDefinition, OperationType, Selection, SelectionSet,
 };
-use async_graphql::{Positioned, Request, ServerError};
+use async_graphql::{Name, Positioned, Request, ServerError, Value, Variables};
 
 /// Largest document, in bytes.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
@@ -67,6 +68,76 @@ pub(super) fn kind_of(request: &mut Request) -> Option<OperationType> {
         None => operations.next().filter(|_| operations.next().is_none()),
     };
     found.map(|(_, operation)| operation.node.ty)
+}
+
+/// Fields that cost a list or a search: each counts like a request of its own.
+const LISTS: [&str; 1] = ["paymentOrders"];
+
+/// What the chosen operation of an admitted request asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Demand {
+    /// Lists, by whatever aliases.
+    pub(super) lists: usize,
+    /// Whether one of them is searched.
+    pub(super) searches: bool,
+}
+
+impl Demand {
+    /// How many requests it counts beside the one that it is.
+    pub(super) fn more(self) -> usize {
+        self.lists.saturating_sub(1)
+    }
+}
+
+/// What an admitted request asks for. Its size is bounded, with fragments written out.
+pub(super) fn demand(request: &mut Request) -> Demand {
+    let (name, mut variables) = (request.operation_name.clone(), request.variables.clone());
+    let mut demand = Demand::default();
+    let Ok(document) = request.parsed_query() else { return demand };
+    let chosen = |known: Option<&Name>| name.is_none() || known.map(Name::as_str) == name.as_deref();
+    for (_, operation) in document.operations.iter().filter(|(known, _)| chosen(*known)) {
+        for definition in &operation.node.variable_definitions {
+            if let Some(default) = &definition.node.default_value {
+                variables.entry(definition.node.name.node.clone()).or_insert_with(|| default.node.clone());
+            }
+        }
+        add_demand(&operation.node.selection_set, &document.fragments, &variables, &mut demand);
+    }
+    demand
+}
+
+fn add_demand(
+    set: &Positioned<SelectionSet>,
+    fragments: &HashMap<Name, Positioned<FragmentDefinition>>,
+    variables: &Variables,
+    demand: &mut Demand,
+) {
+    for selection in &set.node.items {
+        match &selection.node {
+            Selection::Field(field) => {
+                if LISTS.contains(&field.node.name.node.as_str()) {
+                    demand.lists = demand.lists.saturating_add(1);
+                    demand.searches |= is_search(&field.node, variables);
+                }
+                add_demand(&field.node.selection_set, fragments, variables, demand);
+            }
+            Selection::FragmentSpread(spread) => {
+                if let Some(fragment) = fragments.get(&spread.node.fragment_name.node) {
+                    add_demand(&fragment.node.selection_set, fragments, variables, demand);
+                }
+            }
+            Selection::InlineFragment(inline) => {
+                add_demand(&inline.node.selection_set, fragments, variables, demand);
+            }
+        }
+    }
+}
+
+fn is_search(field: &Field, variables: &Variables) -> bool {
+    let Some(filter) = field.get_argument("filter") else { return false };
+    let value = |name: Name| Ok::<_, Infallible>(variables.get(&name).cloned().unwrap_or_default());
+    let Ok(filter) = filter.node.clone().into_const_with(value);
+    matches!(filter, Value::Object(fields) if fields.get("search").is_some_and(|text| *text != Value::Null))
 }
 
 fn check_text(text: &str) -> Result<(), ServerError> {
@@ -211,7 +282,7 @@ impl Size {
 }
 
 struct Measure<'a> {
-    fragments: &'a HashMap<async_graphql::Name, Positioned<FragmentDefinition>>,
+    fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
     /// `None` while a fragment is being measured.
     known: HashMap<&'a str, Option<Size>>,
     totals: Totals,
@@ -359,6 +430,49 @@ mod tests {
         assert_eq!(list_cost(None, Some(i32::MAX), 11), 200);
         assert_eq!(list_cost(Some(-1), None, 0), 1);
         assert_eq!(list_cost(Some(100), None, usize::MAX), 1_001);
+    }
+
+    #[test]
+    fn lists_count_one_each_by_whatever_alias_or_fragment() {
+        let asked = |query: &str, name: Option<&str>, variables: serde_json::Value| {
+            let mut request = Request::new(query).variables(Variables::from_json(variables));
+            request.operation_name = name.map(str::to_owned);
+            admit(&mut request).unwrap();
+            let Demand { lists, searches } = demand(&mut request);
+            (lists, searches)
+        };
+        let plain = |query: &str| asked(query, None, serde_json::json!({}));
+        assert_eq!(plain("{me{id}}"), (0, false));
+        assert_eq!(plain("{paymentOrders{nodes{id}}}"), (1, false));
+        assert_eq!(
+            plain("{a: paymentOrders{totalCount} b: paymentOrders(filter: {search: \"x\"}){totalCount}}"),
+            (2, true)
+        );
+        assert_eq!(plain("{...F ...F} fragment F on Query {x: paymentOrders{totalCount}}"), (2, false));
+        assert_eq!(plain("{... on Query {paymentOrders(filter: {search: null}){totalCount}}}"), (1, false));
+        assert_eq!(
+            asked("query A {me{id}} query B {paymentOrders{totalCount}}", Some("A"), serde_json::json!({})),
+            (0, false)
+        );
+        let whole = "query($f: F) {paymentOrders(filter: $f){totalCount}}";
+        assert_eq!(asked(whole, None, serde_json::json!({"f": {"search": "x"}})), (1, true));
+        assert_eq!(asked(whole, None, serde_json::json!({"f": {"nonce": "1"}})), (1, false));
+        let part = "query($s: String = \"x\") {paymentOrders(filter: {search: $s}){totalCount}}";
+        assert_eq!(asked(part, None, serde_json::json!({})), (1, true));
+        assert_eq!(asked(part, None, serde_json::json!({"s": null})), (1, false));
+    }
+
+    /// A field that gives a connection is a list: none is left out of the table.
+    #[test]
+    fn every_connection_of_the_schema_is_counted_as_a_list() {
+        let sdl = crate::graphql::sdl();
+        let fields = sdl.lines().filter_map(|line| {
+            let (head, kind) = line.trim().rsplit_once(": ")?;
+            let name = head.split(['(', ':']).next()?;
+            kind.trim_end_matches('!').ends_with("Connection").then_some(name)
+        });
+        let fields: Vec<&str> = fields.collect();
+        assert_eq!(fields, LISTS);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! that its parent is null where the field may not be. The library leaves such a field out.
 
 use std::any::TypeId;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ use super::access::Meter;
 use super::failure::{self, Failure, RequestId};
 use super::limits;
 use super::snapshot::Snapshot;
+use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
+use crate::principal::Principal;
 
 /// How long an operation may run: far longer than any that a page waits for, and no longer than the database is spared.
 const RUN_WITHIN: Duration = Duration::from_secs(10);
@@ -44,6 +47,7 @@ impl ExtensionFactory for Operations {
             within: self.within,
             snapshot: Arc::default(),
             request_id: Arc::default(),
+            searches: AtomicBool::new(false),
             errors: Mutex::default(),
         })
     }
@@ -56,8 +60,22 @@ struct Operation {
     within: Duration,
     snapshot: Arc<Snapshot>,
     request_id: Arc<OnceLock<RequestId>>,
+    /// Whether it searches, and so has to wait for its turn.
+    searches: AtomicBool,
     /// Of the fields that have failed.
     errors: Mutex<Vec<ServerError>>,
+}
+
+impl Operation {
+    /// Waits for the turn of an operation that searches. Without a merchant nothing is searched.
+    async fn take_turn(&self, ctx: &ExtensionContext<'_>) -> ServerResult<()> {
+        let parts = ctx.data_opt::<App>().zip(ctx.data_opt::<Principal>());
+        if let Some((app, principal)) = parts.filter(|_| self.searches.load(Ordering::Relaxed)) {
+            let turn = app.searches.begin(principal.merchant_id()).await.map_err(Failure::from)?;
+            self.snapshot.begin_search(turn).await;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -85,10 +103,18 @@ impl Extension for Operation {
         if let Some(id) = request.data.get(&TypeId::of::<RequestId>()).and_then(|id| id.downcast_ref::<RequestId>()) {
             self.request_id.get_or_init(|| id.clone());
         }
-        if let Some(meter) = ctx.data_opt::<Meter>() {
-            request.data.insert(meter.count().await.map_err(Failure::from)?);
-        }
+        let meter = ctx.data_opt::<Meter>();
+        let counted = match meter {
+            Some(meter) => Some(meter.count().await.map_err(Failure::from)?),
+            None => None,
+        };
         limits::admit(&mut request)?;
+        let demand = limits::demand(&mut request);
+        self.searches.store(demand.searches, Ordering::Relaxed);
+        if let (Some(meter), Some(principal)) = (meter, counted) {
+            meter.count_more(&principal, demand.more()).await.map_err(Failure::from)?;
+            request.data.insert(principal);
+        }
         request.data.insert(Arc::clone(&self.snapshot));
         next.run(ctx, request).await
     }
@@ -99,10 +125,15 @@ impl Extension for Operation {
         operation_name: Option<&str>,
         next: NextExecute<'_>,
     ) -> Response {
-        let Ok(mut response) = timeout(self.within, next.run(ctx, operation_name)).await else {
+        let run = async {
+            self.take_turn(ctx).await?;
+            Ok::<Response, ServerError>(next.run(ctx, operation_name).await)
+        };
+        let Ok(ran) = timeout(self.within, run).await else {
             self.snapshot.abandon().await;
             return Response::from_errors(vec![too_long(self.within)]);
         };
+        let mut response = ran.unwrap_or_else(|error| Response::from_errors(vec![error]));
         self.snapshot.close().await;
         response.errors.append(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner));
         response.data = settled(response.data, "Operation");

@@ -6,6 +6,7 @@ use cryptopay_entity::payment_order::OrderFilter;
 use cryptopay_entity::{event_counter, merchant, payment_order};
 use sea_orm::EntityTrait;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 use super::access::reader;
 use super::enums::{OrderStatus, PaymentOrderSort};
@@ -13,7 +14,7 @@ use super::failure::Failure;
 use super::limits::list_cost;
 use super::pages::{PageArguments, cursor};
 use super::scalars::{DateTime, Nonce, Sequence};
-use super::snapshot::{app, reading};
+use super::snapshot::{app, reading, searching};
 use super::types::{Merchant, PaymentOrder};
 use crate::app::App;
 use crate::error::{ApiError, Faults};
@@ -75,10 +76,25 @@ impl Query {
         #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
     ) -> Result<PaymentOrderConnection, Failure> {
         let merchant = reader(ctx)?.merchant_id();
-        let filter = filter.unwrap_or_default().judged(app(ctx)?)?;
+        let (filter, search) = filter.unwrap_or_default().judged(app(ctx)?)?;
         let window = PageArguments { first, after, last, before }.window(order_by == PaymentOrderSort::CreatedAtAsc)?;
-        let snapshot = reading(ctx).await?;
-        let rows = payment_order::Entity::seek_owned(&*snapshot, merchant, &filter, window.seek).await?;
+        let total = OnceCell::new();
+        let (snapshot, rows) = match search {
+            Some(text) => {
+                let snapshot = searching(ctx).await?;
+                let places = payment_order::Entity::search(&*snapshot, merchant, &filter, &text).await?;
+                // It is the only value that this cell has had.
+                let _ = total.set(u64::try_from(places.len()).unwrap_or(u64::MAX));
+                let places = window.seek.among(&places);
+                let rows = payment_order::Entity::at_places(&*snapshot, merchant, &places).await?;
+                (snapshot, rows)
+            }
+            None => {
+                let snapshot = reading(ctx).await?;
+                let rows = payment_order::Entity::seek_owned(&*snapshot, merchant, &filter, window.seek).await?;
+                (snapshot, rows)
+            }
+        };
         let page = window.page(rows);
         let cursors: Vec<String> = page.rows.iter().map(|order| cursor(order.place())).collect();
         let page_info = PageInfo {
@@ -93,7 +109,7 @@ impl Query {
             .zip(views)
             .map(|(cursor, order)| PaymentOrderEdge { cursor, node: PaymentOrder(Arc::new(order)) })
             .collect();
-        Ok(PaymentOrderConnection { merchant, filter, edges, page_info })
+        Ok(PaymentOrderConnection { merchant, filter, total, edges, page_info })
     }
 
     /// The sequence of the newest event, read in the same snapshot as the rest of the query: pass it as `after` to a
@@ -126,11 +142,11 @@ pub(super) struct PaymentOrderFilter {
 }
 
 impl PaymentOrderFilter {
-    /// The filter as the database takes it.
+    /// The filter as the database takes it, and the text to search for.
     ///
     /// # Errors
     /// Every field at fault.
-    fn judged(self, app: &App) -> Result<OrderFilter, Failure> {
+    fn judged(self, app: &App) -> Result<(OrderFilter, Option<String>), Failure> {
         let mut faults = Faults::new();
         let mut fault = |name: &str, problem: String| faults.entry(format!("filter.{name}")).or_default().push(problem);
         let chain = self.blockchain.map(|slug| slug.to_lowercase());
@@ -156,7 +172,7 @@ impl PaymentOrderFilter {
         let mut statuses: Vec<_> = self.status.unwrap_or_default().into_iter().map(Into::into).collect();
         statuses.sort_unstable();
         statuses.dedup();
-        Ok(OrderFilter {
+        let filter = OrderFilter {
             statuses,
             chain,
             currency: self.currency.filter(|text| !text.is_empty()),
@@ -164,8 +180,8 @@ impl PaymentOrderFilter {
             order_id,
             created_after: self.created_after.map(|time| time.0),
             created_before: self.created_before.map(|time| time.0),
-            search: self.search.filter(|text| !text.is_empty()),
-        })
+        };
+        Ok((filter, self.search.filter(|text| !text.is_empty())))
     }
 }
 
@@ -174,6 +190,8 @@ impl PaymentOrderFilter {
 pub(super) struct PaymentOrderConnection {
     merchant: MerchantId,
     filter: OrderFilter,
+    /// How many orders the list has, once that is known: aliases do not count it again.
+    total: OnceCell<u64>,
     edges: Vec<PaymentOrderEdge>,
     page_info: PageInfo,
 }
@@ -198,7 +216,12 @@ impl PaymentOrderConnection {
 
     /// How many orders the filter lets through in all. Counted only when asked for: it reads all of them.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<u64, Failure> {
-        Ok(payment_order::Entity::count_owned(&*reading(ctx).await?, self.merchant, &self.filter).await?)
+        let count = async {
+            let snapshot = reading(ctx).await?;
+            let counted = payment_order::Entity::count_owned(&*snapshot, self.merchant, &self.filter);
+            Ok::<u64, Failure>(counted.await?)
+        };
+        Ok(*self.total.get_or_try_init(|| count).await?)
     }
 }
 

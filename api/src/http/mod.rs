@@ -7,6 +7,7 @@ mod host;
 pub(crate) mod json_body;
 pub(crate) mod json_value;
 mod metrics;
+pub(crate) mod peers;
 mod people;
 mod request_log;
 mod security_txt;

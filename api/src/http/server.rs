@@ -2,7 +2,7 @@
 //!
 //! Nothing that a client does, or leaves undone, holds a connection for ever: a request's head has a time to be complete,
 //! which also bounds how long a connection may be idle between two requests; an answer that nobody reads is given up; and
-//! so many connections are served at once, and no more. How long a body may take is said where bodies are read
+//! so many connections are served at once, and no more, of one address fewer still. How long a body may take is said where bodies are read
 //! (`json_body`), and what becomes of bodies that nobody reads (`unread`). HTTP/1.0 and 1.1: what speaks HTTP/2 to the world stands in front.
 
 use std::convert::Infallible;
@@ -10,7 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::host::HostProblem;
+use super::peers::Peers;
 use super::unread::Unread;
 
 /// What a client may take up.
@@ -40,14 +41,37 @@ pub(crate) struct Limits {
     pub(crate) stalled: Duration,
     /// Connections that are served at once; others wait to be accepted.
     pub(crate) connections: usize,
+    /// Connections of one address; further ones are closed at once.
+    pub(crate) of_address: usize,
+}
+
+/// Most connections: twice the streams of payment pages, which have a bound of their own.
+const MOST_CONNECTIONS: u64 = 20_000;
+/// Most open files that are kept for the rest: databases, nodes, webhooks on their way.
+const MOST_OTHER_FILES: u64 = 2_048;
+
+impl Limits {
+    /// The bounds of a process that may have so many files open. A quarter of them, up to [`MOST_OTHER_FILES`], is for
+    /// the rest; one address gets at most three quarters of the connections.
+    pub(crate) fn of_files(files: u64) -> Self {
+        let others = (files / 4).min(MOST_OTHER_FILES);
+        let connections = usize::try_from(files.saturating_sub(others).min(MOST_CONNECTIONS)).unwrap_or(usize::MAX);
+        let connections = connections.max(4);
+        let of_address = connections.saturating_sub(connections / 4);
+        Self { connections, of_address, ..Self::default() }
+    }
 }
 
 impl Default for Limits {
     /// The head's is longer than the 60 s for which proxies keep an idle connection, so that none of them sends a request
-    /// into one that is just being closed. The connections are twice the streams of payment pages, which have a bound of
-    /// their own.
+    /// into one that is just being closed.
     fn default() -> Self {
-        Self { head: Duration::from_secs(75), stalled: Duration::from_secs(60), connections: 20_000 }
+        Self {
+            head: Duration::from_secs(75),
+            stalled: Duration::from_secs(60),
+            connections: 20_000,
+            of_address: 15_000,
+        }
     }
 }
 
@@ -55,14 +79,19 @@ impl Default for Limits {
 /// again at once would only burn time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the log says that an address has too many connections.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
 /// Serves until `stop`; then accepts nobody, lets requests finish for `stop_within`, and cuts the rest off.
 pub(crate) async fn serve(
     mut acceptor: TcpAcceptor,
     routes: BoxEndpoint<'static, Response>,
     limits: Limits,
+    peers: Peers,
     stop: CancellationToken,
     stop_within: Duration,
 ) {
+    let mut said_at: Option<Instant> = None;
     let routes = Arc::new(routes);
     let places = Arc::new(Semaphore::new(limits.connections));
     let (open, cut) = (TaskTracker::new(), CancellationToken::new());
@@ -78,10 +107,18 @@ pub(crate) async fn serve(
         let (place, accepted) = accepted;
         match accepted {
             Ok((socket, local, remote, scheme)) => {
+                let address = remote.as_socket_addr().map(|address| address.ip());
+                let Some(of_address) = peers.enter(address) else {
+                    if said_at.is_none_or(|said_at| said_at.elapsed() >= SAY_EVERY) {
+                        said_at = Some(Instant::now());
+                        tracing::warn!(?address, most = limits.of_address, "an address has too many connections");
+                    }
+                    continue;
+                };
                 let connection = connection(socket, (local, remote, scheme), routes.clone(), limits, stop.clone());
                 let cut = cut.clone();
                 open.spawn(async move {
-                    let _place = place;
+                    let _places = (place, of_address);
                     tokio::select! {
                         () = connection => {}
                         () = cut.cancelled() => {}
@@ -230,7 +267,9 @@ mod tests {
             Response::builder().status(StatusCode::OK).body(body)
         });
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(acceptor, routes.map_to_response().boxed(), limits, stop.clone(), BRIEF));
+        let peers = Peers::new(limits.of_address, Vec::new());
+        let routes = routes.map_to_response().boxed();
+        let server = tokio::spawn(serve(acceptor, routes, limits, peers, stop.clone(), BRIEF));
         (address, stop, server)
     }
 
@@ -278,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_nobody_reads_is_given_up() {
-        let limits = Limits { head: LONG, stalled: BRIEF, connections: 1 };
+        let limits = Limits { head: LONG, stalled: BRIEF, connections: 1, ..Limits::default() };
         let (address, ..) = door(limits).await;
         let mut silent = TcpStream::connect(address).await.unwrap();
         silent.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -304,6 +343,39 @@ mod tests {
         stream.shutdown().await.unwrap();
         let answers = String::from_utf8(read_to_end(stream).await).unwrap();
         assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 20);
+    }
+
+    #[test]
+    fn connections_leave_files_for_the_rest_and_for_other_addresses() {
+        for (files, connections, of_address) in [
+            (1_024, 768, 576),
+            (20_000, 17_952, 13_464),
+            (65_536, 20_000, 15_000),
+            (u64::MAX, 20_000, 15_000),
+            (0, 4, 3),
+        ] {
+            let limits = Limits::of_files(files);
+            assert_eq!((limits.connections, limits.of_address), (connections, of_address), "{files}");
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_connections_of_one_address_leave_others_served() {
+        let (address, ..) = door(Limits { connections: 4, of_address: 2, ..Limits::default() }).await;
+        let idle = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        // The next one is closed at once, and none of the places for others is taken.
+        for _ in 0..5 {
+            let mut refused = TcpStream::connect(address).await.unwrap();
+            _ = refused.write_all(GET).await;
+            assert_eq!(read_to_end(refused).await, b"");
+        }
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut other = socket.connect(address).await.unwrap();
+        other.write_all(GET).await.unwrap();
+        other.shutdown().await.unwrap();
+        assert!(read_to_end(other).await.ends_with(b"here"));
+        drop(idle);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What is counted, for how long, and how a count stands.
 
 use std::fmt;
+use std::time::Duration;
 
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_entity::merchant;
@@ -18,6 +19,10 @@ const FAILED_LOGINS_OF_NAME: u64 = 10;
 const FAILED_LOGINS_OF_NAME_SECS: u64 = 15 * 60;
 /// Failed logins an hour from one address, whatever the names.
 const FAILED_LOGINS_OF_ADDRESS: u64 = 100;
+/// Failed logins of an account within an hour, from whatever addresses, that delay nothing.
+const UNDELAYED_FAILURES: u64 = 10;
+/// Longest delay of a login.
+const LONGEST_DELAY_SECS: u64 = 30;
 /// Accounts an hour that are registered from one address.
 const REGISTRATIONS_OF_ADDRESS: u64 = 20;
 
@@ -41,6 +46,8 @@ pub(super) enum Key {
     Address(Network),
     /// Failed logins for a name from an address.
     FailedLoginsOfName(NameDigest, Network),
+    /// Failed logins for a name from all addresses.
+    FailedLoginsOfAccount(NameDigest),
     /// Failed logins from an address.
     FailedLogins(Network),
     /// Registrations from an address.
@@ -127,14 +134,16 @@ impl Bucket {
         Self::hourly(Key::Address(network), REQUESTS_OF_ADDRESS)
     }
 
-    /// Failed logins for a name from an address, and from the address as a whole.
-    pub(super) fn of_failed_logins(name: &str, network: Network) -> [Self; 2] {
+    /// Failed logins for a name from an address, from the address as a whole, and for the name from everywhere. The last
+    /// is never full: it delays (see [`delay_of`]), because a limit there would let strangers lock an account.
+    pub(super) fn of_failed_logins(name: &str, network: Network) -> [Self; 3] {
         let window = Window { secs: FAILED_LOGINS_OF_NAME_SECS, begins: Begins::WithTheFirst };
         let key = Key::FailedLoginsOfName(NameDigest::of(name), network);
         let of_name = Self { key, limit: FAILED_LOGINS_OF_NAME, window };
         let window = Window { secs: HOUR_SECS, begins: Begins::WithTheFirst };
         let of_all = Self { key: Key::FailedLogins(network), limit: FAILED_LOGINS_OF_ADDRESS, window };
-        [of_name, of_all]
+        let of_account = Self { key: Key::FailedLoginsOfAccount(NameDigest::of(name)), limit: u64::MAX, window };
+        [of_name, of_all, of_account]
     }
 
     /// Registrations from an address.
@@ -185,11 +194,19 @@ impl fmt::Display for Key {
             Self::FailedLoginsOfName(NameDigest(name), network) => {
                 write!(f, "failed:{}:{network}", data_encoding::HEXLOWER.encode(name))
             }
+            Self::FailedLoginsOfAccount(NameDigest(name)) => {
+                write!(f, "failed:{}", data_encoding::HEXLOWER.encode(name))
+            }
             Self::FailedLogins(network) => write!(f, "failed:{network}"),
             Self::Registrations(network) => write!(f, "registrations:{network}"),
             Self::Trial => f.write_str("trial"),
         }
     }
+}
+
+/// How long a login waits that follows so many failed ones of its account within an hour: a second more with each.
+pub(super) fn delay_of(failures: u64) -> Duration {
+    Duration::from_secs(failures.saturating_sub(UNDELAYED_FAILURES).min(LONGEST_DELAY_SECS))
 }
 
 fn plan(merchant: &merchant::Model) -> u64 {
@@ -210,12 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn the_delay_of_logins_grows_to_thirty_seconds() {
+        let delays = [0, 10, 11, 12, 39, 40, 41, u64::MAX].map(|failures| delay_of(failures).as_secs());
+        assert_eq!(delays, [0, 0, 1, 2, 29, 30, 30, 30]);
+    }
+
+    #[test]
     fn a_name_counts_as_one_in_any_case_and_is_not_readable_in_the_key() {
         let network = Client::of("203.0.113.7".parse().unwrap()).network;
-        let [first, all] = Bucket::of_failed_logins("Anna@Shop.example ", network);
-        let [second, _] = Bucket::of_failed_logins("anna@shop.example", network);
+        let [first, all, account] = Bucket::of_failed_logins("Anna@Shop.example ", network);
+        let [second, ..] = Bucket::of_failed_logins("anna@shop.example", network);
         assert_eq!(first, second);
         assert_ne!(first, Bucket::of_failed_logins("ann", network)[0]);
+        assert_eq!(
+            account,
+            Bucket::of_failed_logins("anna@shop.example", Client::of("::1".parse().unwrap()).network)[2]
+        );
+        assert!(!account.key.to_string().contains("anna"));
         let key = first.key.to_string();
         assert!(!key.contains("anna") && key.ends_with(":203.0.113.7") && key != all.key.to_string(), "{key}");
     }

@@ -30,7 +30,7 @@ pub(crate) struct Client {
 
 /// Addresses that count as one client: an IPv4 address, or the 64 bits of an IPv6 address that a provider gives away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Network {
+pub(crate) enum Network {
     /// An address.
     V4(Ipv4Addr),
     /// The first 64 bits of addresses.
@@ -77,7 +77,8 @@ impl Client {
 }
 
 impl Network {
-    fn of(address: IpAddr) -> Self {
+    /// The addresses that count as one with this one.
+    pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4),
             IpAddr::V6(v6) => Self::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),

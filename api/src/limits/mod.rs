@@ -16,12 +16,14 @@
 //! | `local.rs`, `shared.rs` with `take.lua` | where it is counted |
 //! | `held.rs` | permits that a process under load takes several of at once |
 //! | `client.rs`, `forwarded.rs` | whose address a request comes from |
+//! | `delay.rs` | logins that wait, since many of their account have failed |
 //! | `routes.rs` | which requests are counted for whom |
 //! | `around.rs`, `visit.rs` | a request and its counts |
 
 mod around;
 mod bucket;
 mod client;
+mod delay;
 mod forwarded;
 mod held;
 mod local;
@@ -35,12 +37,14 @@ use std::sync::Arc;
 
 pub(crate) use around::around;
 pub use bucket::{Bucket, Standing};
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Network};
 pub use shared::LimitsUrlError;
 pub use visit::Visit;
 pub(crate) use visit::used_up;
 
 use bucket::{Change, Outcome};
+use delay::Delayed;
+pub(crate) use delay::Sleep;
 use local::Local;
 use shared::Shared;
 
@@ -57,6 +61,9 @@ struct Places {
     local: Local,
     /// Tells the seconds since 1970, for counts in this process.
     clock: fn() -> u64,
+    /// Ends after a while.
+    sleep: Sleep,
+    delayed: Delayed,
 }
 
 impl Limiter {
@@ -67,7 +74,12 @@ impl Limiter {
 
     /// The same by another clock, which tells the seconds since 1970.
     pub(crate) fn embedded_by(clock: fn() -> u64) -> Self {
-        Self(Arc::new(Places { shared: None, local: Local::default(), clock }))
+        Self::embedded_with(clock, Sleep::real())
+    }
+
+    /// The same with another way to pass time.
+    pub(crate) fn embedded_with(clock: fn() -> u64, sleep: Sleep) -> Self {
+        Self(Arc::new(Places { shared: None, local: Local::default(), clock, sleep, delayed: Delayed::default() }))
     }
 
     /// Counts in the Redis at `url`, under `prefix`. Does not connect yet.
@@ -76,7 +88,8 @@ impl Limiter {
     /// If the URL is none.
     pub fn shared(url: &str, prefix: &str) -> Result<Self, LimitsUrlError> {
         let shared = Some(Shared::new(url, prefix)?);
-        Ok(Self(Arc::new(Places { shared, local: Local::default(), clock: real_now })))
+        let (sleep, delayed) = (Sleep::real(), Delayed::default());
+        Ok(Self(Arc::new(Places { shared, local: Local::default(), clock: real_now, sleep, delayed })))
     }
 
     /// Counts one, if there is room.
@@ -88,6 +101,26 @@ impl Limiter {
         // There are as many standings as buckets.
         let standing = outcome.standings.first().copied().unwrap_or_else(|| bucket.standing(0, 0, 0));
         if outcome.full.is_some() { Err(standing) } else { Ok(standing) }
+    }
+
+    /// Counts several, if there is room for all of them. `None` for none.
+    ///
+    /// # Errors
+    /// How a bucket stands that is full; nothing was counted.
+    pub async fn take_several(&self, bucket: Bucket, many: usize) -> Result<Option<Standing>, Standing> {
+        let mut last = None;
+        for taken in 0..many {
+            match self.take(bucket).await {
+                Ok(standing) => last = Some(standing),
+                Err(_) => {
+                    for _ in 0..taken {
+                        self.apply(&[bucket], Change::GiveBack).await;
+                    }
+                    return Err(self.look(bucket).await);
+                }
+            }
+        }
+        Ok(last)
     }
 
     /// How a bucket stands.

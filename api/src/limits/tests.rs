@@ -1,12 +1,14 @@
 //! Limits as requests meet them, and counts in a Redis that is shared, forgets, and goes away.
 
 use std::num::NonZeroU32;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::merchant::{Plan, Scope};
 use cryptopay_entity::merchant_wallet;
 use cryptopay_test_support::{RedisServer, TestDatabase, TestRedis, block_on, on_both_databases};
+use futures_util::FutureExt;
 use poem::endpoint::BoxEndpoint;
 use poem::http::{Method, header};
 use poem::{Endpoint, Request, Response};
@@ -283,8 +285,100 @@ on_both_databases!(a_hundred_failed_logins_end_the_tries_of_an_address, async |d
     assert!(visit.login("name-1", async { Ok(()) }).await.is_ok());
 });
 
+on_both_databases!(each_list_of_an_operation_counts_like_a_request, async |db: TestDatabase| {
+    let gateway = Gateway::on(&db).await;
+    let (_, key) = gateway.merchant("shop").await;
+    gateway.allow("shop", 10).await;
+    let ask = async |query: &str| {
+        let body = json!({"query": query});
+        gateway.send(Method::POST, "/graphql", &[("authorization", key.as_str())], Some(body)).await
+    };
+    let list = |alias: usize| format!("l{alias}: paymentOrders(filter: {{search: \"x\"}}) {{ totalCount }} ");
+    let lists = |many: usize| format!("{{ {} }}", (0..many).map(list).collect::<String>());
+    assert_eq!(ask("{ me { id } a: me { id } }").await.limit_and_remaining(), (10, 9));
+    assert_eq!(ask(&lists(1)).await.limit_and_remaining(), (10, 8));
+    let answer = ask(&lists(3)).await;
+    assert_eq!((answer.limit_and_remaining(), &answer.body["data"]["l2"]["totalCount"]), ((10, 5), &json!(0)));
+    // Too many are refused whole, and cost the one that the request is.
+    let refused = ask(&lists(7)).await;
+    assert_eq!((refused.status, &refused.body["errors"][0]["extensions"]["code"]), (429, &json!("RATE_LIMITED")));
+    assert!(refused.number("retry-after") > 0);
+    assert_eq!(refused.limit_and_remaining(), (10, 4));
+    assert_eq!(ask(&lists(4)).await.limit_and_remaining(), (10, 0));
+});
+
+on_both_databases!(failures_from_everywhere_delay_logins_and_refuse_none, async |db: TestDatabase| {
+    let base = app(&db).await;
+    crate::testing::merchant(&base, "shop").await;
+    let slept = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&slept);
+    let sleep = Sleep::by(move |delay| {
+        log.lock().unwrap().push(delay.as_secs());
+        async {}.boxed()
+    });
+    let app = crate::testing::app_limited(&db, Limiter::embedded_with(|| 1_800_000_600, sleep));
+    let attempt = async |address: &str, password: &str| {
+        let client = client(address);
+        let body = json!({"username": "shop", "password": password});
+        let login = crate::operations::accounts::login(&app, crate::testing::fields::<crate::rest::auth::Login>(body));
+        let login = crate::caller::on_behalf_of(Some(client.address), login);
+        Visit::of(&app, client).login("shop", login).await.map(|_| ()).map_err(|error| error.code)
+    };
+    let wrong = Err(ErrorCode::InvalidCredentials);
+    let last = || slept.lock().unwrap().pop();
+    attempt("203.0.113.1", PASSWORD).await.unwrap();
+    for number in 0..11 {
+        assert_eq!((attempt(&format!("198.51.100.{number}"), "wrong-horse-9").await, last()), (wrong, None));
+    }
+    // Each further one waits a second longer, wherever it comes from; up to half a minute.
+    for number in 11..50 {
+        let waited = last_of(number);
+        assert_eq!((attempt(&format!("198.51.100.{number}"), "wrong-horse-9").await, last()), (wrong, Some(waited)));
+    }
+    // The owner gets in from anywhere: at once from where a login succeeded before, elsewhere after the delay.
+    assert_eq!((attempt("203.0.113.1", PASSWORD).await, last()), (Ok(()), None));
+    assert_eq!((attempt("203.0.113.2", PASSWORD).await, last()), (Ok(()), Some(30)));
+    assert_eq!((attempt("203.0.113.2", PASSWORD).await, last()), (Ok(()), None));
+    // Unknown names are delayed alike, and other accounts are not.
+    let stranger = Visit::of(&app, client("198.51.100.99"));
+    let tried =
+        stranger.login("other", async { Err::<(), _>(ApiError::new(ErrorCode::InvalidCredentials, "x")) }).await;
+    assert_eq!((tried.unwrap_err().code, last()), (ErrorCode::InvalidCredentials, None));
+});
+
+/// Seconds that a login waits after so many failures.
+fn last_of(failures: u64) -> u64 {
+    failures.saturating_sub(10).min(30)
+}
+
+on_both_databases!(one_delayed_login_of_an_address_waits_and_holds_nothing, async |db: TestDatabase| {
+    let waiting = Arc::new(tokio::sync::Notify::new());
+    let gate = Arc::clone(&waiting);
+    let sleep = Sleep::by(move |_| {
+        let gate = Arc::clone(&gate);
+        async move { gate.notified().await }.boxed()
+    });
+    let app = crate::testing::app_limited(&db, Limiter::embedded_with(|| 1_800_000_600, sleep));
+    let fail = || async { Err::<(), _>(ApiError::new(ErrorCode::InvalidCredentials, "x")) };
+    for number in 0..11 {
+        let visit = Visit::of(&app, client(&format!("198.51.100.{number}")));
+        assert_eq!(visit.login("shop", fail()).await.unwrap_err().code, ErrorCode::InvalidCredentials);
+    }
+    let here = Visit::of(&app, client("203.0.113.7"));
+    let visit = here.clone();
+    let first = tokio::spawn(async move { visit.login("shop", async { Ok(()) }).await });
+    while app.limiter.0.delayed.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let refused = here.login("shop", async { Ok(()) }).await.unwrap_err();
+    assert_eq!((refused.code, refused.retry_after_secs.is_some()), (ErrorCode::RateLimited, true));
+    waiting.notify_one();
+    first.await.unwrap().unwrap();
+    assert!(app.limiter.0.delayed.is_empty());
+});
+
 #[test]
-fn twenty_accounts_an_hour_may_be_made_from_an_address_in_live() {
+fn twenty_registrations_an_hour_may_be_tried_from_an_address() {
     block_on(async {
         let db = TestDatabase::sqlite().await;
         let live = app_with(
@@ -297,9 +391,12 @@ fn twenty_accounts_an_hour_may_be_made_from_an_address_in_live() {
         )
         .await;
         let visit = Visit::of(&live, client("203.0.113.7"));
-        let failed = visit.register(async { Err::<(), _>(ApiError::not_found("x")) }).await;
-        assert_eq!(failed.unwrap_err().code, ErrorCode::NotFound);
-        for _ in 0..20 {
+        // One that is refused counts, since it costs as much; one that the gateway failed does not.
+        let failed = visit.register(async { Err::<(), _>(ApiError::field("password", "x")) }).await;
+        assert_eq!(failed.unwrap_err().code, ErrorCode::ValidationError);
+        let failed = visit.register(async { Err::<(), _>(ApiError::unavailable("x")) }).await;
+        assert_eq!(failed.unwrap_err().code, ErrorCode::ServiceUnavailable);
+        for _ in 0..19 {
             visit.register(async { Ok(()) }).await.unwrap();
         }
         let refused = visit.register(async { Ok(()) }).await.unwrap_err();

@@ -1,16 +1,19 @@
 //! A request as it is counted: who sends it, and what its answer says of its limit.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use cryptopay_domain::ids::MerchantId;
 use cryptopay_entity::merchant;
 use poem::{FromRequest, Request, RequestBody};
 
-use super::bucket::{Bucket, Change, Standing};
+use super::bucket::{Bucket, Change, Standing, delay_of};
 use super::client::Client;
 use super::refusal;
 use crate::app::App;
 use crate::error::{ApiError, ErrorCode};
 use crate::operations::accounts::is_wrong_password;
+use crate::operations::audit;
 use crate::principal::Principal;
 
 /// One request. Cheap to clone; handlers take it as a parameter.
@@ -51,6 +54,26 @@ impl Visit {
                 Ok(())
             }
             Err(standing) => {
+                self.note(standing, None);
+                Err(used_up(standing))
+            }
+        }
+    }
+
+    /// Counts more for a request that a merchant's bucket has counted once: it asks for several lists.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub(crate) async fn count_more(&self, principal: &Principal, more: usize) -> Result<(), ApiError> {
+        match self.0.app.limiter.take_several(Bucket::of(principal), more).await {
+            Ok(standing) => {
+                if let Some(standing) = standing {
+                    self.note(standing, None);
+                }
+                Ok(())
+            }
+            Err(standing) => {
+                crate::metrics::rate_limited();
                 self.note(standing, None);
                 Err(used_up(standing))
             }
@@ -108,7 +131,8 @@ impl Visit {
         // One account has one count, by whichever of its names it is asked for.
         let known = merchant::Entity::find_by_login(self.0.app.database(), name).await?;
         let name = known.as_ref().map_or(name, |merchant| merchant.username_key.as_str());
-        let attempted = self.try_password(name, attempt, |error| error.code == ErrorCode::InvalidCredentials).await;
+        let id = known.as_ref().map(|merchant| merchant.id);
+        let attempted = self.try_password(name, id, attempt, |error| error.code == ErrorCode::InvalidCredentials).await;
         let (opened, plan) = (attempted?, known.as_ref().map_or(Bucket::TRIAL, Bucket::of_logins));
         match self.0.app.limiter.take(plan).await {
             Ok(standing) => {
@@ -132,20 +156,23 @@ impl Visit {
         principal: &Principal,
         attempt: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        self.try_password(&principal.merchant.username_key, attempt, is_wrong_password).await
+        let (name, id) = (&principal.merchant.username_key, Some(principal.merchant.id));
+        self.try_password(name, id, attempt, is_wrong_password).await
     }
 
-    /// Tries a password of an account. What `is_failure` names counts as one.
+    /// Tries a password of an account. What `is_failure` names counts as one. `merchant` is the account's key, if there is
+    /// one of this name.
     async fn try_password<T>(
         &self,
         account: &str,
+        merchant: Option<MerchantId>,
         attempt: impl Future<Output = Result<T, ApiError>>,
         is_failure: impl Fn(&ApiError) -> bool,
     ) -> Result<T, ApiError> {
         const MEND: &str = ". Who has forgotten the password asks the operator for a new one.";
         let limiter = &self.0.app.limiter;
         let failures = Bucket::of_failed_logins(account, self.0.client.network);
-        let failures = failures.get(..if self.0.is_exempt { 0 } else { 2 }).unwrap_or_default();
+        let failures = failures.get(..if self.0.is_exempt { 0 } else { 3 }).unwrap_or_default();
         // Counted before it is known how it ends, so that many tries at once are no way around it.
         let outcome = limiter.apply(failures, Change::Take).await;
         if let Some((full, standing)) = outcome.full.and_then(|full| Some((full, *outcome.standings.get(full)?))) {
@@ -154,6 +181,13 @@ impl Visit {
                 _ => refusal(standing, "Too many logins have failed from your address.", MEND),
             });
         }
+        if let (&[of_name, _, of_account], &[_, _, standing]) = (failures, outcome.standings.as_slice()) {
+            let earlier = of_account.limit.saturating_sub(standing.remaining).saturating_sub(1);
+            if let Err(error) = self.wait(delay_of(earlier), of_name, merchant).await {
+                limiter.apply(failures, Change::GiveBack).await;
+                return Err(error);
+            }
+        }
         let attempted = attempt.await;
         if !attempted.as_ref().is_err_and(is_failure) {
             limiter.apply(failures, Change::GiveBack).await;
@@ -161,7 +195,30 @@ impl Visit {
         attempted
     }
 
-    /// Lets somebody register, unless too many accounts were made from here. In the sandbox nobody counts.
+    /// Delays a login of an account that many have failed to log in to, unless it comes from an address that has logged in
+    /// before.
+    async fn wait(&self, delay: Duration, of_name: Bucket, merchant: Option<MerchantId>) -> Result<(), ApiError> {
+        if delay.is_zero() {
+            return Ok(());
+        }
+        let (app, address) = (&self.0.app, self.0.client.address);
+        if let Some(merchant) = merchant
+            && audit::is_known_address(app.database(), merchant, address).await?
+        {
+            return Ok(());
+        }
+        let Some(_place) = app.limiter.0.delayed.enter(of_name.key) else {
+            let message = "Many logins under this name have failed, so that each waits for some seconds. One from your \
+                           address waits already.";
+            let error = ApiError::new(ErrorCode::RateLimited, message);
+            return Err(ApiError { retry_after_secs: Some(delay.as_secs()), ..error });
+        };
+        app.limiter.0.sleep.sleep(delay).await;
+        Ok(())
+    }
+
+    /// Lets somebody register, unless too many tries came from here: each costs the estimate of a password, whether it
+    /// succeeds or not. Failures of the gateway itself are not counted. In the sandbox nobody counts.
     ///
     /// # Errors
     /// `RATE_LIMITED`, with nothing tried; those of `attempt`.
@@ -172,11 +229,11 @@ impl Visit {
         let limiter = &self.0.app.limiter;
         let bucket = Bucket::of_registrations(self.0.client.network);
         if let Err(standing) = limiter.take(bucket).await {
-            let whose = format!("{} accounts an hour are all that may be made from one address.", standing.limit);
+            let whose = format!("{} registrations an hour are all that one address may try.", standing.limit);
             return Err(refusal(standing, &whose, "."));
         }
         let attempted = attempt.await;
-        if attempted.is_err() {
+        if attempted.as_ref().is_err_and(|error| error.code.status().is_server_error()) {
             limiter.apply(&[bucket], Change::GiveBack).await;
         }
         attempted

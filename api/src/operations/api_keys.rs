@@ -4,7 +4,7 @@ use cryptopay_domain::ids::ApiKeyId;
 use cryptopay_domain::merchant::Scope;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::api_key::NewApiKey;
-use cryptopay_entity::{api_key, clock, transact};
+use cryptopay_entity::{api_key, clock, merchant, transact};
 use sea_orm::DbErr;
 use serde_json::json;
 
@@ -13,9 +13,9 @@ use super::pages::{Asked, ListPage};
 use super::payment_orders::audit;
 use super::stop::Stop;
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorCode};
 use crate::fields::Fields;
-use crate::principal::Principal;
+use crate::principal::{Credential, Principal};
 use crate::security::api_keys::ApiKey;
 use crate::security::entropy;
 
@@ -42,11 +42,11 @@ pub async fn list(app: &App, principal: &Principal, asked: &Asked) -> Result<Lis
 /// A new key: its row, and the only copy of the key itself.
 pub type NewKey = (api_key::Model, ApiKey);
 
-/// Makes a key.
+/// Makes a key. One that a key makes has no scope that its maker lacks, and expires no later.
 ///
 /// # Errors
-/// Every faulty field at once; `PERMISSION_DENIED` without the scope `manage`, or for an API key that asks for a key
-/// with it.
+/// Every faulty field at once; `PERMISSION_DENIED` without the scope `manage`, and for an API key that asks for a key
+/// with it, or with another scope that it lacks.
 pub async fn create(
     app: &App,
     principal: &Principal,
@@ -58,14 +58,18 @@ pub async fn create(
         return Ok(given);
     }
     let name = judge_name(&mut fields);
-    let scopes = judge_scopes(&mut fields);
+    let scopes = judge_scopes(principal, &mut fields);
     let now = clock::database_now(app.database()).await?;
-    let expires_at = judge_expiry(&mut fields, now);
+    let expires_at = judge_expiry(principal, &mut fields, now);
     fields.finish()?;
     let (Some(name), Some(scopes)) = (name, scopes) else { return Err(fields.faulty()) };
     if scopes.contains(&Scope::Manage) {
         principal.require_login()?;
     }
+    for scope in &scopes {
+        principal.require(*scope)?;
+    }
+    let created_by = maker(principal).map(|(id, _)| id);
     let secret = ApiKey::from_entropy(app.config.mode, entropy::bytes());
     let new = NewApiKey {
         merchant: principal.merchant_id(),
@@ -74,10 +78,18 @@ pub async fn create(
         name,
         scopes,
         expires_at,
+        created_by,
     };
     transact!(app.database(), |txn| {
         if let Some(given) = once.begin(app, txn).await? {
             return Ok(given);
+        }
+        // From here on no key of the account is taken back: see `revoke`.
+        merchant::Entity::lock(txn, principal.merchant_id()).await?;
+        if let Some(maker) = created_by
+            && api_key::Entity::find_owned(txn, principal.merchant_id(), maker).await?.is_none()
+        {
+            return Err(ApiError::new(ErrorCode::TokenInvalid, "This API key was deleted.").into());
         }
         let now = clock::database_now(txn).await?;
         let key = api_key::Entity::add(txn, new.clone(), now).await?;
@@ -90,7 +102,7 @@ pub async fn create(
     .map_err(Stop::into)
 }
 
-/// Takes a key back, for good.
+/// Takes a key back, for good, with the keys that it has made.
 ///
 /// # Errors
 /// `NOT_FOUND`, also for an id that is none, somebody else's key, and a key that was taken back before.
@@ -98,15 +110,26 @@ pub async fn revoke(app: &App, principal: &Principal, id: &str) -> Result<(), Ap
     principal.require(Scope::Manage)?;
     let unknown = || ApiError::not_found("API key");
     let id = super::number(id).map(ApiKeyId).ok_or_else(unknown)?;
-    let was_live = transact!(app.database(), |txn| {
+    let revoked = transact!(app.database(), |txn| {
+        merchant::Entity::lock(txn, principal.merchant_id()).await?;
         let now = clock::database_now(txn).await?;
-        let was_live = api_key::Entity::revoke_owned(txn, principal.merchant_id(), id, now).await?;
-        if was_live {
-            audit(txn, principal, "api_key.revoke", &id.to_string(), json!({}), now).await?;
+        let revoked = api_key::Entity::revoke_owned(txn, principal.merchant_id(), id, now).await?;
+        if let Some(made) = &revoked {
+            let made: Vec<i64> = made.iter().map(|key| key.0).collect();
+            let details = if made.is_empty() { json!({}) } else { json!({"with_keys": made}) };
+            audit(txn, principal, "api_key.revoke", &id.to_string(), details, now).await?;
         }
-        Ok::<bool, DbErr>(was_live)
+        Ok::<_, DbErr>(revoked)
     })?;
-    if was_live { Ok(()) } else { Err(unknown()) }
+    revoked.map(|_| ()).ok_or_else(unknown)
+}
+
+/// The key that makes another one, and when it expires; `None` for a login.
+fn maker(principal: &Principal) -> Option<(ApiKeyId, Option<Timestamp>)> {
+    match &principal.credential {
+        Credential::Login { .. } => None,
+        Credential::Key { id, expires_at, .. } => Some((*id, *expires_at)),
+    }
 }
 
 fn judge_name(fields: &mut Fields) -> Option<String> {
@@ -118,9 +141,17 @@ fn judge_name(fields: &mut Fields) -> Option<String> {
     valid.then_some(name)
 }
 
-/// Each scope once, in the order of their declaration.
-fn judge_scopes(fields: &mut Fields) -> Option<Vec<Scope>> {
-    let Some(words) = fields.texts("scopes") else { return Some(DEFAULT_SCOPES.to_vec()) };
+/// Each scope once, in the order of their declaration. Without a word of them, those of the default that the maker has.
+fn judge_scopes(principal: &Principal, fields: &mut Fields) -> Option<Vec<Scope>> {
+    let Some(words) = fields.texts("scopes") else {
+        let scopes = DEFAULT_SCOPES.into_iter().filter(|scope| principal.require(*scope).is_ok());
+        let scopes: Vec<Scope> = scopes.collect();
+        if scopes.is_empty() {
+            fields.fault("scopes", "The API key that you use has none of the default scopes; use an access token.");
+            return None;
+        }
+        return Some(scopes);
+    };
     let parsed: Result<Vec<Scope>, _> = words.into_iter().map(str::parse).collect();
     let mut scopes = fields.ok("scopes", parsed)?;
     scopes.sort_unstable();
@@ -132,8 +163,14 @@ fn judge_scopes(fields: &mut Fields) -> Option<Vec<Scope>> {
     Some(scopes)
 }
 
-fn judge_expiry(fields: &mut Fields, now: Timestamp) -> Option<Timestamp> {
-    let expires_at: Timestamp = fields.parsed("expires_at")?;
+/// When the key expires: by itself with its maker.
+fn judge_expiry(principal: &Principal, fields: &mut Fields, now: Timestamp) -> Option<Timestamp> {
+    let latest = maker(principal).and_then(|(_, expires_at)| expires_at);
+    let Some(expires_at) = fields.parsed::<Timestamp>("expires_at") else { return latest };
+    if let Some(latest) = latest.filter(|latest| expires_at > *latest) {
+        fields.fault("expires_at", format!("Must not lie after {latest}, when the API key that you use expires."));
+        return None;
+    }
     if expires_at <= now {
         fields.fault("expires_at", "Must lie in the future.");
         return None;
@@ -148,11 +185,10 @@ mod tests {
     use cryptopay_entity::audit_log;
     use cryptopay_test_support::{TestDatabase, on_both_databases};
     use sea_orm::sea_query::Expr;
-    use sea_orm::{EntityTrait, PaginatorTrait};
+    use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
     use serde_json::Value;
 
     use super::*;
-    use crate::error::ErrorCode;
     use crate::operations::pages::first;
     use crate::principal::authenticate;
     use crate::rest::api_keys::CreateApiKey;
@@ -214,6 +250,67 @@ mod tests {
         let plain = authenticate(&app, plain.expose()).await.unwrap();
         assert_eq!(refused(made(&app, &plain, json!({"name": "n"})).await), ErrorCode::PermissionDenied);
         assert_eq!(refused(revoke(&app, &plain, &key.id.to_string()).await), ErrorCode::PermissionDenied);
+    });
+
+    on_both_databases!(a_key_made_by_a_key_lies_within_its_maker, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let until = "2999-01-01T00:00:00Z";
+        let body = json!({"name": "n", "scopes": ["manage", "read"], "expires_at": until});
+        let (maker, secret) = made(&app, &who, body).await.unwrap();
+        assert_eq!(maker.created_by, None);
+        let by_key = authenticate(&app, secret.expose()).await.unwrap();
+        // What is not said is taken from the maker.
+        let (child, _) = made(&app, &by_key, json!({"name": "n"})).await.unwrap();
+        assert_eq!((child.scopes(), child.created_by), (vec![Scope::Read], Some(maker.id)));
+        assert_eq!(child.expires_at.unwrap().to_string(), until);
+        // What is said may not go beyond it.
+        let wider = made(&app, &by_key, json!({"name": "n", "scopes": ["read", "write"]})).await;
+        assert_eq!(refused(wider), ErrorCode::PermissionDenied);
+        let longer = made(&app, &by_key, json!({"name": "n", "expires_at": "2999-01-01T00:00:01Z"})).await.unwrap_err();
+        assert_eq!(longer.details.keys().collect::<Vec<_>>(), ["expires_at"]);
+        let (shorter, _) =
+            made(&app, &by_key, json!({"name": "n", "expires_at": "2998-01-01T00:00:00Z"})).await.unwrap();
+        assert_eq!(shorter.expires_at.unwrap().to_string(), "2998-01-01T00:00:00Z");
+        let (_, only) = made(&app, &who, json!({"name": "n", "scopes": ["manage"]})).await.unwrap();
+        let only = authenticate(&app, only.expose()).await.unwrap();
+        assert_eq!(made(&app, &only, json!({"name": "n"})).await.unwrap_err().details.len(), 1);
+        // The answers name the maker.
+        let shown = list(&app, &who, &first(10))
+            .await
+            .unwrap()
+            .map(|key| crate::rest::api_keys::ApiKeyItem::new(key).created_by);
+        assert_eq!(shown.rows, [None, Some(maker.id.0), Some(maker.id.0), None]);
+    });
+
+    on_both_databases!(deleting_a_key_deletes_what_it_has_made, async |db: TestDatabase| {
+        let app = app(&db).await;
+        let who = merchant(&app, "shop").await;
+        let (maker, secret) =
+            made(&app, &who, json!({"name": "maker", "scopes": ["manage", "read", "write"]})).await.unwrap();
+        let by_key = authenticate(&app, secret.expose()).await.unwrap();
+        let (_, child) = made(&app, &by_key, json!({"name": "child"})).await.unwrap();
+        let (other, still) = made(&app, &who, json!({"name": "other"})).await.unwrap();
+        // A key of a key of a key, as one with `manage` may have made it before.
+        let (grandchild, third) = made(&app, &who, json!({"name": "grandchild"})).await.unwrap();
+        let child_id =
+            list(&app, &who, &first(10)).await.unwrap().rows.iter().find(|key| key.name == "child").unwrap().id;
+        let change = api_key::Entity::update_many().col_expr(api_key::Column::CreatedBy, Expr::value(child_id));
+        change.filter(api_key::Column::Id.eq(grandchild.id)).exec(app.database()).await.unwrap();
+        revoke(&app, &who, &maker.id.to_string()).await.unwrap();
+        for gone in [&secret, &child, &third] {
+            assert_eq!(refused(authenticate(&app, gone.expose()).await), ErrorCode::TokenInvalid);
+        }
+        assert!(authenticate(&app, still.expose()).await.is_ok());
+        let left: Vec<_> = list(&app, &who, &first(10)).await.unwrap().rows.iter().map(|key| key.id).collect();
+        assert_eq!(left, [other.id]);
+        let line = audit_log::Entity::newest(app.database(), None, 1).await.unwrap().remove(0);
+        assert_eq!(
+            serde_json::from_str::<Value>(&line.details).unwrap(),
+            json!({"with_keys": [child_id.0, grandchild.id.0]})
+        );
+        // A request that was admitted before makes no more keys.
+        assert_eq!(refused(made(&app, &by_key, json!({"name": "late"})).await), ErrorCode::TokenInvalid);
     });
 
     on_both_databases!(every_fault_of_a_key_is_named_at_once, async |db: TestDatabase| {

@@ -14,6 +14,7 @@ pub mod payment_orders;
 pub mod payment_page;
 pub mod reseal;
 pub mod sandbox;
+pub mod searches;
 pub mod settings;
 #[cfg(test)]
 pub(crate) mod shop;

@@ -87,7 +87,8 @@ impl<T> Once<T> {
         Self { keyed: None, words: Box::new(words) }
     }
 
-    /// A request for `operation` with `fields`, answered in `words`. Whatever else the request names (an id in the path)
+    /// A request of a principal for `operation` with `fields`, answered in `words`. The kind and the scopes of the credential
+    /// belong to the request. Whatever else the request names (an id in the path)
     /// belongs to the operation's name. A key that is none is one more fault of the fields.
     pub fn new(
         principal: &Principal,
@@ -103,7 +104,7 @@ impl<T> Once<T> {
             fields.fault("Idempotency-Key", problem);
             return Self::without_key(words);
         }
-        let request = json!([operation, meant(fields)]).to_string();
+        let request = json!([operation, meant(fields), principal.powers()]).to_string();
         let fingerprint = data_encoding::HEXLOWER.encode(&Sha256::digest(request));
         let keyed = Keyed { merchant: principal.merchant_id(), key: key.to_owned(), fingerprint };
         Self { keyed: Some(keyed), words: Box::new(words) }

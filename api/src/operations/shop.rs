@@ -75,7 +75,7 @@ impl Shop {
             shop_name: name.to_owned(),
         };
         let merchant = merchant::Entity::add(self.app.database(), new, self.now().await).await.unwrap();
-        let credential = Credential::Key { id: ApiKeyId(1), scopes: Scope::ALL.to_vec() };
+        let credential = Credential::Key { id: ApiKeyId(1), scopes: Scope::ALL.to_vec(), expires_at: None };
         let principal = Principal { merchant: merchant.into(), credential };
         self.made += 1;
         let address: AccountAddress = format!("0xa11ce{:035x}", self.made).parse().unwrap();

@@ -54,7 +54,8 @@ impl ApiKeys {
 
     /// Create an API key
     ///
-    /// Needs the scope `manage`. A key with the scope `manage` can only be made with an access token from login.
+    /// Needs the scope `manage`. A key with the scope `manage` can only be made with an access token from login. A key that is
+    /// made with a key has no scope that this one lacks, expires no later, and is deleted with it.
     #[oai(path = "/", method = "post", operation_id = "createApiKey")]
     async fn create(
         &self,
@@ -74,7 +75,7 @@ impl ApiKeys {
 
     /// Delete an API key
     ///
-    /// It is refused from then on, for good.
+    /// It is refused from then on, for good, and so are the keys that were made with it.
     #[oai(path = "/:id/", method = "delete", operation_id = "deleteApiKey")]
     async fn delete(
         &self,
@@ -94,10 +95,10 @@ pub struct CreateApiKey {
     /// What you call it: 1 to 100 characters.
     #[oai(validator(min_length = 1, max_length = 100))]
     pub name: String,
-    /// What it may do; `read` and `write` if not said.
+    /// What it may do; `read` and `write` if not said, as far as the key that makes it has them.
     #[oai(validator(min_items = 1, max_items = 3))]
     pub scopes: Option<Vec<ScopeWord>>,
-    /// When it stops working: RFC 3339, in the future; never if not said.
+    /// When it stops working: RFC 3339, in the future; if not said, with the key that makes it, else never.
     pub expires_at: Option<String>,
 }
 
@@ -141,6 +142,8 @@ pub struct ApiKeyItem {
     pub expires_at: Option<String>,
     /// When it was last used, to the minute: RFC 3339, UTC.
     pub last_used_at: Option<String>,
+    /// Number of the key that it was made with; null for one that was made with an access token.
+    pub created_by: Option<i64>,
 }
 
 impl ApiKeyItem {
@@ -154,6 +157,7 @@ impl ApiKeyItem {
             created_at: key.created_at.to_string(),
             expires_at: key.expires_at.map(|time| time.to_string()),
             last_used_at: key.last_used_at.map(|time| time.to_string()),
+            created_by: key.created_by.map(|key| key.0),
         }
     }
 }

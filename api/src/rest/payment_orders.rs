@@ -78,7 +78,7 @@ impl PaymentOrders {
         /// RFC 3339: created before this time
         created_before: Query<Option<String>>,
         /// Public id, nonce, transaction hash, or a part of order_info, in any case. Parts of order_info are looked for in
-        /// the newest 10,000 orders that the other filters let through
+        /// the newest 10,000 orders that the other filters let through. One search of yours runs at a time
         search: Query<Option<String>>,
     ) -> Answer<Listed<PaymentOrder>> {
         // Documented above; read below, where every fault is collected.
@@ -86,9 +86,10 @@ impl PaymentOrders {
         let _ = (order_id, created_after, created_before, search);
         let mut query = ListQuery::of(request);
         let filter = filter(&app, &mut query);
+        let search: Option<String> = query.text("search").map(|text| text.chars().take(200).collect());
         let asked = query.asked(payment_orders::is_id);
         query.finish()?;
-        let orders = payment_orders::list(&app, &auth.0, &filter, &asked).await?;
+        let orders = payment_orders::list(&app, &auth.0, &filter, search.as_deref(), &asked).await?;
         Ok(Listed(query.answer(orders.map(|order| PaymentOrder::new(order, &app.public_url)))))
     }
 
@@ -216,7 +217,6 @@ fn filter(app: &App, query: &mut ListQuery) -> OrderFilter {
         }),
         created_after: query.parsed("created_after"),
         created_before: query.parsed("created_before"),
-        search: query.text("search").map(|text| text.chars().take(200).collect()),
     }
 }
 

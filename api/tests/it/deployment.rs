@@ -185,6 +185,8 @@ fn compose_names_known_variables_and_commands_and_holds_no_secret() {
         assert_eq!(service["env_file"][0]["path"], ".env");
         // The gateway's 20 s, and some for the engine.
         assert_eq!(service["stop_grace_period"], "30s");
+        // Every connection is an open file.
+        assert_eq!(service["ulimits"]["nofile"]["hard"], 65_536);
     }
     assert_eq!(services["api"]["ports"][0], "127.0.0.1:8080:8080");
     block_on(async {

@@ -21,6 +21,7 @@ mod doctor;
 mod door;
 mod first_minutes;
 mod guides;
+mod hostile;
 mod isolation;
 mod journey;
 mod kills;

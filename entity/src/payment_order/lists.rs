@@ -1,18 +1,14 @@
-//! Orders of a merchant in lists: filtered, searched, in pages.
+//! Orders of a merchant in lists: filtered, in pages.
 
-use std::collections::BTreeSet;
-
-use cryptopay_domain::address::Hash;
 use cryptopay_domain::ids::{MerchantId, OrderRef};
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{ExprTrait, Func, LikeExpr, Query, SelectStatement, UnionType};
-use sea_orm::{Condition, Order, PaginatorTrait, QueryOrder, QuerySelect, QueryTrait, Select};
+use sea_orm::sea_query::{ExprTrait, Func};
+use sea_orm::{Condition, Order, PaginatorTrait, QueryOrder, QuerySelect, Select};
 
 use super::{Column, Entity, Model};
-use crate::pages::{Place, Window};
-use crate::{allocation, transfer};
+use crate::pages::{Place, Window, count, directed};
 
 /// Which orders of a merchant to list. Everything that is set has to hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,21 +27,28 @@ pub struct OrderFilter {
     pub created_after: Option<Timestamp>,
     /// Created before this time.
     pub created_before: Option<Timestamp>,
-    /// Public id, nonce, transaction hash, or a part of order_info.
-    pub search: Option<String>,
 }
 
 impl OrderFilter {
     /// Whether what the filter lets through once it lets through for good: nothing in it can change.
     pub fn is_lasting(&self) -> bool {
-        self.statuses.is_empty() && self.search.is_none()
+        self.statuses.is_empty()
     }
 
-    fn condition(&self, merchant: MerchantId) -> Condition {
-        match &self.search {
-            // The merchant is named inside: named outside as well, its list would be walked for what was found.
-            Some(search) => Condition::all().add(Column::Id.in_subquery(self.found(merchant, search))),
-            None => self.without_search(merchant).add_option(self.status_condition()),
+    /// Everything that has to hold of an order, its owner included.
+    pub(super) fn condition(&self, merchant: MerchantId) -> Condition {
+        self.without_status(merchant).add_option(self.status_condition())
+    }
+
+    /// A window of the list.
+    pub(super) fn window(&self, merchant: MerchantId, window: Window) -> Select<Entity> {
+        if self.statuses.len() > 1 && window.is_near() {
+            let kind = |status: &OrderStatus| {
+                Entity::find().filter(self.without_status(merchant)).filter(Column::Status.eq(*status))
+            };
+            window.of_several(self.statuses.iter().map(kind).collect(), Column::CreatedAt, Column::Id)
+        } else {
+            window.of(Entity::find().filter(self.condition(merchant)), Column::CreatedAt, Column::Id)
         }
     }
 
@@ -57,7 +60,7 @@ impl OrderFilter {
         }
     }
 
-    fn without_search(&self, merchant: MerchantId) -> Condition {
+    fn without_status(&self, merchant: MerchantId) -> Condition {
         let currency = self.currency.as_ref().map(|currency| currency.to_lowercase());
         let own = |column: Column| Expr::col((Entity, column));
         Condition::all()
@@ -69,68 +72,6 @@ impl OrderFilter {
             .add_option(self.created_after.map(|time| Column::CreatedAt.gte(time)))
             .add_option(self.created_before.map(|time| Column::CreatedAt.lt(time)))
     }
-
-    /// Keys of the orders that a text was found in: by an index where it is a whole id, nonce or hash; as a part of
-    /// `order_info`, which has none, among the newest orders only.
-    fn found(&self, merchant: MerchantId, search: &str) -> SelectStatement {
-        let among = || Entity::find().filter(self.without_search(merchant).add_option(self.status_condition()));
-        let keys = |rows: Select<Entity>| rows.select_only().column(Column::Id).into_query();
-        let newest = among()
-            .select_only()
-            .column(Column::Id)
-            .column(Column::OrderInfo)
-            .order_by_desc(Column::CreatedAt)
-            .order_by_desc(Column::Id)
-            .limit(MAX_INFO_SEARCHED);
-        // SQLite folds ASCII alone: what has other capitals is found as it was written.
-        let lowered = BTreeSet::from([search.to_lowercase(), search.to_ascii_lowercase()]);
-        let part = |text: &str| LikeExpr::new(format!("%{}%", escape_like(text))).escape('!');
-        let mut holds = Condition::any().add(Expr::col(Column::OrderInfo).like(part(search)));
-        for text in &lowered {
-            holds = holds.add(Expr::expr(Func::lower(Expr::col(Column::OrderInfo))).like(part(text)));
-        }
-        let mut found =
-            Query::select().column(Column::Id).from_subquery(newest.into_query(), "newest").cond_where(holds).take();
-        if let Ok(order_id) = in_its_case(search).parse::<OrderRef>() {
-            found.union(UnionType::Distinct, keys(among().filter(Column::OrderId.eq(order_id))));
-        }
-        if let Ok(nonce) = search.parse::<i64>() {
-            found.union(UnionType::Distinct, keys(among().filter(Column::Nonce.eq(nonce))));
-        }
-        if let Ok(hash) = search.to_lowercase().parse::<Hash>() {
-            let paid = among().filter(Column::Id.in_subquery(paid_by(merchant, hash)));
-            found.union(UnionType::Distinct, keys(paid));
-        }
-        found
-    }
-}
-
-/// How many orders' `order_info` one search reads, the newest that the other filters let through.
-pub const MAX_INFO_SEARCHED: u64 = 10_000;
-
-/// Keys of the merchant's orders that a transaction pays.
-fn paid_by(merchant: MerchantId, hash: Hash) -> SelectStatement {
-    let transfers = transfer::Entity::find()
-        .select_only()
-        .column(transfer::Column::Id)
-        .filter(transfer::Column::TxHash.eq(hash))
-        .into_query();
-    allocation::Entity::find()
-        .select_only()
-        .column(allocation::Column::OrderId)
-        .filter(allocation::Column::MerchantId.eq(merchant))
-        .filter(allocation::Column::TransferId.in_subquery(transfers))
-        .into_query()
-}
-
-/// A public id as it is written, whatever case it was typed in.
-fn in_its_case(text: &str) -> String {
-    let lowered = text.to_lowercase();
-    lowered.strip_prefix("ord-").map_or(lowered.clone(), |rest| format!("ORD-{rest}"))
-}
-
-fn escape_like(text: &str) -> String {
-    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
 impl Entity {
@@ -150,16 +91,7 @@ impl Entity {
         filter: &OrderFilter,
         window: Window,
     ) -> Result<Vec<Model>, DbErr> {
-        let several = filter.statuses.len() > 1 && filter.search.is_none() && window.is_near();
-        let rows = if several {
-            let kind = |status: &OrderStatus| {
-                Self::find().filter(filter.without_search(merchant)).filter(Column::Status.eq(*status))
-            };
-            window.of_several(filter.statuses.iter().map(kind).collect(), Column::CreatedAt, Column::Id)
-        } else {
-            window.of(Self::find().filter(filter.condition(merchant)), Column::CreatedAt, Column::Id)
-        };
-        rows.all(connection).await
+        filter.window(merchant, window).all(connection).await
     }
 
     /// A stretch of a merchant's orders, nearest first as `seek` walks. An index seek, however deep.
@@ -198,4 +130,14 @@ pub struct Seek {
     pub oldest_first: bool,
     /// Most orders.
     pub limit: u64,
+}
+
+impl Seek {
+    /// Those of these places that lie in the stretch, nearest first. `places` are sorted, newest first.
+    pub fn among(self, places: &[Place]) -> Vec<Place> {
+        let within = |place: &Place| {
+            self.newer_than.is_none_or(|bound| *place > bound) && self.older_than.is_none_or(|bound| *place < bound)
+        };
+        directed(places, self.oldest_first).filter(within).take(count(self.limit)).collect()
+    }
 }

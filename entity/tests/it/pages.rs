@@ -45,7 +45,11 @@ impl List {
                 let statuses = vec![OrderStatus::Confirmed, OrderStatus::Pending, OrderStatus::Underpaid];
                 orders(OrderFilter { statuses, ..OrderFilter::default() }).await
             }
-            Self::OrdersFound => orders(OrderFilter { search: Some("NUMBER".into()), ..OrderFilter::default() }).await,
+            Self::OrdersFound => {
+                let found =
+                    payment_order::Entity::search(db, MERCHANT, &OrderFilter::default(), "NUMBER").await.unwrap();
+                window.among(&found)
+            }
             Self::Transfers | Self::Unsettled => {
                 let statuses = match self {
                     Self::Unsettled => vec![cryptopay_domain::transfer::TransactionStatus::Failed],

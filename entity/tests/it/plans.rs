@@ -20,24 +20,28 @@ use crate::rows::{self, ENDPOINT, MERCHANT};
 /// Rows of each table: enough for a planner that looks at them to prefer indexes.
 const ROWS: u64 = 40_000;
 
-/// A connection that remembers the last statement.
+/// A connection that remembers its statements.
 struct Watched {
     connection: DatabaseConnection,
-    last: Arc<Mutex<Option<Statement>>>,
+    all: Arc<Mutex<Vec<Statement>>>,
 }
 
 impl Watched {
     fn over(db: &TestDatabase) -> Self {
         let mut connection = db.connection().clone();
-        let last = Arc::new(Mutex::new(None));
-        let seen = last.clone();
-        connection.set_metric_callback(move |info| *seen.lock().unwrap() = Some(info.statement.clone()));
-        Self { connection, last }
+        let all = Arc::new(Mutex::new(Vec::new()));
+        let seen = all.clone();
+        connection.set_metric_callback(move |info| seen.lock().unwrap().push(info.statement.clone()));
+        Self { connection, all }
     }
 
     /// How the last statement is run, in the database's own words.
     async fn plan(&self) -> String {
-        let statement = self.last.lock().unwrap().clone().unwrap();
+        let statement = self.all.lock().unwrap().last().cloned().unwrap();
+        self.plan_of(statement).await
+    }
+
+    async fn plan_of(&self, statement: Statement) -> String {
         let explain = match statement.db_backend {
             DbBackend::Postgres => "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ",
             _ => "EXPLAIN QUERY PLAN ",
@@ -165,15 +169,24 @@ on_both_databases!(a_page_of_orders_is_a_seek_by_every_filter, async |db: TestDa
             }
         }
     }
-    // A search reads the newest orders and no more, by the list's index, and what it finds by key.
-    for search in ["\"number\":39999}", "ORD-aaaaaaa5c2d2", &format!("0x{}", "ab".repeat(32))] {
-        let filter = OrderFilter { search: Some(search.to_owned()), ..all() };
-        let window = windows()[0];
-        payment_order::Entity::list_owned(&watched.connection, MERCHANT, &filter, window).await.unwrap();
-        // There are no allocations here, and nothing is read faster than nothing.
-        let plan = watched.plan().await.replace("Seq Scan on allocation (actual rows=0", "");
-        check(&plan, "a search", &["payment_order_list"], payment_order::MAX_INFO_SEARCHED);
+    // A search reads the newest orders and no more, batch by batch, by the list's index.
+    for (search, found) in [("\"number\":39999}", 1), ("\"NUMBER\":2", 5_000), ("\"number\":1}", 0)] {
+        watched.all.lock().unwrap().clear();
+        let places = payment_order::Entity::search(&watched.connection, MERCHANT, &all(), search).await.unwrap();
+        assert_eq!(places.len(), found, "{search}");
+        let statements = watched.all.lock().unwrap().clone();
+        assert_eq!(statements.len(), 20, "{search}");
+        for statement in statements {
+            check(&watched.plan_of(statement).await, "a search", &["payment_order_list"], 510);
+        }
     }
+    // Whole ids are found among all orders, by their own indexes.
+    let (old, hash) = ("ORD-aaaaaaaaaaac", format!("0x{}", "ab".repeat(32)));
+    assert_eq!(payment_order::Entity::search(&watched.connection, MERCHANT, &all(), old).await.unwrap().len(), 1);
+    check(&watched.plan().await, "a search by id", &["order_id_key", "sqlite_autoindex_payment_order"], 100);
+    assert_eq!(payment_order::Entity::search(&watched.connection, MERCHANT, &all(), "1").await.unwrap().len(), 4_169);
+    check(&watched.plan().await, "a search by nonce", &["payment_order_nonce"], 100);
+    assert!(payment_order::Entity::search(&watched.connection, MERCHANT, &all(), &hash).await.unwrap().is_empty());
 });
 
 on_both_databases!(a_page_of_transfers_is_a_seek_by_every_filter, async |db: TestDatabase| {

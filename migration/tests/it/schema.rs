@@ -6,8 +6,12 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, Database, DatabaseConnection, 
 use std::collections::BTreeSet;
 
 /// Every file of SQL that a migration runs.
-const SCHEMA: &[&str] =
-    &[include_str!("../../src/schema.sql"), include_str!("../../src/lists.sql"), include_str!("../../src/sandbox.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("../../src/schema.sql"),
+    include_str!("../../src/lists.sql"),
+    include_str!("../../src/sandbox.sql"),
+    include_str!("../../src/failed_login.sql"),
+];
 /// Where SeaORM notes which migrations ran. It stays when they are taken back.
 const HISTORY: &str = "seaql_migrations";
 
@@ -90,6 +94,36 @@ fn both_databases_have_the_same_columns_and_indexes() {
         assert_eq!(named_indexes(sqlite.connection()).await, named_indexes(postgres.connection()).await);
     });
 }
+
+on_both_databases!(keys_that_a_key_had_made_get_their_maker, async |db: TestDatabase| {
+    let connection = db.connection();
+    let name = |migration: &dyn sea_orm_migration::MigrationTrait| migration.name().to_owned();
+    let migrations: Vec<String> = Migrator::migrations().iter().map(|migration| name(migration.as_ref())).collect();
+    let place = migrations.iter().position(|name| name.ends_with("credentials")).unwrap();
+    Migrator::down(connection, u32::try_from(migrations.len() - place).ok()).await.unwrap();
+    let merchant = "INSERT INTO merchant (id, username, username_key, email, email_key, password_hash, shop_name, plan, \
+        payment_settings, created_at, updated_at) VALUES (7, 'm', 'm', 'm@e', 'm@e', '', '', 'standard', '{}', 0, 0)";
+    connection.execute_unprepared(merchant).await.unwrap();
+    for id in 1..=3 {
+        let key = format!(
+            "INSERT INTO api_key (id, merchant_id, prefix, secret_hash, name, scopes, created_at) \
+             VALUES ({id}, 7, '', '{id}', '', 'read', 0)"
+        );
+        connection.execute_unprepared(&key).await.unwrap();
+    }
+    for (key, actor) in [(1, "merchant"), (2, "api key 1"), (3, "api key 2")] {
+        let line = format!(
+            "INSERT INTO audit_log (at, merchant_id, actor, action, subject, details) \
+             VALUES (1, 7, '{actor}', 'api_key.create', '{key}', '{{}}')"
+        );
+        connection.execute_unprepared(&line).await.unwrap();
+    }
+    let connection = &anew(&db).await;
+    Migrator::up(connection, None).await.unwrap();
+    let made = "SELECT CAST(id AS TEXT) || ' by ' || coalesce(CAST(created_by AS TEXT), 'a login') FROM api_key";
+    let expected = ["1 by a login", "2 by 1", "3 by 2"].map(str::to_owned);
+    assert_eq!(strings(connection, made).await, BTreeSet::from(expected));
+});
 
 async fn tables(connection: &DatabaseConnection) -> BTreeSet<String> {
     let query = match connection.get_database_backend() {

@@ -1,10 +1,11 @@
 //! `cryptopay merchant audit`: the audit log for the operator's eyes.
 
-use cryptopay_entity::{audit_log, merchant};
+use cryptopay_entity::merchant;
 use sea_orm::DatabaseConnection;
 use serde_json::{Value, json};
 
 use crate::commands::{Failure, say};
+use crate::operations::audit::{self, Line};
 
 /// Whose lines, and how many.
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,7 @@ pub(super) async fn show(database: &DatabaseConnection, options: &Audit) -> Resu
         }
         None => None,
     };
-    let lines = audit_log::Entity::newest(database, whose, options.limit).await.map_err(Failure::other)?;
+    let lines = audit::newest(database, whose, options.limit).await.map_err(Failure::other)?;
     if options.json {
         say(Value::from_iter(lines.iter().map(as_json)));
     } else {
@@ -40,23 +41,24 @@ pub(super) async fn show(database: &DatabaseConnection, options: &Audit) -> Resu
     Ok(())
 }
 
-fn as_json(line: &audit_log::Model) -> Value {
+fn as_json(line: &Line) -> Value {
     json!({
         "id": line.id,
         "at": line.at.to_string(),
-        "merchant_id": line.merchant_id.map(|id| id.0),
+        "merchant_id": line.merchant.map(|id| id.0),
         "actor": line.actor,
         "action": line.action,
         "subject": line.subject,
         "address": line.address,
-        "details": serde_json::from_str::<Value>(&line.details).unwrap_or_default(),
+        "details": line.details,
     })
 }
 
 /// The lines with a heading, each column as wide as its widest text. Details come last and are as long as they are.
-fn table(lines: &[audit_log::Model]) -> Vec<String> {
+fn table(lines: &[Line]) -> Vec<String> {
     let cells = lines.iter().map(|line| {
-        let details = if line.details == "{}" { "" } else { &line.details };
+        let details = line.details.to_string();
+        let details = if details == "{}" { "" } else { &details };
         let at = line.at.to_string();
         let address = line.address.as_deref().unwrap_or("-");
         [at.as_str(), &line.actor, &line.action, &line.subject, address, details].map(printable)
@@ -87,15 +89,15 @@ mod tests {
 
     use super::*;
 
-    fn line(subject: &str, details: &str, address: Option<&str>) -> audit_log::Model {
-        audit_log::Model {
-            id: 1,
+    fn line(subject: &str, details: &str, address: Option<&str>) -> Line {
+        Line {
+            id: Some(1),
             at: Timestamp::from_micros(0),
-            merchant_id: Some(MerchantId(7)),
+            merchant: Some(MerchantId(7)),
             actor: "api key 1".to_owned(),
             action: "wallet.create".to_owned(),
             subject: subject.to_owned(),
-            details: details.to_owned(),
+            details: serde_json::from_str(details).unwrap(),
             address: address.map(str::to_owned),
         }
     }

@@ -57,9 +57,9 @@ on_both_databases!(everything_but_introspection_needs_a_token_that_may_read, asy
     }
     let open = anonymous("{ __typename __schema { queryType { name } } }").await;
     assert_eq!(open["data"], json!({"__typename": "Query", "__schema": {"queryType": {"name": "Query"}}}));
-    shop.principal.credential = Credential::Key { id: ApiKeyId(1), scopes: vec![Scope::Write] };
+    shop.principal.credential = Credential::Key { id: ApiKeyId(1), scopes: vec![Scope::Write], expires_at: None };
     assert_eq!(shop.code("{ me { id } }").await, "PERMISSION_DENIED");
-    shop.principal.credential = Credential::Key { id: ApiKeyId(1), scopes: vec![Scope::Read] };
+    shop.principal.credential = Credential::Key { id: ApiKeyId(1), scopes: vec![Scope::Read], expires_at: None };
     assert_eq!(shop.data("{ me { shopName plan requestsPerHour } }").await["me"]["requestsPerHour"], 1000);
 });
 

@@ -7,7 +7,7 @@ mod records;
 use cryptopay_domain::event::EventFilter;
 use cryptopay_domain::ids::MerchantId;
 use cryptopay_domain::merchant::EndpointScope;
-use cryptopay_entity::{audit_log, sandbox_inbox, webhook_endpoint};
+use cryptopay_entity::{audit_log, failed_login, sandbox_inbox, webhook_endpoint};
 use cryptopay_jobs::SigningSecrets;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::sea_query::{Expr, ExprTrait};

@@ -1,4 +1,5 @@
-use cryptopay_domain::ids::MerchantId;
+use cryptopay_domain::ids::{ApiKeyId, MerchantId};
+use cryptopay_domain::merchant::Scope;
 use cryptopay_entity::{clock, merchant_wallet, transact};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
@@ -6,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::operations::wallets::{self, Changed};
+use crate::principal::Credential;
 use crate::rest::wallets::CreateWallet;
 use crate::testing::{app, fields, merchant};
 
@@ -66,6 +68,24 @@ on_both_databases!(a_key_belongs_to_one_request_of_one_merchant, async |db: Test
     assert_eq!(other.code, ErrorCode::IdempotencyKeyReused);
     let neighbour = merchant(&app, "neighbour").await;
     first(add(&app, &neighbour, "k-1", body("till")).await.unwrap());
+});
+
+on_both_databases!(a_key_belongs_to_one_kind_of_credential_and_its_scopes, async |db: TestDatabase| {
+    let app = app(&db).await;
+    let who = merchant(&app, "shop").await;
+    let with = |id: i64, scopes: &[Scope]| Principal {
+        credential: Credential::Key { id: ApiKeyId(id), scopes: scopes.to_vec(), expires_at: None },
+        ..who.clone()
+    };
+    let all = with(1, &[Scope::Read, Scope::Write, Scope::Manage]);
+    let made = first(add(&app, &all, "k-1", body("till")).await.unwrap());
+    // A key that may do the same, such as the one that has replaced it, hears the same.
+    let same = with(2, &[Scope::Manage, Scope::Read, Scope::Write]);
+    assert_eq!(again(add(&app, &same, "k-1", body("till")).await.unwrap()), made);
+    for other in [&who, &with(3, &[Scope::Read, Scope::Manage])] {
+        let refused = add(&app, other, "k-1", body("till")).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::IdempotencyKeyReused);
+    }
 });
 
 on_both_databases!(requests_that_mean_the_same_are_the_same, async |db: TestDatabase| {

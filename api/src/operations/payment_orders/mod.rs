@@ -5,10 +5,14 @@ mod decide;
 mod request;
 mod views;
 
-use cryptopay_domain::ids::{OrderId, OrderRef};
+use std::time::Duration;
+
+use cryptopay_domain::ids::{MerchantId, OrderId, OrderRef};
 use cryptopay_domain::order::OrderSnapshot;
+use cryptopay_entity::pages::{Place, Window};
 use cryptopay_entity::payment_order::OrderFilter;
 use cryptopay_entity::{event, payment_order};
+use tokio::time::timeout;
 
 pub use super::audit::by_principal as audit;
 pub use create::create;
@@ -22,6 +26,9 @@ use super::pages::{Asked, ListPage};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::principal::Principal;
+
+/// How long a search may run, its turn not included.
+const SEARCH_WITHIN: Duration = Duration::from_secs(10);
 
 /// An order as it is answered with: its snapshot now.
 pub type OrderView = OrderSnapshot;
@@ -59,14 +66,15 @@ pub async fn get(app: &App, principal: &Principal, id: &str) -> Result<OrderView
     one_view(app.database(), order).await
 }
 
-/// A page of orders.
+/// A page of orders, of those that contain the text of a search if there is one.
 ///
 /// # Errors
-/// `NOT_FOUND` past the end; a fault of `after`.
+/// `NOT_FOUND` past the end; a fault of `after`; those of [`Searches`](super::searches::Searches).
 pub async fn list(
     app: &App,
     principal: &Principal,
     filter: &OrderFilter,
+    search: Option<&str>,
     asked: &Asked,
 ) -> Result<ListPage<OrderView>, ApiError> {
     let (database, merchant) = (app.database(), principal.merchant_id());
@@ -74,11 +82,36 @@ pub async fn list(
         Some(id) => found(app, principal, id).await?.map(|order| order.place()),
         None => None,
     };
-    let count = count(app, principal, filter).await?;
-    let read = |window| payment_order::Entity::list_owned(database, merchant, filter, window);
-    let mut page = asked.page(count, place, read, |order| order.id.to_string()).await?;
+    let id = |order: &payment_order::Model| order.id.to_string();
+    let mut page = match search {
+        Some(text) => {
+            let places = found_places(app, merchant, filter, text).await?;
+            let read = |window: Window| {
+                let places = window.among(&places);
+                async move { payment_order::Entity::at_places(database, merchant, &places).await }
+            };
+            asked.page(u64::try_from(places.len()).unwrap_or(u64::MAX), place, read, id).await?
+        }
+        None => {
+            let count = count(app, principal, filter).await?;
+            let read = |window| payment_order::Entity::list_owned(database, merchant, filter, window);
+            asked.page(count, place, read, id).await?
+        }
+    };
     let views = views(database, std::mem::take(&mut page.rows)).await?;
     Ok(page.with(views))
+}
+
+/// Searches in the merchant's turn.
+async fn found_places(
+    app: &App,
+    merchant: MerchantId,
+    filter: &OrderFilter,
+    text: &str,
+) -> Result<Vec<Place>, ApiError> {
+    let turn = app.searches.begin(merchant).await?;
+    let search = payment_order::Entity::search(turn.database(), merchant, filter, text);
+    Ok(timeout(SEARCH_WITHIN, search).await.map_err(ApiError::too_long)??)
 }
 
 async fn count(app: &App, principal: &Principal, filter: &OrderFilter) -> Result<u64, ApiError> {

@@ -33,7 +33,7 @@ async fn merchant(app: &App, name: &str) -> Principal {
     let scopes = cryptopay_domain::merchant::Scope::ALL.to_vec();
     Principal {
         merchant: merchant.into(),
-        credential: Credential::Key { id: cryptopay_domain::ids::ApiKeyId(1), scopes },
+        credential: Credential::Key { id: cryptopay_domain::ids::ApiKeyId(1), scopes, expires_at: None },
     }
 }
 

@@ -30,7 +30,8 @@ async fn merchant(app: &App, name: &str) -> Principal {
     };
     let now = clock::database_now(app.database()).await.unwrap();
     let merchant = merchant::Entity::add(app.database(), new, now).await.unwrap();
-    let credential = Credential::Key { id: cryptopay_domain::ids::ApiKeyId(1), scopes: Scope::ALL.to_vec() };
+    let credential =
+        Credential::Key { id: cryptopay_domain::ids::ApiKeyId(1), scopes: Scope::ALL.to_vec(), expires_at: None };
     Principal { merchant: merchant.into(), credential }
 }
 

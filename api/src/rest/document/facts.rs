@@ -179,6 +179,7 @@ fn special(schema: &str, field: &str) -> Option<Fact> {
         }
         ("CreateWebhookEndpoint" | "ChangeWebhookEndpoint", "description") => json!({"examples": ["Warehouse"]}),
         ("CreatedApiKey", "secret") => json!({"examples": [API_KEY]}),
+        (_, "created_by") => json!({"examples": [null]}),
         ("Verify", "token") => json!({"examples": [ACCESS]}),
         ("Error", "success") => json!({"const": false, "examples": [false]}),
         ("ErrorBody", "message") => json!({"examples": ["There is no such order."]}),

@@ -1,8 +1,9 @@
 //! Passwords: argon2id off the async threads, and which passwords are refused.
 //!
-//! No more hashes are worked on at once than there are cores, so that a burst of logins takes neither the runtime's
-//! threads nor the memory (19 MiB each). A few more may wait; whoever comes then is told at once to come back. A login of
-//! an unknown user costs the same work as one with a wrong password.
+//! No more passwords are checked at once than there are cores, so that a burst of logins takes neither the runtime's
+//! threads nor the memory (19 MiB each). New passwords are estimated and hashed in a line of their own, so that
+//! registrations do not delay logins. A few more may wait; the next request is refused at once. A login of an unknown user
+//! costs the same work as one with a wrong password.
 
 mod rules;
 
@@ -34,14 +35,23 @@ const SALT_BYTES: usize = 16;
 /// Hashes and checks passwords. Cheap to clone; all clones share the bound.
 #[derive(Debug, Clone)]
 pub struct Passwords {
-    turns: Arc<Semaphore>,
-    /// Places to wait for a turn.
-    places: Arc<Semaphore>,
-    patience: Duration,
+    /// Of passwords that are checked.
+    checks: Line,
+    /// Of passwords that are new.
+    news: Line,
     /// Hashes computed so far.
     computed: Arc<AtomicU64>,
     /// A hash that no password has.
     nobody: Arc<str>,
+}
+
+/// Work that is done so much of at once.
+#[derive(Debug, Clone)]
+struct Line {
+    turns: Arc<Semaphore>,
+    /// Places to wait for a turn.
+    places: Arc<Semaphore>,
+    patience: Duration,
 }
 
 /// What came of checking a password.
@@ -80,9 +90,10 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// With one turn for each core.
+    /// With one turn for each core, and half as many for new passwords.
     pub fn new() -> Self {
-        Self::with_turns(available_parallelism().map_or(1, usize::from), PATIENCE)
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self::with_lines(Line::new(cores, PATIENCE), Line::new(cores.div_ceil(2), PATIENCE))
     }
 
     /// What is wrong with a new password, in words for its field; nothing if it will do. `username` and `email` are
@@ -97,7 +108,7 @@ impl Passwords {
         email: &str,
     ) -> Result<Vec<&'static str>, PasswordError> {
         let (username, email) = (username.to_owned(), email.to_owned());
-        self.in_turn(move || rules::problems(password.expose_secret(), &username, &email)).await
+        self.news.in_turn(move || rules::problems(password.expose_secret(), &username, &email)).await
     }
 
     /// The hash of a password, in PHC form, with a salt of its own.
@@ -107,7 +118,7 @@ impl Passwords {
     pub async fn hash(&self, password: SecretString) -> Result<String, PasswordError> {
         let salt = entropy::bytes::<SALT_BYTES>();
         let computed = Arc::clone(&self.computed);
-        self.in_turn(move || hashed(&password, &salt, &computed)).await?
+        self.news.in_turn(move || hashed(&password, &salt, &computed)).await?
     }
 
     /// Whether a password is the one of `stored`, a hash in PHC form. `None` means that there is no such user: the
@@ -121,7 +132,7 @@ impl Passwords {
         let stored = stored.map_or_else(|| Arc::clone(&nobody), Arc::from);
         let salt = entropy::bytes::<SALT_BYTES>();
         let computed = Arc::clone(&self.computed);
-        self.in_turn(move || {
+        let work = move || {
             let hash = PasswordHash::new(&stored).map_err(PasswordError::StoredHash)?;
             computed.fetch_add(1, Ordering::Relaxed);
             match Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash) {
@@ -130,8 +141,8 @@ impl Passwords {
                 Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
                 Err(error) => Err(PasswordError::Hashing(error)),
             }
-        })
-        .await?
+        };
+        self.checks.in_turn(work).await?
     }
 
     /// How many hashes were computed so far: what a login costs is counted in these.
@@ -139,13 +150,17 @@ impl Passwords {
         self.computed.load(Ordering::Relaxed)
     }
 
-    fn with_turns(turns: usize, patience: Duration) -> Self {
+    fn with_lines(checks: Line, news: Line) -> Self {
+        Self { checks, news, computed: Arc::default(), nobody: nobody().into() }
+    }
+}
+
+impl Line {
+    fn new(turns: usize, patience: Duration) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(turns)),
             places: Arc::new(Semaphore::new(turns.saturating_mul(WAITING_FOR_EACH))),
             patience,
-            computed: Arc::default(),
-            nobody: nobody().into(),
         }
     }
 
@@ -233,8 +248,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_gets_no_turn_in_time_is_told_so() {
-        let passwords = Passwords::with_turns(1, Duration::ZERO);
-        let turn = passwords.turn().await.unwrap();
+        let line = || Line::new(1, Duration::ZERO);
+        let passwords = Passwords::with_lines(line(), line());
+        let turn = passwords.checks.turn().await.unwrap();
         let refused = passwords.clone().verify("correct-horse-9".into(), None).await;
         assert!(matches!(refused, Err(PasswordError::Busy)), "{refused:?}");
         drop(turn);
@@ -242,17 +258,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn new_passwords_that_wait_do_not_hold_up_a_login() {
+        let (checks, news) = (Line::new(1, PATIENCE), Line::new(1, Duration::ZERO));
+        let passwords = Passwords::with_lines(checks, news);
+        let turn = passwords.news.turn().await.unwrap();
+        assert!(matches!(passwords.hash("correct-horse-9".into()).await, Err(PasswordError::Busy)));
+        let estimated = passwords.problems("correct-horse-9".into(), "shop", "a@b.example").await;
+        assert!(matches!(estimated, Err(PasswordError::Busy)), "{estimated:?}");
+        assert_eq!(passwords.verify("correct-horse-9".into(), None).await.unwrap(), Verdict::Wrong);
+        drop(turn);
+    }
+
+    #[tokio::test]
     async fn so_many_may_wait_and_the_next_is_told_at_once() {
-        let passwords = Passwords::with_turns(1, Duration::from_secs(3_600));
-        let turn = passwords.turn().await.unwrap();
-        let mut waiting: Vec<_> = (0..WAITING_FOR_EACH).map(|_| Box::pin(passwords.turn())).collect();
+        let line = Line::new(1, Duration::from_secs(3_600));
+        let turn = line.turn().await.unwrap();
+        let mut waiting: Vec<_> = (0..WAITING_FOR_EACH).map(|_| Box::pin(line.turn())).collect();
         for waits in &mut waiting {
             assert!(futures_util::poll!(waits.as_mut()).is_pending());
         }
-        assert!(matches!(passwords.turn().await, Err(PasswordError::Busy)));
+        assert!(matches!(line.turn().await, Err(PasswordError::Busy)));
         // Whoever gives up makes room.
         waiting.pop();
-        let last = Box::pin(passwords.turn());
+        let last = Box::pin(line.turn());
         drop(turn);
         waiting.push(last);
         for waits in waiting {

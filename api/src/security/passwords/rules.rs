@@ -7,8 +7,9 @@ pub const MAX_PASSWORD_CHARS: usize = 256;
 /// Guesses below which a password counts as a common one. A million is where zxcvbn calls a password safe from guessing
 /// over the network; `Password123!` takes 30,000.
 const COMMON_BELOW_GUESSES: u64 = 1_000_000;
-/// Most characters of anything that zxcvbn looks at: its time grows with the square and more of that.
-const MAX_ESTIMATED_CHARS: usize = 100;
+/// Characters that zxcvbn estimates, of the password and of each name. Its time grows with the square and more of them, and
+/// its arithmetic overflows beyond: 21! and 5^28 do not fit into 64 bits.
+const MAX_ESTIMATED_CHARS: usize = 20;
 
 const TOO_SHORT: &str = "Use at least 10 characters.";
 const TOO_LONG: &str = "Use at most 256 characters.";
@@ -47,6 +48,8 @@ fn beginning(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn found(password: &str) -> Vec<&'static str> {
@@ -59,6 +62,35 @@ mod tests {
             ["correct-horse-9", "unicorn teapot gravel", "Xk3!hd92Lq", "пароль-для-магазина", &"zebra 7 ".repeat(30)]
         {
             assert_eq!(found(password), Vec::<&str>::new(), "{password}");
+        }
+    }
+
+    proptest! {
+        /// Patterns that the estimate multiplies: keyboards, leet, dates, repeats, words of one letter.
+        #[test]
+        fn no_password_makes_the_estimate_overflow_or_panic(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "1", "2", "12", "4@", "$5", "a", "i", "I", "qw", "Q", "wq", "7410", "0.", "+-", "19990101", "1/1/99", "é", "ß",
+                "İ", "🦀", "\u{0}", "p4$$w0rd", "abc", "zyx", " ", "shop", "\u{301}",
+            ]), 1..60),
+        ) {
+            let password = parts.concat();
+            let _ = problems(&password, &password, "4@4@4@4@4@4@4@4@@b.example");
+            let _ = problems(&password, "shop", &password);
+        }
+
+        #[test]
+        fn no_text_makes_the_estimate_panic(password in ".{0,40}", name in ".{0,40}") {
+            let _ = problems(&password, &name, &name);
+        }
+    }
+
+    #[test]
+    fn patterns_of_any_length_are_estimated_without_a_panic() {
+        for pattern in ["12", "4@", "qw", "a", "147", "1/", "i1|!", "$s5", "789456123", "aA", "19", "pa$$word"] {
+            for times in [1, 5, 10, 20, 100] {
+                let _ = found(&pattern.repeat(times));
+            }
         }
     }
 

@@ -67,33 +67,83 @@ on_both_databases!(logins_are_written_with_who_and_from_where, async |db: TestDa
             ("merchant.create", "registration", Some(id)),
             ("login.open", "merchant", Some(id)),
             ("login.end", "merchant", Some(id)),
-            ("login.fail", "somebody", Some(id)),
-            ("login.fail", "somebody", None),
         ]
     );
+    assert_eq!(lines[1].details, "{\"new_address\":true}");
+    let failed = failed_login::Entity::newest(app.database(), None, 10).await.unwrap();
+    let mut failed: Vec<_> = failed.iter().map(|sum| (sum.merchant(), sum.address.as_str(), sum.failures)).collect();
+    failed.sort();
+    assert_eq!(failed, [(None, "203.0.113.9", 1), (Some(id), "203.0.113.9", 1)]);
     assert_eq!(lines[0].address, None);
     assert!(lines[1..].iter().all(|line| line.address.as_deref() == Some("203.0.113.9")));
     // A name that nobody has may be a password.
     assert!(lines.iter().all(|line| !format!("{line:?}").contains(PASSWORD)));
 });
 
-on_both_databases!(strangers_cannot_fill_the_log, async |db: TestDatabase| {
+on_both_databases!(failures_are_summed_by_address_and_strangers_fill_nothing, async |db: TestDatabase| {
     let app = app(&db).await;
     let merchant = registered(&app).await.merchant;
-    let now = clock::database_now(app.database()).await.unwrap();
-    let count = async |of: Option<MerchantId>| {
-        in_order(&app).await.iter().filter(|line| line.action == "login.fail" && line.merchant_id == of).count()
+    let now = Timestamp::from_micros(1_800_000_000_000_000);
+    let fail = async |address: &str, of: Option<&merchant::Model>, now: Timestamp| {
+        let address = Some(address.parse().unwrap());
+        caller::on_behalf_of(address, crate::operations::audit::failed_login(app.database(), of, now)).await.unwrap();
     };
     for _ in 0..35 {
-        crate::operations::audit::failed_login(app.database(), Some(&merchant), now).await.unwrap();
+        fail("203.0.113.9", Some(&merchant), now).await;
     }
-    assert_eq!(count(Some(merchant.id)).await, 30);
-    for _ in 0..105 {
-        crate::operations::audit::failed_login(app.database(), None, now).await.unwrap();
+    fail("203.0.113.10", Some(&merchant), now).await;
+    let later = now.plus(Duration::from_secs(3_600));
+    fail("203.0.113.9", Some(&merchant), later).await;
+    fail("203.0.113.9", None, later).await;
+    let sums = async |of: Option<MerchantId>| {
+        let sums = failed_login::Entity::newest(app.database(), of, 10_000).await.unwrap();
+        sums.into_iter().map(|sum| (sum.address, sum.failures)).collect::<Vec<_>>()
+    };
+    let mut of_account = sums(Some(merchant.id)).await;
+    of_account.sort();
+    let expected = [("203.0.113.10", 1), ("203.0.113.9", 1), ("203.0.113.9", 35)];
+    assert_eq!(of_account, expected.map(|(address, failures)| (address.to_owned(), failures)));
+    // The operator reads them beside the log.
+    let lines = crate::operations::audit::newest(app.database(), Some(merchant.id), 2).await.unwrap();
+    assert_eq!((lines[0].at, lines[0].subject.as_str(), &lines[0].details["failures"]), (later, "Shop-1", &json!(1)));
+    assert_eq!(lines.len(), 2);
+    // A thousand addresses have their own sums; the rest of the hour's is one.
+    let filled = format!(
+        "INSERT INTO failed_login (merchant_id, hour, action, address, failures, first_at, last_at) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999) \
+         SELECT 0, {}, 'login.fail', 'a' || CAST(i AS TEXT), 1, 0, 0 FROM n",
+        later.as_micros()
+    );
+    app.database().execute_unprepared(&filled).await.unwrap();
+    for address in ["203.0.113.11", "203.0.113.12", "203.0.113.9"] {
+        fail(address, None, later).await;
     }
-    assert_eq!(count(None).await, 100);
-    // An hour later there is room again, and one account's do not take another's.
-    let later = now.plus(Duration::from_secs(3_601));
-    crate::operations::audit::failed_login(app.database(), Some(&merchant), later).await.unwrap();
-    assert_eq!(count(Some(merchant.id)).await, 31);
+    let all = sums(Some(MerchantId(0))).await;
+    assert_eq!(all.len(), 1_001);
+    assert!(all.contains(&(String::new(), 2)) && all.contains(&("203.0.113.9".to_owned(), 2)));
+    // Old ones go.
+    let purged = failed_login::Entity::purge(app.database(), later.plus(Duration::from_secs(91 * 24 * 3_600))).await;
+    assert!(purged.unwrap() > 1_001 && sums(None).await.is_empty());
+});
+
+on_both_databases!(every_login_from_a_new_address_is_written, async |db: TestDatabase| {
+    let app = app(&db).await;
+    registered(&app).await;
+    let log_in_from = async |address: &str| {
+        let address = Some(address.parse().unwrap());
+        caller::on_behalf_of(address, log_in(&app, "shop-1", PASSWORD)).await.unwrap();
+    };
+    for _ in 0..31 {
+        log_in_from("203.0.113.1").await;
+    }
+    assert_eq!(audited(&app, "login.open").await.len(), 30);
+    for address in ["203.0.113.2", "2001:db8::1", "203.0.113.3"] {
+        log_in_from(address).await;
+        log_in_from(address).await;
+    }
+    let lines = audited(&app, "login.open").await;
+    let new: Vec<_> =
+        lines.iter().filter(|line| line.details.contains("new_address")).map(|line| line.address.as_deref()).collect();
+    assert_eq!(new, [Some("203.0.113.1"), Some("203.0.113.2"), Some("2001:db8::1"), Some("203.0.113.3")]);
+    assert_eq!(lines.len(), 33);
 });
