@@ -212,7 +212,6 @@ impl Checkout {
             status: shown.status,
             currency: shown.currency,
             pay_amount: format_units(self.order.pay_units, decimals),
-            exact_amount: shown.exact_amount,
             amount_received: shown.amount_received,
             amount_remaining: shown.amount_remaining,
             amount_overpaid,

@@ -47,8 +47,6 @@ pub struct PageView {
     pub currency: String,
     /// What to send.
     pub pay_amount: String,
-    /// Whether `pay_amount` is this order's alone, so that it must be met exactly.
-    pub exact_amount: bool,
     /// What has come and counts.
     pub amount_received: String,
     /// What is still to be sent.
@@ -97,9 +95,8 @@ pub fn render(view: &PageView, nonce: &str) -> String {
     let short = view.status == OrderStatus::Underpaid;
     let counting = matches!(view.status, OrderStatus::Confirming | OrderStatus::Reorged);
     let counted = view.confirmations.min(view.required_confirmations.into());
-    let exact_label = if view.exact_amount { "Send exactly" } else { "Send" };
     let (amount_label, big_amount) =
-        if short { ("Still to send", &view.amount_remaining) } else { (exact_label, &view.pay_amount) };
+        if short { ("Still to send", &view.amount_remaining) } else { ("Send exactly", &view.pay_amount) };
     let has_receipt = scene.is_end() && view.amount_received.bytes().any(|digit| matches!(digit, b'1'..=b'9'));
     let go = view.redirect_url.as_deref().and_then(|url| return_url(url, &view.order_id));
     let explorer = view.explorer.as_deref().and_then(web_url).map(|url| url.as_str().trim_end_matches('/').to_owned());
@@ -137,7 +134,7 @@ pub fn render(view: &PageView, nonce: &str) -> String {
             "qr" => Slot::trusted(qr::svg(&view.receiving_address.to_string()).unwrap_or_default()),
             "wallet" => Slot::trusted(wallet_link(view)),
             "simulate" => Slot::trusted(if view.sandbox && view.simulated { SIMULATE } else { "" }),
-            "advice" => Slot::text(if view.exact_amount { ADVICE_EXACT } else { ADVICE }),
+            "advice" => Slot::text(ADVICE),
             "go" => Slot::text(go.as_deref().unwrap_or_default()),
             "back" => Slot::trusted(back_link(view, counting || scene.is_end(), go.as_deref())),
             "explorer" => Slot::text(explorer.as_deref().unwrap_or_default()),
@@ -215,10 +212,8 @@ pub fn return_url(redirect_url: &str, order_id: &OrderRef) -> Option<String> {
 const SANDBOX: &str = r#"<p class="sandbox">Sandbox: this is a test. Do not send real money.</p>"#;
 const SIMULATE: &str = r#"<button type="button" class="button wide plain" id="simulate">Simulate payment</button>
 <p id="simulate-answer" class="small" role="status"></p>"#;
-const ADVICE_EXACT: &str = "The exact amount tells your payment from all others, so do not round it. If you pay from an \
-                            exchange, exactly this amount must arrive after its fees.";
-const ADVICE: &str = "If you pay from an exchange, this amount must arrive after its fees. Keep the transaction hash: the \
-                      shop may ask for it.";
+const ADVICE: &str = "The exact amount tells your payment from all others, so do not round it. If you pay from an exchange, \
+                      exactly this amount must arrive after its fees.";
 
 fn web_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))

@@ -11,7 +11,6 @@ fn view(status: OrderStatus) -> PageView {
         status,
         currency: "USDC".to_owned(),
         pay_amount: "99.9973".to_owned(),
-        exact_amount: true,
         amount_received: "40.00".to_owned(),
         amount_remaining: "59.9973".to_owned(),
         amount_overpaid: None,
