@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::order::OrderStatus;
+use cryptopay_domain::reference::Reference;
 use cryptopay_entity::payment_order::{self, Entity};
 use cryptopay_test_support::{TestDatabase, block_on, on_both_databases};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -40,6 +41,7 @@ async fn fill(db: &TestDatabase, shop: &Shop) {
                 order_info: format!("\"{}\"", "a".repeat(8_190)),
                 status: OrderStatus::Canceled,
                 closed_at: Some(first.created_at),
+                reference: reference(first.reference, number),
                 ..first.clone()
             }
             .into_active_model()
@@ -51,6 +53,15 @@ async fn fill(db: &TestDatabase, shop: &Shop) {
     for rows in rows.chunks(200) {
         Entity::insert_many(rows.to_vec()).exec_without_returning(db.connection()).await.unwrap();
     }
+}
+
+/// Another one for each number.
+fn reference(Reference(mut bytes): Reference, number: usize) -> Reference {
+    let number = u64::try_from(number + 1).unwrap().to_be_bytes();
+    for (byte, other) in bytes.iter_mut().zip(number.iter().rev()) {
+        *byte ^= other;
+    }
+    Reference(bytes)
 }
 
 fn p99(took: &mut [Duration]) -> (Duration, Duration) {
