@@ -1,8 +1,10 @@
 //! Clients that take as much as they can get, beside a shop that works: it is served as if they were not there.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::order::OrderStatus;
+use cryptopay_domain::reference::Reference;
 use cryptopay_entity::payment_order::{self, Entity};
 use cryptopay_test_support::{TestDatabase, block_on, on_both_databases};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Installation, LIMIT, Shop, text, within};
 
@@ -19,8 +22,15 @@ use crate::harness::{Installation, LIMIT, Shop, text, within};
 const ORDERS: usize = 1_000;
 /// Orders that the other shop makes meanwhile.
 const MEASURED: usize = 100;
-/// No measurement: what no loaded machine should exceed. The contract has 200 ms on a machine that does nothing else.
-const SANE: Duration = Duration::from_secs(1);
+/// Searches at once.
+const SEARCHES: usize = 30;
+/// Longest that half of the orders take beside them. On a machine that does nothing else it holds for all but one in a
+/// hundred.
+const SANE: Duration = Duration::from_millis(200);
+/// Longest that all but one in a hundred take on a machine that has other work.
+const SLOW: Duration = Duration::from_secs(2);
+/// Longest that a login takes beside registrations.
+const LOGIN: Duration = Duration::from_secs(1);
 
 /// Gives a shop a thousand orders with 8 KiB of one letter.
 async fn fill(db: &TestDatabase, shop: &Shop) {
@@ -40,6 +50,7 @@ async fn fill(db: &TestDatabase, shop: &Shop) {
                 order_info: format!("\"{}\"", "a".repeat(8_190)),
                 status: OrderStatus::Canceled,
                 closed_at: Some(first.created_at),
+                reference: reference(first.reference, number),
                 ..first.clone()
             }
             .into_active_model()
@@ -51,6 +62,15 @@ async fn fill(db: &TestDatabase, shop: &Shop) {
     for rows in rows.chunks(200) {
         Entity::insert_many(rows.to_vec()).exec_without_returning(db.connection()).await.unwrap();
     }
+}
+
+/// Another one for each number.
+fn reference(Reference(mut bytes): Reference, number: usize) -> Reference {
+    let number = u64::try_from(number + 1).unwrap().to_be_bytes();
+    for (byte, other) in bytes.iter_mut().zip(number.iter().rev()) {
+        *byte ^= other;
+    }
+    Reference(bytes)
 }
 
 fn p99(took: &mut [Duration]) -> (Duration, Duration) {
@@ -80,39 +100,37 @@ on_both_databases!(hostile_searches_leave_another_merchants_orders_alone, async 
     let alone = p99(&mut orders(&shop, MEASURED).await);
     // Patterns that make naive searches compare everything with everything.
     let patterns = ["a".repeat(198), format!("b{}", "a".repeat(197)), format!("{}b", "a".repeat(197))];
-    let mut searches = JoinSet::new();
-    for (number, merchant) in hostile.iter().cycle().take(30).enumerate() {
-        let (client, pattern) = (merchant.client.clone(), patterns[number / 3 % 3].clone());
-        searches.spawn(async move {
-            let mut counted = (0, 0);
-            loop {
-                let answer = client.get(&format!("/api/payment-orders/?page_size=1&search={pattern}")).await;
-                match answer.status {
-                    200 => {
-                        let found = answer.data(200)["count"].as_u64().unwrap();
-                        assert_eq!(found, if pattern.contains('b') { 0 } else { 1_000 });
-                        counted.0 += 1;
+    let (running, stop) =
+        (hostile.iter().map(|shop| shop.client.clone()).collect::<Vec<_>>(), CancellationToken::new());
+    let stopped = stop.clone();
+    let searches = tokio::spawn(async move {
+        let mut answered = BTreeMap::<u16, usize>::new();
+        while !stopped.is_cancelled() {
+            let mut round = JoinSet::new();
+            for number in 0..SEARCHES {
+                let (client, pattern) = (running[number % 3].clone(), patterns[number / 3 % 3].clone());
+                round.spawn(async move {
+                    let answer = client.get(&format!("/api/payment-orders/?page_size=1&search={pattern}")).await;
+                    if answer.status == 200 {
+                        assert_eq!(answer.body["count"], if pattern.contains('b') { 0 } else { ORDERS });
                     }
-                    429 | 503 => counted.1 += 1,
-                    status => panic!("{status}"),
-                }
-                client.get("/api/auth/me/").await;
-                if counted.0 + counted.1 >= 20 {
-                    return counted;
-                }
+                    answer.status
+                });
             }
-        });
-    }
-    let mut took = Vec::new();
-    while took.len() < MEASURED {
-        took.extend(orders(&shop, 10).await);
-    }
-    let beside = p99(&mut took);
-    searches.abort_all();
-    eprintln!("an order: alone (median, p99) {alone:?}; beside 30 hostile searches {beside:?}");
-    assert!(beside.0 < SANE / 5 * 2 && beside.1 < SANE, "{took:?}");
-    let answer = hostile[0].client.get(&format!("/api/payment-orders/?page_size=1&search={}", patterns[2])).await;
-    assert!([200, 429].contains(&answer.status), "{}", answer.status);
+            for status in round.join_all().await {
+                *answered.entry(status).or_default() += 1;
+            }
+        }
+        answered
+    });
+    let beside = p99(&mut orders(&shop, MEASURED).await);
+    stop.cancel();
+    let answered = searches.await.unwrap();
+    eprintln!("an order (median, p99): alone {alone:?}; beside {SEARCHES} hostile searches {beside:?}: {answered:?}");
+    assert!(answered.keys().all(|status| [200, 429, 503].contains(status)) && answered[&200] > 0, "{answered:?}");
+    // A machine that does more than this test is slower alone, too, and its worst times say little.
+    assert!(beside.0 < SANE.max(alone.0 * 5), "{beside:?}, alone {alone:?}");
+    assert!(beside.1 < SLOW.max(alone.1 * 5), "{beside:?}, alone {alone:?}");
 });
 
 #[test]
@@ -140,7 +158,7 @@ fn seventy_registrations_at_once_leave_logins_alone() {
             process.client().post("/api/auth/login", login).await.data(200);
             took.push(started.elapsed());
         }
-        let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
+        let mut statuses = BTreeMap::<u16, usize>::new();
         while let Some(status) = registrations.join_next().await {
             *statuses.entry(status.unwrap()).or_default() += 1;
         }
@@ -149,7 +167,7 @@ fn seventy_registrations_at_once_leave_logins_alone() {
             "logins beside 70 registrations: median {:?}, worst {:?}; registrations {statuses:?}",
             took[5], took[9]
         );
-        assert!(took[9] < 3 * SANE, "{took:?}");
+        assert!(took[5] < LOGIN && took[9] < 3 * LOGIN, "{took:?}");
         assert!(statuses.keys().all(|status| [201, 503].contains(status)) && statuses[&201] > 0, "{statuses:?}");
         assert!(!process.log().contains("panicked"), "{}", process.log());
     });

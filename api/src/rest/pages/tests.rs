@@ -1,5 +1,6 @@
 //! Lists as a client walks them: by the addresses that each page gives, through the real handlers.
 
+use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::payment_order;
 use cryptopay_test_support::{TestDatabase, on_both_databases};
@@ -10,10 +11,18 @@ use serde_json::{Value, json};
 
 use crate::operations::shop::{Shop, body, send};
 use crate::operations::{api_keys, webhook_endpoints};
-use crate::principal::Principal;
+use crate::principal::{Credential, Principal};
 use crate::rest::api_keys::CreateApiKey;
 use crate::rest::webhook_endpoints::CreateWebhookEndpoint;
+use crate::security::tokens::FamilyId;
 use crate::testing::{fields, once};
+
+/// The merchant by a login: keys are made with one.
+fn logged_in(principal: &Principal) -> Principal {
+    let (recognised_at, expires_at) = (Timestamp::from_micros(0), Timestamp::from_micros(1));
+    let credential = Credential::Login { family: FamilyId::generate(), expires_at, recognised_at };
+    Principal { credential, ..principal.clone() }
+}
 
 /// A merchant's program.
 struct Client<'a> {
@@ -24,7 +33,7 @@ struct Client<'a> {
 impl<'a> Client<'a> {
     async fn of(shop: &'a Shop, principal: &Principal) -> Self {
         let body = fields::<CreateApiKey>(json!({"name": "till"}));
-        let (_, key) = api_keys::create(&shop.app, principal, body, once()).await.unwrap().made().unwrap();
+        let (_, key) = api_keys::create(&shop.app, &logged_in(principal), body, once()).await.unwrap().made().unwrap();
         Self { shop, token: key.expose().to_owned() }
     }
 
@@ -87,7 +96,9 @@ async fn stocked(shop: &mut Shop) -> (Principal, payment_order::Model, i64) {
         let new = fields::<CreateWebhookEndpoint>(url(number));
         let made = webhook_endpoints::create(&shop.app, &anna, new, once()).await.unwrap().made().unwrap();
         endpoint = made.0.endpoint.id.0;
-        api_keys::create(&shop.app, &anna, fields::<CreateApiKey>(json!({"name": "n"})), once()).await.unwrap();
+        api_keys::create(&shop.app, &logged_in(&anna), fields::<CreateApiKey>(json!({"name": "n"})), once())
+            .await
+            .unwrap();
     }
     let mut order = shop.order(&anna).await;
     for _ in 0..7 {
