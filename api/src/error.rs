@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use cryptopay_entity::pool;
+use cryptopay_entity::database_error::ErrorClass;
 use cryptopay_entity::txn::Restart;
 use cryptopay_ledger::{LedgerError, Refusal};
 use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::DbErr;
 
 /// Problems by field. A field's name is its path in the request (`amount`, `events[0]`).
 pub type Faults = BTreeMap<String, Vec<String>>;
@@ -181,23 +181,12 @@ impl ApiError {
     }
 }
 
-/// Words of errors that say that the database is away, or busy: cut connections in all their forms, a server that starts or
-/// ends, a lock that was not had in time.
-const AWAY: [&str; 4] = ["connection", "communicating with database", "the database system is", "lock timeout"];
-
 impl From<DbErr> for ApiError {
     fn from(error: DbErr) -> Self {
-        if pool::is_stopped(&error) {
-            return Self::too_long(error);
-        }
-        match &error {
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(&error),
-            DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))
-                if AWAY.iter().any(|known| inner.to_string().contains(known)) || error.is_conflict() =>
-            {
-                Self::unavailable(&error)
-            }
-            _ => Self::internal(&error),
+        match ErrorClass::of(&error) {
+            ErrorClass::StatementTimeout => Self::too_long(&error),
+            ErrorClass::Unavailable | ErrorClass::Conflict | ErrorClass::LockTimeout => Self::unavailable(&error),
+            ErrorClass::UniqueViolation | ErrorClass::Other => Self::internal(&error),
         }
     }
 }
@@ -249,7 +238,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
-    use sea_orm::sqlx;
+    use sea_orm::{RuntimeErr, sqlx};
 
     use super::*;
 

@@ -7,6 +7,7 @@ pub mod audit_log;
 pub mod chain_block;
 pub mod chain_cursor;
 pub mod clock;
+pub mod database_error;
 pub mod event;
 pub mod event_counter;
 pub mod failed_login;

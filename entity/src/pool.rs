@@ -42,17 +42,6 @@ pub fn without_the_dead(options: PgPoolOptions) -> PgPoolOptions {
         .after_release(|connection, _| Box::pin(async move { settles(connection).await.map(|()| true) }))
 }
 
-/// SQLSTATE of a statement that PostgreSQL stopped, such as for `statement_timeout`.
-const QUERY_CANCELED: &str = "57014";
-
-/// Whether PostgreSQL stopped the statement before its end.
-pub fn is_stopped(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error else {
-        return false;
-    };
-    inner.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == QUERY_CANCELED)
-}
-
 async fn answers(connection: &mut PgConnection, within: Duration) -> Result<(), Error> {
     timeout(within, connection.ping()).await.unwrap_or_else(|_| Err(silent()))
 }

@@ -7,6 +7,8 @@ use sea_orm::{
     TransactionOptions, TransactionTrait,
 };
 
+use crate::database_error::ErrorClass;
+
 /// Errors that know whether the whole transaction may be tried again.
 pub trait Restart {
     /// Whether another transaction was in the way: a deadlock, a serialisation failure, a lost guard, a busy database.
@@ -15,7 +17,7 @@ pub trait Restart {
 
 impl Restart for DbErr {
     fn is_conflict(&self) -> bool {
-        is_conflict(self)
+        ErrorClass::of(self) == ErrorClass::Conflict
     }
 }
 
@@ -99,22 +101,4 @@ pub async fn begin_snapshot(database: &DatabaseConnection) -> Result<DatabaseTra
         }
         _ => database.begin().await,
     }
-}
-
-fn is_conflict(error: &DbErr) -> bool {
-    let text = match error {
-        DbErr::Exec(inner) | DbErr::Query(inner) | DbErr::Conn(inner) => inner.to_string(),
-        _ => return false,
-    };
-    // PostgreSQL: 40001 serialisation failure, 40P01 deadlock, 23503 a row that was read and is no more, or was not there yet
-    // when what refers to it was deleted. SQLite, which has one writer: busy or locked.
-    [
-        "could not serialize",
-        "deadlock detected",
-        "violates foreign key constraint",
-        "database is locked",
-        "database table is locked",
-    ]
-    .iter()
-    .any(|known| text.contains(known))
 }

@@ -30,7 +30,14 @@ if [ ! -e "$folder/contracts.json" ]; then
     rm -rf "$folder"
     mkdir "$folder"
     cp package.json package-lock.json .npmrc "$folder"
-    (cd "$folder" && npm ci >npm.log 2>&1) || fail "npm could not install what package-lock.json names: $(cat "$folder/npm.log")"
+    # Forced, since the test node's package is for one system only. It is no optional package: npm 9 leaves those out without
+    # a word if their `engines` ask for a newer Node, which this native program does not need.
+    (cd "$folder" && npm ci --force >npm.log 2>&1) || fail "npm could not install what package-lock.json names: $(cat "$folder/npm.log")"
     node compile.js "$folder" "$folder/contracts.json" >&2 || fail "the contracts do not compile"
 fi
+# The package is for this system only; on others the node comes from PATH.
+anvil=anvil
+[ "$(uname -sm)" != "Linux x86_64" ] || anvil=$folder/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
+"$anvil" --version >/dev/null 2>"$built/anvil.log" || fail "the test node does not run ($anvil): $(cat "$built/anvil.log")
+On x86_64 Linux npm installs it: see $folder/npm.log. Elsewhere install anvil 1.7 of Foundry: https://getfoundry.sh"
 echo "$folder"

@@ -10,6 +10,7 @@ mod tests;
 use std::fmt;
 
 use cryptopay_domain::ids::MerchantId;
+use cryptopay_entity::database_error::ErrorClass;
 use cryptopay_entity::idempotency_key::{self, Answered};
 use sea_orm::{DatabaseTransaction, DbErr};
 use secrecy::ExposeSecret;
@@ -204,9 +205,9 @@ fn meant(fields: &Fields) -> Map<String, Value> {
     fields.values().iter().filter(|(_, value)| !value.is_null()).map(meant).collect()
 }
 
-/// PostgreSQL's word for a lock that was not given within `lock_timeout`: the first request still runs.
+/// Answer to a lock that was not granted within `lock_timeout`: the first request still runs.
 fn in_use(error: DbErr) -> Stop {
-    if !error.to_string().contains("lock timeout") {
+    if ErrorClass::of(&error) != ErrorClass::LockTimeout {
         return error.into();
     }
     let message = "The first request with this Idempotency-Key still runs. Send it again in a second.";

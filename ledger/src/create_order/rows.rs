@@ -1,12 +1,13 @@
 //! The rows of a new order: all of them, or none where somebody else holds its amount.
 
 use cryptopay_entity::amount_reservation::{self, Wanted};
+use cryptopay_entity::database_error::violates_unique;
 use cryptopay_entity::idempotency_key::{self, Answered};
 use cryptopay_entity::{event, payment_order, webhook_delivery};
 use sea_orm::sea_query::{CommonTableExpression, InsertStatement, Query, SubQueryStatement, WithClause};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityName, EntityTrait,
-    IntoActiveModel, Iterable, QueryTrait, SqlErr,
+    IntoActiveModel, Iterable, QueryTrait,
 };
 
 use crate::error::{LedgerError, Refusal};
@@ -23,6 +24,10 @@ pub(super) struct Rows<'a> {
 
 /// The amount that the order's statement has taken: one row, or none if somebody else holds it.
 const HELD: &str = "held";
+
+/// Unique index of a merchant's nonces, and its columns.
+const NONCE_CONSTRAINT: &str = "payment_order_nonce";
+const NONCE_COLUMNS: &str = "payment_order.merchant_id, payment_order.nonce";
 
 impl Rows<'_> {
     /// Writes them; `false`, and nothing is written, if somebody else holds the amount: the constraint decides.
@@ -74,15 +79,10 @@ impl Rows<'_> {
 
 /// What stands in an order's way, where it is known.
 fn refused(error: DbErr) -> LedgerError {
-    match error.sql_err() {
-        // The names of SQLite's columns and of PostgreSQL's constraint.
-        Some(SqlErr::UniqueConstraintViolation(what))
-            if what.contains("payment_order.nonce") || what.contains("payment_order_nonce") =>
-        {
-            Refusal::NonceUsed { order_id: String::new() }.into()
-        }
-        _ => error.into(),
+    if violates_unique(&error, NONCE_CONSTRAINT, NONCE_COLUMNS) {
+        return Refusal::NonceUsed { order_id: String::new() }.into();
     }
+    error.into()
 }
 
 fn named(name: impl Into<String>, statement: impl Into<SubQueryStatement>) -> CommonTableExpression {

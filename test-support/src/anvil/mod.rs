@@ -7,6 +7,7 @@ mod payments;
 mod process;
 
 use crate::contracts::{Installed, installed};
+use crate::signal::Signal;
 use alloy::{
     primitives::{Address, B256, Bytes, U64, U256},
     providers::{Provider, RootProvider},
@@ -81,7 +82,7 @@ impl Anvil {
                 return node;
             }
         }
-        panic!("no free port for the node in {TRIES} tries, or {} does not run here", installed.anvil.display());
+        panic!("no free port for the node in {TRIES} tries");
     }
 
     /// The URL of its JSON-RPC, the same over all restarts.
@@ -120,7 +121,7 @@ impl Anvil {
     ///
     /// When it is stopped.
     pub fn pause(&self) {
-        self.signal("STOP");
+        self.signal(Signal::STOP);
     }
 
     /// Lets it go on.
@@ -129,7 +130,7 @@ impl Anvil {
     ///
     /// When it is stopped.
     pub fn resume(&self) {
-        self.signal("CONT");
+        self.signal(Signal::CONT);
     }
 
     /// Ends the process in order; it keeps its chain.
@@ -236,8 +237,8 @@ impl Anvil {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn signal(&self, name: &str) {
-        self.process().as_ref().expect("the node is stopped").signal(name);
+    fn signal(&self, signal: Signal) {
+        self.process().as_ref().expect("the node is stopped").signal(signal);
     }
 
     fn state_file(&self) -> PathBuf {

@@ -1,7 +1,9 @@
 //! The program: how it is started, held still and ended.
 
+use crate::signal::{Signal, send_signal};
 use std::{
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
+    net::TcpListener,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -22,7 +24,11 @@ pub(super) struct Start<'a> {
 }
 
 impl Process {
-    /// Starts it and waits until it listens; `None` when somebody else has the port.
+    /// Starts it and waits until it listens; `None` when another program has the port.
+    ///
+    /// # Panics
+    ///
+    /// When it ends for another reason; the message contains its complaint.
     pub(super) fn start(start: &Start<'_>) -> Option<Self> {
         let mut arguments = vec![
             "--no-mining".to_owned(),
@@ -42,7 +48,12 @@ impl Process {
         loop {
             line.clear();
             if output.read_line(&mut line).expect("the node's output should be text") == 0 {
-                child.wait().expect("the node was started here");
+                let mut complaint = String::new();
+                let mut errors = child.stderr.take().expect("standard error is piped");
+                errors.read_to_string(&mut complaint).expect("the node's complaint should be text");
+                let status = child.wait().expect("the node was started here");
+                let is_taken = TcpListener::bind(("127.0.0.1", start.port)).is_err();
+                assert!(is_taken, "{} ended with {status}: {}", start.anvil.display(), complaint.trim());
                 return None;
             }
             if line.starts_with("Listening on") {
@@ -51,19 +62,20 @@ impl Process {
         }
         // It logs every call, and would stand still before a full pipe.
         thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+        let mut errors = child.stderr.take().expect("standard error is piped");
+        thread::spawn(move || io::copy(&mut errors, &mut io::sink()));
         Some(Self(child))
     }
 
-    /// Sends a signal by its name: `STOP`, `CONT`, `TERM`.
-    pub(super) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the node is not there to get SIG{name}");
+    /// Sends a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        send_signal(self.0.id(), signal);
     }
 
     /// Asks it to end, which lets it write its state, and waits until it has.
     pub(super) fn end(mut self) -> ExitStatus {
-        self.signal("CONT");
-        self.signal("TERM");
+        self.signal(Signal::CONT);
+        self.signal(Signal::TERM);
         self.0.wait().expect("the node was started here")
     }
 }
@@ -83,7 +95,7 @@ fn spawn(anvil: &Path, arguments: &[String]) -> Child {
     bound.args(["--pdeathsig", "KILL", "--"]).arg(anvil);
     let mut plain = Command::new(anvil);
     for command in [&mut bound, &mut plain] {
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         match command.spawn() {
             Ok(child) => return child,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

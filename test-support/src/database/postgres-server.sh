@@ -5,10 +5,11 @@
 # holds the other end of standard input: when the caller ends, however it ends, kill -9 included, the kernel closes the
 # pipe, and the server is stopped and its directory deleted. Used by scripts/test and by the crate itself.
 #
-#   postgres-server.sh [obedient]
+#   postgres-server.sh [obedient [LANGUAGE]]
 #
 # An obedient one takes orders by lines: `stop` kills the server as a crash of the machine would, `start` brings it back.
-# It answers each with a line, `done` or what went wrong.
+# It answers each with a line, `done` or what went wrong. Its messages are English, or in LANGUAGE (`de_DE`): the locale is
+# compiled into the server's folder, so that none has to be installed.
 set -eu
 
 fail() {
@@ -59,10 +60,20 @@ password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 unprivileged initdb -D "$folder/data" -U postgres -E UTF8 --locale=C --no-sync --auth=password \
     --pwfile="$folder/password" >"$folder/initdb.log" 2>&1 || fail "initdb failed: $(cat "$folder/initdb.log")"
 
+messages=C
+if [ -n "${2:-}" ]; then
+    [ -e "/usr/share/i18n/locales/$2" ] || fail "the sources of the locale $2 are missing: run scripts/test, or apt-get install locales"
+    messages=$2.UTF-8
+    mkdir "$folder/locales"
+    localedef -i "$2" -f UTF-8 "$folder/locales/$messages" >&2 || fail "the locale $messages cannot be compiled"
+    [ "$(id -u)" != 0 ] || chown -R postgres "$folder/locales"
+    export LOCPATH="$folder/locales"
+fi
+
 # Durability is off: nothing here outlives the tests. 300 connections: each test has a pool of its own.
 start() {
     unprivileged pg_ctl -D "$folder/data" -w -t 30 -l "$folder/data/server.log" -o "-p $port \
-        -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=300 \
+        -c lc_messages=$messages -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=300 \
         -c fsync=off -c full_page_writes=off -c autovacuum=off" start >/dev/null 2>&1
 }
 # Below the range from which the kernel hands out ports; another try when somebody has this one.

@@ -46,7 +46,21 @@ impl PostgresServer {
     /// When it cannot be started; the message says what is missing.
     #[must_use]
     pub fn start() -> Self {
-        let (script, answers, admin_url) = launch(SCRIPT, "PostgreSQL", &["obedient"]);
+        Self::launch(&["obedient"])
+    }
+
+    /// Starts one whose messages are in this language, such as `de_DE`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started; the message names the missing part.
+    #[must_use]
+    pub fn start_in(language: &str) -> Self {
+        Self::launch(&["obedient", language])
+    }
+
+    fn launch(arguments: &[&str]) -> Self {
+        let (script, answers, admin_url) = launch(SCRIPT, "PostgreSQL", arguments);
         Self { admin_url, script, answers }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::config;
 use crate::script::launch;
+use crate::signal::{Signal, send_signal};
 
 /// Starts a server and stops it once its standard input is closed. Compiled in: a test may run anywhere.
 const SCRIPT: (&str, &str) = ("redis-server.sh", include_str!("redis-server.sh"));
@@ -98,7 +99,7 @@ pub struct RedisServer {
     /// Its standard input is held, and closed to stop the server.
     script: Option<Child>,
     /// The process that is held still.
-    paused: Option<String>,
+    paused: Option<u32>,
 }
 
 impl RedisServer {
@@ -136,8 +137,8 @@ impl RedisServer {
         let about: String =
             redis::cmd("INFO").arg("server").query(&mut connect(&self.url)).expect("Redis should take INFO");
         let process = about.lines().find_map(|line| line.strip_prefix("process_id:")).expect("Redis tells its process");
-        let process = process.trim().to_owned();
-        signal("STOP", &process);
+        let process = process.trim().parse().expect("Redis tells a process id");
+        send_signal(process, Signal::STOP);
         self.paused = Some(process);
     }
 
@@ -147,7 +148,7 @@ impl RedisServer {
     ///
     /// When it was not paused.
     pub fn resume(&mut self) {
-        signal("CONT", &self.paused.take().expect("the server is not paused"));
+        send_signal(self.paused.take().expect("the server is not paused"), Signal::CONT);
     }
 
     /// Starts it again, empty.
@@ -200,11 +201,6 @@ impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisServer").field("runs", &self.script.is_some()).finish_non_exhaustive()
     }
-}
-
-fn signal(signal: &str, process: &str) {
-    let sent = Command::new("kill").arg(format!("-{signal}")).arg(process).status().expect("kill should run");
-    assert!(sent.success(), "process {process} does not take the signal {signal}");
 }
 
 /// A connection for a few commands. Blocks its thread, for a moment.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::time::Timestamp;
+use cryptopay_entity::database_error::sqlstate;
 use cryptopay_entity::{chain_cursor, clock, sandbox_block, webhook_endpoint};
 use cryptopay_migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sqlx::postgres::PgConnectOptions;
@@ -110,9 +111,7 @@ async fn reach(url: &str) -> Result<(), (String, &'static str)> {
     let connection = match timeout(LIMIT, options.connect()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            let words = error.to_string();
-            let mend = mend_of(&words);
-            return Err((words, mend));
+            return Err((error.to_string(), mend_of(sqlstate(&error))));
         }
         Err(_) => {
             return Err(("no connection within 5 s".to_owned(), "check host and port in DATABASE_URL, and firewalls"));
@@ -123,16 +122,17 @@ async fn reach(url: &str) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-fn mend_of(words: &str) -> &'static str {
-    let lower = words.to_ascii_lowercase();
-    if lower.contains("password") || lower.contains("authentication") {
-        "check user and password in DATABASE_URL (other than letters and digits are percent-encoded) and the server's pg_hba.conf"
-    } else if lower.contains("does not exist") {
-        "create the role and the database: docs/OPERATIONS.md shows the commands"
-    } else if lower.contains("too many") || lower.contains("connection slots") {
-        "raise max_connections, or run fewer processes"
-    } else {
-        "start PostgreSQL, and check host and port in DATABASE_URL"
+/// Remedy for a refused connection, by its SQLSTATE. Without one the server has not answered.
+fn mend_of(sqlstate: Option<&str>) -> &'static str {
+    match sqlstate {
+        // Wrong password; refused by pg_hba.conf, or an unknown role.
+        Some("28P01" | "28000") => {
+            "check user and password in DATABASE_URL (other than letters and digits are percent-encoded) and the server's pg_hba.conf"
+        }
+        Some("3D000") => "create the role and the database: docs/OPERATIONS.md shows the commands",
+        Some("53300") => "raise max_connections, or run fewer processes",
+        Some("57P03") => "wait until PostgreSQL has started, or see its log",
+        _ => "start PostgreSQL, and check host and port in DATABASE_URL",
     }
 }
 

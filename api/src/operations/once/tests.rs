@@ -1,7 +1,7 @@
 use cryptopay_domain::ids::{ApiKeyId, MerchantId};
 use cryptopay_domain::merchant::Scope;
 use cryptopay_entity::{clock, merchant_wallet, transact};
-use cryptopay_test_support::{TestDatabase, on_both_databases};
+use cryptopay_test_support::{PostgresServer, TestDatabase, block_on, on_both_databases};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde_json::{Value, json};
 
@@ -154,13 +154,19 @@ on_both_databases!(a_key_is_visible_ascii_of_bounded_length, async |db: TestData
     first(add(&app, &who, &"x".repeat(255), body("till")).await.unwrap());
 });
 
-on_both_databases!(whoever_comes_while_the_first_still_runs_waits_and_is_told, async |db: TestDatabase| {
-    let app = app(&db).await;
+/// SQLite has one writer: the second request begins after the first has ended.
+#[test]
+fn a_key_that_is_in_use_answers_409_in_any_language() {
+    block_on(async {
+        in_use_is_409(&TestDatabase::postgres().await).await;
+        let server = PostgresServer::start_in("de_DE");
+        in_use_is_409(&TestDatabase::postgres_in(&server).await).await;
+    });
+}
+
+async fn in_use_is_409(db: &TestDatabase) {
+    let app = app(db).await;
     let who = merchant(&app, "shop").await;
-    if db.connection().get_database_backend() == sea_orm::DbBackend::Sqlite {
-        // One writer: whoever comes second begins when the first is over.
-        return;
-    }
     let running = cryptopay_entity::txn::begin(app.database()).await.unwrap();
     let begun = idempotency_key::Entity::begin(&running, who.merchant_id(), "k-1", "of the first").await;
     assert!(begun.unwrap());
@@ -171,5 +177,19 @@ on_both_databases!(whoever_comes_while_the_first_still_runs_waits_and_is_told, a
     });
     let Err(Stop::Answer(error)) = told else { panic!("{told:?}") };
     assert_eq!((error.code, error.retry_after_secs), (ErrorCode::IdempotencyKeyInUse, Some(1)));
-    drop(running);
-});
+}
+
+#[test]
+fn a_terminated_backend_answers_503_in_any_language() {
+    block_on(async {
+        terminated_is_503(&TestDatabase::postgres().await).await;
+        let server = PostgresServer::start_in("de_DE");
+        terminated_is_503(&TestDatabase::postgres_in(&server).await).await;
+    });
+}
+
+async fn terminated_is_503(db: &TestDatabase) {
+    let statement = "SELECT pg_terminate_backend(pg_backend_pid())";
+    let ended = sea_orm::ConnectionTrait::execute_unprepared(db.connection(), statement).await.unwrap_err();
+    assert_eq!(ApiError::from(ended).code, ErrorCode::ServiceUnavailable);
+}

@@ -14,16 +14,20 @@ pub(super) struct Page {
 
 /// A fenced block.
 pub(super) struct Block {
-    /// The first word after the fence.
+    /// The word after the fence.
     pub(super) language: String,
-    /// What follows it.
-    pub(super) note: String,
     /// Line of the opening fence, from 1.
     pub(super) line: usize,
     pub(super) text: String,
 }
 
 impl Page {
+    /// A page of this one example, for tests of the start page.
+    pub(super) fn of_example(language: &str, text: &str) -> Self {
+        let block = Block { language: language.to_owned(), line: 1, text: text.to_owned() };
+        Self { path: PathBuf::from("example.md"), blocks: vec![block], lines: text.lines().count() + 2 }
+    }
+
     pub(super) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut blocks: Vec<Block> = Vec::new();
@@ -32,10 +36,8 @@ impl Page {
             let fence = line.strip_prefix("```");
             match fence {
                 Some(info) if !open => {
-                    let (language, note) = info.split_once(' ').unwrap_or((info, ""));
-                    assert!(!language.is_empty(), "{}:{}: a block without a language", path.display(), index + 1);
-                    let (language, note) = (language.to_owned(), note.trim().to_owned());
-                    blocks.push(Block { language, note, line: index + 1, text: String::new() });
+                    assert!(!info.is_empty(), "{}:{}: a block without a language", path.display(), index + 1);
+                    blocks.push(Block { language: info.to_owned(), line: index + 1, text: String::new() });
                     open = true;
                 }
                 Some(_) => open = false,

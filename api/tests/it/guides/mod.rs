@@ -2,7 +2,8 @@
 //! mode, and answers what the guide says it answers. A failure names the file and the line.
 //!
 //! All shell examples of a guide are one program, and so are those in JavaScript and in Python. Each begins with the
-//! examples of `docs/README.md` in its language.
+//! examples of `docs/README.md` in its language. Nothing is prepared for them: each guide runs alone, each language on a new
+//! account, and all guides run in order on the account that the first one registers.
 
 mod answer;
 mod errors;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use cryptopay_test_support::block_on;
 use serde_json::json;
 
-use crate::harness::{Client, Installation, Shop, within};
+use crate::harness::{Client, Installation, within};
 use markdown::{Block, Page};
 use program::Language;
 
@@ -26,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 macro_rules! guides {
     ($($name:ident: $file:literal,)+) => {
-        /// The guides that have examples.
+        /// The guides that have examples, in the order of the index.
         const GUIDES: &[&str] = &[$($file),+];
 
         $(#[test]
@@ -38,8 +39,8 @@ macro_rules! guides {
 
 guides! {
     the_guide_to_authentication_works_as_printed: "authentication.md",
-    the_guide_to_payment_orders_works_as_printed: "payment-orders.md",
     the_guide_to_wallets_works_as_printed: "wallets.md",
+    the_guide_to_payment_orders_works_as_printed: "payment-orders.md",
     the_guide_to_transactions_works_as_printed: "transactions.md",
     the_guide_to_webhooks_works_as_printed: "webhooks.md",
     the_guide_to_events_works_as_printed: "events.md",
@@ -65,8 +66,8 @@ async fn follow(file: &str) {
     let client = process.client();
     for language in Language::ALL {
         assert!(guide.blocks_in(language.word()).next().is_some(), "{file} has no example in {}", language.word());
-        let key = open_shop(&client).await;
-        let run = program::run(language, &start, &guide, process.base(), &key);
+        let key = register(&client, language.word()).await;
+        let run = program::run(language, &start, &guide, process.base(), Some(&key));
         let printed = within(LIMIT, &format!("{file} in {}", language.word()), run).await;
         if language == Language::Shell {
             compare(&guide, &printed);
@@ -74,12 +75,69 @@ async fn follow(file: &str) {
     }
 }
 
-/// A shop with a wallet on Base; gives an API key that may do everything.
-async fn open_shop(client: &Client) -> String {
-    let shop = Shop::open(client).await;
+/// A new account with nothing in it; gives an API key that may do everything.
+async fn register(client: &Client, name: &str) -> String {
+    let name = format!("reader-{name}");
+    let email = format!("{name}@example.com");
+    let account = json!({"username": name, "email": email, "password": "correct-horse-9", "shop_name": "Shop"});
+    let registered = client.post("/api/auth/register", account).await.data(201);
+    let client = client.with_token(registered["access"].as_str().unwrap());
     let scopes = json!({"name": "guide", "scopes": ["read", "write", "manage"]});
-    let key = shop.client.post("/api/api-keys/", scopes).await.data(201);
+    let key = client.post("/api/api-keys/", scopes).await.data(201);
     key["secret"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn all_guides_work_in_order_on_one_account_with_nothing() {
+    block_on(async {
+        let start = Page::read(&docs().join("README.md"));
+        let installation = Installation::bare();
+        let process = installation.start().await;
+        let mut key = None;
+        for file in GUIDES {
+            let guide = Page::read(&docs().join("guides").join(file));
+            for language in Language::ALL {
+                let run = program::run(language, &start, &guide, process.base(), key.as_deref());
+                let printed = within(LIMIT, &format!("{file} in {}", language.word()), run).await;
+                if language == Language::Shell {
+                    compare(&guide, &printed);
+                    key = key.or_else(|| printed.iter().find_map(|text| secret_in(text)));
+                }
+            }
+        }
+    });
+}
+
+/// The secret of the key that an example has made.
+fn secret_in(printed: &str) -> Option<String> {
+    let made: serde_json::Value = serde_json::from_str(printed.trim()).ok()?;
+    made["secret"].as_str().filter(|secret| secret.starts_with("sk_test_")).map(str::to_owned)
+}
+
+#[test]
+fn a_failing_example_stops_with_the_message_of_the_server() {
+    block_on(async {
+        let start = Page::read(&docs().join("README.md"));
+        let installation = Installation::bare();
+        let process = installation.start().await;
+        let key = register(&process.client(), "shop").await;
+        for (language, example) in [
+            (
+                Language::Shell,
+                "ORDER=$(curl $B/api/payment-orders/ORD-none/ -H \"$A\" | jq -r .data.order_id)\necho on",
+            ),
+            (Language::Shell, "wait_for /api/payment-orders/ORD-none/ .data.fulfillable\necho on"),
+            (Language::JavaScript, "await api('GET', '/api/payment-orders/ORD-none/')\nconsole.log('on')"),
+            (Language::JavaScript, "await waitFor('/api/payment-orders/ORD-none/', () => true)\nconsole.log('on')"),
+            (Language::Python, "api('GET', '/api/payment-orders/ORD-none/')\nprint('on')"),
+            (Language::Python, "wait_for('/api/payment-orders/ORD-none/', bool)\nprint('on')"),
+        ] {
+            let guide = Page::of_example(language.word(), example);
+            let ended = program::run_to_a_failure(language, &start, &guide, process.base(), Some(&key)).await;
+            assert!(ended.complaints.contains("No such payment order."), "{example}: {}", ended.complaints);
+            assert_eq!(ended.printed, "", "{example}");
+        }
+    });
 }
 
 /// Compares what the shell examples printed with the answers that the guide shows right after them.

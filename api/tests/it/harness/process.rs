@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use cryptopay_test_support::TestDatabase;
+use cryptopay_test_support::{Signal, TestDatabase, send_signal};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -175,8 +175,7 @@ impl Process {
 
     /// Asks it to end, with SIGTERM.
     pub(crate) async fn terminate(self) -> Ended {
-        let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success());
+        send_signal(self.child.id(), Signal::TERM);
         self.end(END_LIMIT).await
     }
 
