@@ -6,6 +6,7 @@ mod m20261122_000003_lists;
 mod m20261122_000004_wallet_ownership;
 mod m20261129_000005_sandbox;
 mod m20261129_000006_rest_of_transfers;
+mod m20261201_000009_unverifiable;
 
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000004_wallet_ownership::Migration),
             Box::new(m20261129_000005_sandbox::Migration),
             Box::new(m20261129_000006_rest_of_transfers::Migration),
+            Box::new(m20261201_000009_unverifiable::Migration),
         ]
     }
 }

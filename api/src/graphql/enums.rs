@@ -99,6 +99,8 @@ enums! {
         Orphaned,
         /// Its transaction failed.
         Reverted,
+        /// Reported without evidence that holds; pays no order until it is verified.
+        Unverifiable,
     }
 
     /// Something that happened to an order or a merchant.

@@ -307,7 +307,7 @@ fn judge(
     let alive = match fact.state {
         TransferState::Included | TransferState::Final => true,
         TransferState::Missing => fact.counted,
-        TransferState::Seen | TransferState::Orphaned | TransferState::Reverted => false,
+        TransferState::Seen | TransferState::Orphaned | TransferState::Reverted | TransferState::Unverifiable => false,
     };
     let counts = alive && matches!(late, None | Some(LateStanding::Accepted));
     let deep = match fact.state {
@@ -316,7 +316,7 @@ fn judge(
             announced || fact.vouched && chain.is_deep(fact.block_number, terms.required_confirmations)
         }
         TransferState::Missing => announced,
-        TransferState::Seen | TransferState::Orphaned | TransferState::Reverted => false,
+        TransferState::Seen | TransferState::Orphaned | TransferState::Reverted | TransferState::Unverifiable => false,
     };
     Standing { counts, deep: counts && deep, late }
 }

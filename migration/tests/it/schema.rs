@@ -6,8 +6,12 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, Database, DatabaseConnection, 
 use std::collections::BTreeSet;
 
 /// Every file of SQL that a migration runs.
-const SCHEMA: &[&str] =
-    &[include_str!("../../src/schema.sql"), include_str!("../../src/lists.sql"), include_str!("../../src/sandbox.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("../../src/schema.sql"),
+    include_str!("../../src/lists.sql"),
+    include_str!("../../src/sandbox.sql"),
+    include_str!("../../src/unverifiable.sql"),
+];
 /// Where SeaORM notes which migrations ran. It stays when they are taken back.
 const HISTORY: &str = "seaql_migrations";
 
