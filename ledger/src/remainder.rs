@@ -10,7 +10,10 @@ use sea_orm::DatabaseTransaction;
 
 use crate::error::LedgerError;
 use crate::rederive::Occasion;
+use crate::view;
 
+/// Decimals of amounts in a token that left the registry: as many as customers' wallets show.
+const AMOUNT_DECIMALS: u8 = 6;
 /// Values that are looked up in one statement.
 const PROBE: usize = 64;
 
@@ -30,10 +33,12 @@ pub(crate) async fn hold(
     if let Some(known) = known {
         return Ok(Some(known.units));
     }
+    // A token may have left the registry while orders in it are open.
     let token = occasion.registry.chain(&order.chain).and_then(|chain| chain.token_of(order.asset));
-    let Some(token) = token else { return Ok(None) };
+    let decimals = view::decimals(order.decimals);
+    let amount_decimals = token.map_or(decimals.min(AMOUNT_DECIMALS), |token| token.amount_decimals);
     let place = Place { chain: &order.chain, asset: order.asset, address: order.receiving_address };
-    for values in remainder_values(derived.remaining, token.decimals, token.amount_decimals).chunks(PROBE) {
+    for values in remainder_values(derived.remaining, decimals, amount_decimals).chunks(PROBE) {
         let taken = amount_reservation::Entity::taken(txn, place, values.iter().copied(), verified).await?;
         for units in values.iter().filter(|units| !taken.iter().any(|row| row.units == **units)) {
             let wanted = Wanted {

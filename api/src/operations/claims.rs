@@ -127,14 +127,13 @@ async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<(Tran
     };
     let best = transfers.iter().max_by_key(|row| (pays(row), !is_gone(row.state), row.id));
     let view = checkout.verified(app.database()).await?;
-    Ok(best.map(|row| {
-        let (currency, decimals) = transactions::currency_of(app, row);
-        (cryptopay_ledger::transfer_snapshot(row, &currency, decimals, order.required(), &view), pays(row))
-    }))
+    let Some(row) = best else { return Ok(None) };
+    let (currency, decimals) = transactions::currency_of(app, row).await?;
+    Ok(Some((cryptopay_ledger::transfer_snapshot(row, &currency, decimals, order.required(), &view), pays(row))))
 }
 
 fn is_gone(state: TransferState) -> bool {
-    matches!(state, TransferState::Orphaned | TransferState::Reverted)
+    state.is_without_effect()
 }
 
 /// Whether the newest blocks of a chain have not been read. A chain on which none comes is not behind.

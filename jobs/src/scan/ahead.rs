@@ -117,13 +117,13 @@ pub(super) fn verifies(transfer: &ObservedTransfer, reported: &UnverifiableTrans
 
 /// What one endpoint says about a range.
 async fn search(source: Source<'_>, from: u64, to: u64) -> Result<(TransferQuery, Search), ChainError> {
-    let Source { access, endpoint, watch, head } = source;
+    let Source { endpoint, watch, head, .. } = source;
     // The newest block came with the question for it.
     let headers =
         if from == to && to == head.number { vec![head.clone()] } else { endpoint.client().blocks(from..=to).await? };
     let query = TransferQuery {
         blocks: headers,
-        contracts: access.chain.contracts().collect(),
+        contracts: watch.contracts.clone(),
         recipients: watch.recipients.clone(),
         native: watch.native,
     };

@@ -24,6 +24,7 @@ mod node;
 mod numbering;
 mod opinions;
 mod payments;
+mod removed;
 mod reorganisations;
 mod resets;
 mod set_aside;
