@@ -130,6 +130,7 @@ async fn match_transfers(database: &DatabaseConnection, count: u64) -> Outcome<(
             chain,
             blocks: &[block],
             transfers: std::slice::from_ref(&transfer),
+            unverifiable: &[],
             head_height: block.number,
             final_height: None,
         };

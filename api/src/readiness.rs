@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptopay_domain::time::Timestamp;
-use cryptopay_entity::{chain_cursor, clock};
+use cryptopay_entity::{chain_cursor, chain_start, clock};
 use sea_orm::DbErr;
 use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::app::App;
 use crate::config::Role;
+use crate::operations::blockchains;
 
 /// How old an answer may be.
 const FRESH: Duration = Duration::from_secs(1);
@@ -125,10 +126,18 @@ async fn chains(app: &App) -> Result<Vec<ChainTrouble>, DbErr> {
     let database = app.database();
     let cursors = chain_cursor::Entity::list(database).await?;
     let now = clock::database_now(database).await?;
-    let chains = app.context.registry.chains().iter();
-    Ok(chains
-        .filter_map(|chain| trouble(&chain.slug, cursors.iter().find(|cursor| cursor.chain == chain.slug), now))
-        .collect())
+    let mut troubles = Vec::new();
+    for chain in app.context.registry.chains() {
+        let cursor = cursors.iter().find(|cursor| cursor.chain == chain.slug);
+        let mut trouble = trouble(&chain.slug, cursor, now);
+        if let (None, Some(trouble)) = (cursor, &mut trouble)
+            && let Some(problem) = chain_start::Entity::problem_of(database, &chain.slug).await?
+        {
+            (trouble.health, trouble.problem) = (blockchains::UNREACHABLE.to_owned(), Some(problem));
+        }
+        troubles.extend(trouble);
+    }
+    Ok(troubles)
 }
 
 fn trouble(slug: &str, cursor: Option<&chain_cursor::Model>, now: Timestamp) -> Option<ChainTrouble> {

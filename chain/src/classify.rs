@@ -24,6 +24,18 @@ const RATE_WORDS: [&str; 13] = [
     "quota",
     "concurrent requests",
 ];
+const QUOTA_WORDS: [&str; 8] = [
+    "quota",
+    "credits",
+    "payment required",
+    "monthly",
+    "billing",
+    "upgrade your plan",
+    "capacity limit",
+    "out of requests",
+];
+/// Words of a limit for a moment, which outweigh those of a quota.
+const MOMENT_WORDS: [&str; 4] = ["second", "/sec", "rate", "minute"];
 const RANGE_WORDS: [&str; 17] = [
     "returned more than",
     "returns more than",
@@ -91,6 +103,9 @@ pub(crate) fn classify(method: &'static str, calls: usize, payload: &ErrorPayloa
     if method == "eth_getLogs" && says(&FILTER_WORDS) {
         return ChainError::FilterTooLarge { recipients: 0 };
     }
+    if is_quota(&lower) {
+        return ChainError::QuotaUsed;
+    }
     if payload.code == 429 || says(&RATE_WORDS) {
         return ChainError::RateLimited { retry_after: None };
     }
@@ -104,6 +119,12 @@ pub(crate) fn classify(method: &'static str, calls: usize, payload: &ErrorPayloa
         return ChainError::MethodMissing { method };
     }
     ChainError::Node { method, code: payload.code, message: shorten(words) }
+}
+
+/// Whether words in lower case say that a plan is used up, rather than that requests come too fast.
+pub(crate) fn is_quota(lower: &str) -> bool {
+    let says = |any: &[&str]| any.iter().any(|word| lower.contains(word));
+    says(&QUOTA_WORDS) && !says(&MOMENT_WORDS)
 }
 
 /// Whether an error of `eth_getBlockByNumber` means that the node does not know the tag, or has no such block yet.
@@ -234,6 +255,18 @@ mod tests {
         }
         assert!(is_unknown_block(&of("eth_getLogs", -32000, "unknown block")));
         assert!(!is_unknown_block(&of("eth_getLogs", -32000, "busy")));
+    }
+
+    #[test]
+    fn a_used_up_plan_is_told_from_a_rate_limit() {
+        for (code, words) in [
+            (-32000, "monthly quota exceeded"),
+            (-32005, "you have used all of your credits"),
+            (-32052, "Payment Required"),
+            (402, "quota has been reached, see billing"),
+        ] {
+            assert!(matches!(of("eth_getLogs", code, words), ChainError::QuotaUsed), "{words}");
+        }
     }
 
     #[test]

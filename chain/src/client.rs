@@ -6,7 +6,7 @@ use std::ops::{Deref, RangeInclusive};
 use async_trait::async_trait;
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
 use cryptopay_domain::registry::FinalityTag;
-use cryptopay_domain::transfer::{Block, ObservedTransfer, Position};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, Position, UnverifiableTransfer};
 use cryptopay_domain::units::Units;
 
 use crate::signature::{SentSignature, Testimony};
@@ -159,6 +159,8 @@ pub struct Search {
     pub unproven: Vec<u64>,
     /// Those of the transfers whose logs their block's verified header denies, by transaction and position.
     pub denied: Vec<(Hash, Position)>,
+    /// Transfers that are reported and cannot be verified, each with its reason.
+    pub unverifiable: Vec<UnverifiableTransfer>,
     /// Logs that the endpoint's first answer left out and its headers gave away.
     pub left_out: usize,
 }

@@ -30,6 +30,9 @@ pub enum ChainError {
         /// How long the endpoint asks us to wait.
         retry_after: Option<Duration>,
     },
+    /// The endpoint's plan is used up.
+    #[error("the endpoint's quota is used up: raise the plan, wait until it is renewed, or add another endpoint")]
+    QuotaUsed,
     /// The endpoint, or what stands before it, has a fault of its own (HTTP 5xx).
     #[error("the endpoint answered HTTP {status}")]
     Unavailable {
@@ -75,10 +78,26 @@ pub enum ChainError {
         method: &'static str,
     },
     /// Too many blocks at once: ask for fewer.
-    #[error("the range is too large for this endpoint (its limit: {limit:?} blocks)")]
+    #[error("the range is too large for this endpoint{}", limit.map(|limit| format!(" (its limit: {limit} blocks)")).unwrap_or_default())]
     RangeTooLarge {
         /// Most blocks at once, where the endpoint said so.
         limit: Option<u64>,
+    },
+    /// A query over several blocks failed in a way that may depend on their number: ask for fewer.
+    #[error("a query over {blocks} blocks failed: {cause}")]
+    RangeFailed {
+        /// Blocks of the query, at least two.
+        blocks: u64,
+        /// Most blocks at once, where the endpoint said so.
+        limit: Option<u64>,
+        /// The failure itself.
+        cause: Box<ChainError>,
+    },
+    /// The endpoint refuses log queries, even over a single block.
+    #[error("the endpoint does not serve logs: it refuses eth_getLogs even for a single block ({reason})")]
+    LogsRefused {
+        /// The refusal, shortened and without the endpoint's secrets.
+        reason: String,
     },
     /// Too many addresses in one filter: ask for fewer.
     #[error("the endpoint takes no filter of {recipients} addresses: it needs one that does")]
@@ -178,6 +197,7 @@ impl ChainError {
             Self::Unreachable(_)
             | Self::TimedOut { .. }
             | Self::RateLimited { .. }
+            | Self::QuotaUsed
             | Self::Unavailable { .. }
             | Self::Malformed { .. }
             | Self::BrokenLink { .. }
@@ -187,6 +207,8 @@ impl ChainError {
             | Self::HeaderHashMismatch { .. }
             | Self::FromTheFuture { .. }
             | Self::Unconfirmed
+            | Self::RangeFailed { .. }
+            | Self::LogsRefused { .. }
             | Self::TransactionMissing { .. } => true,
             Self::Node { code, message, .. } => {
                 matches!(code, -32603 | -32099..=-32000) && !message.to_ascii_lowercase().contains("revert")
@@ -208,6 +230,7 @@ impl ChainError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::RangeFailed { cause, .. } => cause.retry_after(),
             _ => None,
         }
     }
@@ -227,6 +250,58 @@ impl ChainError {
             self,
             Self::BlockMissing { .. } | Self::NotOnChain { found: None, .. } | Self::TransactionMissing { .. }
         )
+    }
+
+    /// Reports whether a narrower query may be answered where this one was not.
+    pub fn is_about_width(&self) -> bool {
+        matches!(self, Self::RangeFailed { .. })
+    }
+
+    /// Reports whether calls that were sent as one batch may be answered one by one.
+    pub(crate) fn is_about_batch(&self) -> bool {
+        match self {
+            Self::BatchTooLarge { .. } => true,
+            Self::Refused { status } => matches!(status, 400 | 405 | 406 | 411 | 413 | 414 | 415 | 422),
+            Self::Unavailable { status, .. } => matches!(status, 500 | 501),
+            _ => false,
+        }
+    }
+
+    /// Reports whether no answer came, so that the endpoint may be away altogether.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut { .. } | Self::Unavailable { .. } => true,
+            Self::RangeFailed { cause, .. } => cause.is_silence(),
+            _ => false,
+        }
+    }
+
+    /// The failure of a query over `blocks` blocks. Every failure of several blocks may depend on their number, unless it is
+    /// a rate limit, or about what the endpoint holds or has said. A single block cannot be narrowed: a refusal of its logs
+    /// means that the endpoint serves none.
+    #[must_use]
+    pub fn of_range(self, blocks: u64) -> Self {
+        let limit = match &self {
+            Self::RangeTooLarge { limit } => *limit,
+            Self::Unreachable(_)
+            | Self::TimedOut { .. }
+            | Self::Unavailable { .. }
+            | Self::Refused { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::Malformed { .. }
+            | Self::Node { .. }
+            | Self::MethodMissing { .. }
+            | Self::FilterTooLarge { .. }
+            | Self::BatchTooLarge { .. } => None,
+            _ => return self,
+        };
+        match self {
+            cause if blocks > 1 => Self::RangeFailed { blocks, limit, cause: Box::new(cause) },
+            cause @ (Self::RangeTooLarge { .. } | Self::MethodMissing { method: "eth_getLogs" }) => {
+                Self::LogsRefused { reason: cause.to_string() }
+            }
+            other => other,
+        }
     }
 
     /// Whether the endpoint, or the one of several behind its address that answered, has not got there yet: asking again
@@ -262,6 +337,7 @@ impl ChainError {
     /// What an HTTP status other than success means where the body does not say more.
     pub(crate) fn from_status(status: u16, retry_after: Option<Duration>) -> Self {
         match status {
+            402 => Self::QuotaUsed,
             429 => Self::RateLimited { retry_after },
             500.. => Self::Unavailable { status, retry_after },
             _ => Self::Refused { status },

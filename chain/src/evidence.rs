@@ -9,7 +9,7 @@ use alloy::eips::Encodable2718;
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::rpc::types::Log;
 use cryptopay_domain::address::{AccountAddress, Asset, Hash};
-use cryptopay_domain::transfer::{Block, ObservedTransfer, Position};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, Position, UnverifiableTransfer};
 use cryptopay_domain::units::Units;
 use serde::Deserialize;
 use serde_json::json;
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::evm::{CHAIN_ID, header_call};
 use crate::logs::{ASK_AGAIN, TokenTransfer, check_tip, transfer_of};
-use crate::rpc::{Call, is_null, malformed, parse, untrue};
+use crate::rpc::{Call, is_null, malformed, null_as_empty, parse, untrue};
 use crate::{ChainError, EvmClient, Inclusion, ShownTransfer};
 
 /// Calls in one batch: a receipt and a transaction for each of 25 hits.
@@ -44,7 +44,7 @@ pub(crate) enum Kind {
     /// A log.
     Token { transfer: TokenTransfer, log: Box<Log> },
     /// The transaction's own value.
-    Native { to: Address, value: U256 },
+    Native { from: Address, to: Address, value: U256 },
 }
 
 /// A transaction as a node shows it.
@@ -72,6 +72,7 @@ struct Receipt {
     effective_gas_price: Option<U256>,
     /// What the OP stack charges for the data on its base chain.
     l1_fee: Option<U256>,
+    #[serde(deserialize_with = "null_as_empty")]
     logs: Vec<Log>,
 }
 
@@ -96,49 +97,99 @@ struct Signature {
     s: Option<U256>,
 }
 
-/// Fetches and checks the evidence of every hit in blocks up to `last`; the transfers, ordered by block, transaction index
-/// and position. Who answered is asked last, so that nothing counts of a node that was put in another one's place.
-pub(crate) async fn gather(
-    client: &EvmClient,
-    hits: Vec<Hit>,
-    last: &Block,
-) -> Result<Vec<ObservedTransfer>, ChainError> {
+/// Transfers with evidence that holds, ordered by block, transaction index and position, and those without.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    pub(crate) transfers: Vec<ObservedTransfer>,
+    pub(crate) unverifiable: Vec<UnverifiableTransfer>,
+}
+
+/// Evidence of transactions, as far as it was fetched.
+type Fetched = BTreeMap<B256, Result<Evidence, ChainError>>;
+
+/// Fetches and checks the evidence of every hit in blocks up to `last`. A hit whose evidence is missing, unreadable or untrue
+/// is set aside. Who answered is asked last, so that nothing counts of a node that was put in another one's place.
+pub(crate) async fn gather(client: &EvmClient, hits: Vec<Hit>, last: &Block) -> Result<Gathered, ChainError> {
     let hashes: Vec<B256> = hits.iter().map(|hit| hit.tx_hash).collect::<BTreeSet<_>>().into_iter().collect();
     if hashes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Gathered::default());
     }
     if hashes.len() > MAX_TRANSACTIONS && hits.iter().any(|hit| hit.block != *last) {
         return Err(ChainError::RangeTooLarge { limit: None });
     }
-    let mut evidence = BTreeMap::new();
+    let mut evidence = Fetched::new();
     let mut again = 0..ASK_AGAIN;
-    while evidence.len() < hashes.len() {
+    loop {
         match fetch(client, &hashes, last, &mut evidence).await {
-            Err(error) if error.is_behind() && again.next().is_some() => {}
+            Err(error) if error.is_behind() && again.next().is_some() => continue,
             other => other?,
         }
+        let is_complete = hashes.iter().all(|hash| matches!(evidence.get(hash), Some(Ok(_))));
+        if is_complete || again.next().is_none() {
+            break;
+        }
     }
-    let mut found = Vec::with_capacity(hits.len());
+    let (mut found, mut unverifiable) = (Vec::with_capacity(hits.len()), Vec::new());
     for hit in &hits {
-        let Some(evidence) = evidence.get(&hit.tx_hash) else {
-            return Err(malformed(RECEIPT, "it is missing from the batch"));
+        let transfer = match evidence.get(&hit.tx_hash) {
+            Some(Ok(evidence)) => {
+                evidence.transfer(hit).map(|transfer| (evidence.index, transfer)).map_err(|error| error.to_string())
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err(malformed(RECEIPT, "it is missing from the batch").to_string()),
         };
-        if let Some(transfer) = evidence.transfer(hit)? {
-            found.push((evidence.index, transfer));
+        match transfer {
+            Ok((index, Some(transfer))) => found.push((index, transfer)),
+            Ok((_, None)) => {}
+            Err(reason) => {
+                tracing::warn!(
+                    endpoint = client.name(),
+                    block_number = hit.block.number,
+                    tx_hash = %hit.tx_hash,
+                    reason,
+                    "a transfer cannot be verified and is set aside"
+                );
+                unverifiable.push(hit.unverifiable(reason));
+            }
         }
     }
     found.sort_by_key(|(index, transfer)| (transfer.block.number, *index, transfer.position));
-    Ok(found.into_iter().map(|(_, transfer)| transfer).collect())
+    Ok(Gathered { transfers: found.into_iter().map(|(_, transfer)| transfer).collect(), unverifiable })
 }
 
-/// Asks for what is not there yet, and keeps what it gets before the first answer that cannot be used.
-async fn fetch(
-    client: &EvmClient,
-    hashes: &[B256],
-    last: &Block,
-    evidence: &mut BTreeMap<B256, Evidence>,
-) -> Result<(), ChainError> {
-    let wanted: Vec<B256> = hashes.iter().filter(|hash| !evidence.contains_key(*hash)).copied().collect();
+impl Hit {
+    fn unverifiable(&self, reason: String) -> UnverifiableTransfer {
+        let (position, log_index, from, to, asset, value) = match &self.kind {
+            Kind::Token { transfer, log } => (
+                Position::Unknown(log.log_index.unwrap_or_default()),
+                log.log_index,
+                transfer.from,
+                transfer.to,
+                Asset::Token(AccountAddress(transfer.contract)),
+                transfer.value,
+            ),
+            Kind::Native { from, to, value } => (Position::Native, None, *from, *to, Asset::Native, *value),
+        };
+        UnverifiableTransfer {
+            tx_hash: Hash(self.tx_hash),
+            position,
+            log_index,
+            block: self.block,
+            from: AccountAddress(from),
+            to: AccountAddress(to),
+            asset,
+            units: Units(value),
+            reason,
+        }
+    }
+}
+
+/// Asks for the evidence that is not there yet.
+///
+/// # Errors
+/// The packet failed, or the endpoint does not hold `last`. A transaction without usable evidence is no error.
+async fn fetch(client: &EvmClient, hashes: &[B256], last: &Block, evidence: &mut Fetched) -> Result<(), ChainError> {
+    let wanted: Vec<B256> = hashes.iter().filter(|hash| !matches!(evidence.get(*hash), Some(Ok(_)))).copied().collect();
     let mut calls = Vec::with_capacity(wanted.len().saturating_mul(2).saturating_add(2));
     for hash in &wanted {
         calls.push(Call { method: RECEIPT, params: json!([hash]) });
@@ -146,21 +197,27 @@ async fn fetch(
     }
     calls.push(Call { method: CHAIN_ID, params: json!([]) });
     calls.push(header_call(last.number));
-    let answers = client.rpc.grouped(&calls, 2, MAX_CALLS_PER_BATCH).await?;
-    let Some(([id, header], answers)) = answers.split_last_chunk::<2>().map(|(rest, pair)| (pair, rest)) else {
+    let mut answers = client.rpc.each_grouped(&calls, 2, MAX_CALLS_PER_BATCH).await?;
+    let (Some(header), Some(id)) = (answers.pop(), answers.pop()) else {
         return Err(malformed(CHAIN_ID, "it is missing from the batch"));
     };
-    client.check_id(id)?;
-    let mut read = Vec::with_capacity(wanted.len());
-    for (hash, pair) in wanted.iter().zip(answers.chunks(2)) {
-        let [receipt, transaction] = pair else { return Err(malformed(RECEIPT, "it is missing from the batch")) };
-        read.push((*hash, Evidence::read(*hash, receipt, transaction)));
+    client.check_id(&id?)?;
+    let header = header?;
+    let mut answers = answers.into_iter();
+    for hash in wanted {
+        let (Some(receipt), Some(transaction)) = (answers.next(), answers.next()) else {
+            return Err(malformed(RECEIPT, "it is missing from the batch"));
+        };
+        let read = match (receipt, transaction) {
+            // The endpoint wants a rest: nothing is wrong with the transfer.
+            (Err(error @ (ChainError::RateLimited { .. } | ChainError::QuotaUsed)), _)
+            | (_, Err(error @ (ChainError::RateLimited { .. } | ChainError::QuotaUsed))) => return Err(error),
+            (Ok(receipt), Ok(transaction)) => Evidence::read(hash, &receipt, &transaction),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        evidence.insert(hash, read);
     }
-    check_tip(client, last, header)?;
-    for (hash, one) in read {
-        evidence.insert(hash, one?);
-    }
-    Ok(())
+    check_tip(client, last, &header)
 }
 
 /// Where transactions stand, in the order of the question. Who answered is asked last, as for a hit.
@@ -264,6 +321,9 @@ impl Evidence {
         }
         let (position, log_index, from, to, asset, value, sole) = match &hit.kind {
             Kind::Token { transfer, log } => {
+                if transfer.is_padded {
+                    return Err(untrue(RECEIPT, "an address topic of the log holds more than an address"));
+                }
                 if !self.succeeded {
                     return Err(untrue(RECEIPT, "a failed transaction has no logs, yet one was reported"));
                 }
@@ -272,7 +332,7 @@ impl Evidence {
                 let asset = Asset::Token(AccountAddress(transfer.contract));
                 (Position::Log(ordinal), log.log_index, transfer.from, transfer.to, asset, transfer.value, sole)
             }
-            Kind::Native { to, value } => {
+            Kind::Native { to, value, .. } => {
                 if self.transaction.to != Some(*to) || self.transaction.value != *value {
                     return Err(untrue(TRANSACTION, "it is not as its block shows it"));
                 }
@@ -315,7 +375,9 @@ impl Evidence {
                 transfers.push(ShownTransfer { position, asset, from, to, units });
             }
             for (ordinal, log) in (0_u32..).zip(&self.receipt.logs) {
-                let Some(TokenTransfer { contract, from, to, value }) = transfer_of(log) else { continue };
+                let Some(TokenTransfer { contract, from, to, value, is_padded: false }) = transfer_of(log) else {
+                    continue;
+                };
                 transfers.push(ShownTransfer {
                     position: Position::Log(ordinal),
                     asset: Asset::Token(AccountAddress(contract)),

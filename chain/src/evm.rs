@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::blocks::{self, HeaderHashes, Read};
 use crate::classify::is_unknown_tag;
+use crate::evidence::Gathered;
 use crate::http::{HttpTransport, origin, secrets};
 use crate::logs::{ASK_AGAIN, MAX_RECIPIENTS_PER_FILTER};
 use crate::rpc::{Call, Rpc, is_null, malformed, parse, untrue};
@@ -298,13 +299,13 @@ impl ChainClient for EvmClient {
             if query.native {
                 found.hits.extend(native::find(self, query, found.full.as_deref()).await?);
             }
-            let transfers = evidence::gather(self, found.hits, last).await?;
+            let Gathered { transfers, unverifiable } = evidence::gather(self, found.hits, last).await?;
             let is_denied = |transfer: &&ObservedTransfer| {
                 transfer.log_index.is_some() && found.denied.contains(&(transfer.block.number, transfer.to.0))
             };
             let denied =
                 transfers.iter().filter(is_denied).map(|transfer| (transfer.tx_hash, transfer.position)).collect();
-            Ok(Search { transfers, unproven: found.unproven, denied, left_out: found.left_out })
+            Ok(Search { transfers, unproven: found.unproven, denied, unverifiable, left_out: found.left_out })
         };
         match found.await {
             Err(ChainError::BodyTooLarge { .. }) if query.blocks.len() > 1 => {

@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::ChainError;
 use crate::classify::shorten;
-use crate::http::{origin, secrets};
+use crate::http::{handshake, origin, secrets};
 
 /// Most bytes of a message: a header has about two thousand.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -55,7 +55,7 @@ impl Heads {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
-        let connecting = connect_async_with_config(self.url.as_str(), Some(config), true);
+        let connecting = connect_async_with_config(handshake(&self.url), Some(config), true);
         let mut socket = match timeout(TIMEOUT, connecting).await {
             Ok(Ok((socket, _))) => socket,
             Ok(Err(error)) => return Ended { worked: false, reason: self.words(&error) },

@@ -2,17 +2,25 @@
 //! not followed, and no error holds the URL. Time is bounded by the caller, [`crate::rpc`], for every transport alike.
 
 use std::fmt;
+use std::io::Read;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alloy::rpc::json_rpc::{RequestPacket, ResponsePacket};
 use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
+use flate2::read::MultiGzDecoder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
+use tokio_tungstenite::tungstenite::ClientRequestBuilder;
 use url::Url;
 
-use crate::{ChainError, Limits};
+use crate::classify::is_quota;
+use crate::{ChainError, Limits, packet};
 
+/// Name and version of the gateway: some providers refuse requests without one.
+pub(crate) const USER_AGENT: &str = concat!("cryptopay/", env!("CARGO_PKG_VERSION"));
+/// First bytes of a gzip body. No JSON begins with them.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Most bytes of an answer with an HTTP error status: enough for a JSON-RPC error.
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 /// Longest wait that an endpoint can ask of us.
@@ -35,6 +43,7 @@ impl HttpTransport {
         // reqwest has no TLS cryptography of its own here; the first to install it wins, and any winner is ring.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
             .no_proxy()
             .redirect(Policy::none())
             .connect_timeout(limits.timeout)
@@ -60,19 +69,24 @@ impl HttpTransport {
         let status = response.status();
         if status.is_success() {
             let body = read(response, self.max_body_bytes).await?;
-            return serde_json::from_slice(&body).map_err(malformed);
+            return packet::read(&body).map_err(malformed);
         }
         let retry_after = retry_after(response.headers());
         let plain = ChainError::from_status(status.as_u16(), retry_after);
-        if matches!(plain, ChainError::RateLimited { .. }) {
+        if matches!(plain, ChainError::RateLimited { .. } | ChainError::QuotaUsed) {
             return Err(plain);
         }
         if status.as_u16() == 413 && packet.len() > 1 {
             return Err(ChainError::BatchTooLarge { calls: packet.len() });
         }
+        let Ok(body) = read(response, MAX_ERROR_BODY_BYTES).await else { return Err(plain) };
+        if matches!(plain, ChainError::Refused { .. }) && is_quota(&String::from_utf8_lossy(&body).to_ascii_lowercase())
+        {
+            return Err(ChainError::QuotaUsed);
+        }
         // Some providers send their JSON-RPC errors with HTTP 400 or 500.
-        match read(response, MAX_ERROR_BODY_BYTES).await.map(|body| serde_json::from_slice::<ResponsePacket>(&body)) {
-            Ok(Ok(packet)) if packet.is_error() => Ok(packet),
+        match packet::read(&body) {
+            Ok(packet) if packet.is_error() => Ok(packet),
             _ => Err(plain),
         }
     }
@@ -104,6 +118,13 @@ pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
+/// The handshake of a WebSocket, with the same User-Agent.
+pub(crate) fn handshake(url: &Url) -> ClientRequestBuilder {
+    // A URL is a URI; the root stands for one that is none, and no connection comes of it.
+    let uri = url.as_str().parse().unwrap_or_default();
+    ClientRequestBuilder::new(uri).with_header("user-agent", USER_AGENT)
+}
+
 /// Parts of a URL that a node might repeat in its errors and that must not be logged.
 pub(crate) fn secrets(url: &Url) -> Vec<String> {
     let path = url.path_segments().into_iter().flatten().map(str::to_owned);
@@ -113,7 +134,7 @@ pub(crate) fn secrets(url: &Url) -> Vec<String> {
     path.chain(query).chain(user).filter(|part| part.len() >= 8).collect()
 }
 
-/// Reads a body to its end, but never more than `limit_bytes`.
+/// Reads a body to its end, but never more than `limit_bytes`, packed or unpacked.
 async fn read(mut response: reqwest::Response, limit_bytes: usize) -> Result<Vec<u8>, ChainError> {
     let too_large = || ChainError::BodyTooLarge { limit_bytes };
     if response.content_length().is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > limit_bytes))
@@ -127,7 +148,18 @@ async fn read(mut response: reqwest::Response, limit_bytes: usize) -> Result<Vec
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    if body.starts_with(&GZIP) { unpack(&body, limit_bytes) } else { Ok(body) }
+}
+
+/// Unpacks a body that was packed although no `Accept-Encoding` was sent.
+fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ChainError> {
+    let mut body = Vec::new();
+    let most = u64::try_from(limit_bytes).unwrap_or(u64::MAX).saturating_add(1);
+    MultiGzDecoder::new(packed).take(most).read_to_end(&mut body).map_err(|error| ChainError::Malformed {
+        method: "a request",
+        reason: format!("its gzip cannot be unpacked: {error}"),
+    })?;
+    if body.len() > limit_bytes { Err(ChainError::BodyTooLarge { limit_bytes }) } else { Ok(body) }
 }
 
 fn broken(error: reqwest::Error) -> ChainError {

@@ -13,13 +13,14 @@ mod http;
 mod logs;
 pub mod metrics;
 mod native;
+mod packet;
 pub mod probe;
 mod rpc;
 pub mod signature;
 
 pub use bloom::LogsBloom;
 pub use client::{ChainClient, Header, Inclusion, Search, ShownTransfer, Tip, Traffic, TransferQuery, Witness};
-pub use endpoints::{Endpoint, EndpointHealth, Endpoints, Hurry, Span};
+pub use endpoints::{BatchSize, Endpoint, EndpointHealth, Endpoints, Hurry};
 pub use error::ChainError;
 pub use evm::{EvmClient, Limits};
 pub use heads::{Ended, Heads};

@@ -13,7 +13,7 @@ use crate::bloom::Sought;
 use crate::classify::is_unknown_block;
 use crate::evidence::{Hit, Kind};
 use crate::evm::{header_call, quantity};
-use crate::rpc::{Call, malformed, parse, untrue};
+use crate::rpc::{Call, malformed, parse_list, untrue};
 use crate::{ChainError, EvmClient, Header, TransferQuery, native};
 
 /// Most recipients in one filter: what go-ethereum takes in one place of a filter. An endpoint that takes fewer says so,
@@ -32,6 +32,8 @@ pub(crate) struct TokenTransfer {
     pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) value: U256,
+    /// An address topic holds more than an address. The transfer is not what its contract was asked to report.
+    pub(crate) is_padded: bool,
 }
 
 /// What the endpoint's logs tell of.
@@ -119,9 +121,13 @@ async fn ask(
             full = Some(header.clone());
         }
         let asked: BTreeSet<Address> = chunk.iter().copied().collect();
-        for log in parse::<Vec<Log>>(GET_LOGS, found)? {
+        for log in parse_list::<Log>(GET_LOGS, found)? {
             let block = reading.block_of(&log)?;
-            let transfer = transfer_of(&log).ok_or_else(|| untrue(GET_LOGS, "a log is no ERC-20 Transfer"))?;
+            if log.topic0() != Some(&TRANSFER) {
+                return Err(untrue(GET_LOGS, "a log is no Transfer, though only those were asked for"));
+            }
+            // Other standards share the topic, with more topics or other data.
+            let Some(transfer) = transfer_of(&log) else { continue };
             if !reading.contracts.contains(&transfer.contract) || !asked.contains(&transfer.to) {
                 return Err(untrue(GET_LOGS, "a log is of a contract or recipient that was not asked for"));
             }
@@ -146,7 +152,7 @@ async fn prove(client: &EvmClient, blocks: &[&Header], reading: &mut Reading<'_>
         let number = blocks.first().map_or(0, |header| header.number);
         if is_unknown_block(&error) { ChainError::BlockMissing { number } } else { error }
     })?) {
-        let logs = parse::<Vec<Log>>(GET_LOGS, &answer)?;
+        let logs = parse_list::<Log>(GET_LOGS, &answer)?;
         let mut seen = Bloom::ZERO;
         for log in &logs {
             let block = reading.block_of(log)?;
@@ -173,7 +179,8 @@ struct Reading<'a> {
     contracts: BTreeSet<Address>,
     recipients: BTreeSet<Address>,
     held: BTreeMap<u64, &'a Block>,
-    seen: BTreeMap<(u64, u64), Log>,
+    /// By block and index. Two different logs of one index are both kept: the receipt shows which of them is true.
+    seen: BTreeMap<(u64, u64), Vec<Log>>,
     /// Who received something where, real or not.
     told: BTreeSet<(u64, Address)>,
     hits: Vec<Hit>,
@@ -223,11 +230,11 @@ impl<'a> Reading<'a> {
         let (Some(tx_hash), Some(index)) = (log.transaction_hash, log.log_index) else {
             return Err(malformed(GET_LOGS, "a log names no transaction or index"));
         };
-        match self.seen.get(&(block.number, index)) {
-            Some(known) if *known == log => return Ok(()),
-            Some(_) => return Err(untrue(GET_LOGS, "two different logs have one place in a block")),
-            None => self.seen.insert((block.number, index), log.clone()),
-        };
+        let same_place = self.seen.entry((block.number, index)).or_default();
+        if same_place.contains(&log) {
+            return Ok(());
+        }
+        same_place.push(log.clone());
         self.told.insert((block.number, transfer.to));
         if !transfer.value.is_zero() && transfer.from != transfer.to {
             self.hits.push(Hit { tx_hash, block, kind: Kind::Token { transfer, log: Box::new(log) } });
@@ -256,15 +263,17 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Reads a log as an ERC-20 transfer: three topics, addresses that fit, one word of data.
+/// Reads a log as an ERC-20 transfer: three topics and one word of data.
 pub(crate) fn transfer_of(log: &Log) -> Option<TokenTransfer> {
     let [TRANSFER, from, to] = log.topics() else { return None };
     let value: [u8; 32] = log.inner.data.data.as_ref().try_into().ok()?;
+    let (from_address, to_address) = (Address::from_word(*from), Address::from_word(*to));
     Some(TokenTransfer {
         contract: log.address(),
-        from: address(from)?,
-        to: address(to)?,
+        from: from_address,
+        to: to_address,
         value: U256::from_be_bytes(value),
+        is_padded: from_address.into_word() != *from || to_address.into_word() != *to,
     })
 }
 
@@ -290,9 +299,4 @@ pub(crate) fn check_tip(client: &EvmClient, last: &Block, header: &RawValue) -> 
         return Ok(());
     }
     Err(ChainError::NotOnChain { number: last.number, expected: last.hash, found })
-}
-
-fn address(topic: &B256) -> Option<Address> {
-    let address = Address::from_word(*topic);
-    (address.into_word() == *topic).then_some(address)
 }

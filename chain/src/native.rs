@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::evidence::{Envelope, Hit, Kind, envelope};
 use crate::logs::ASK_AGAIN;
-use crate::rpc::{Call, parse, untrue};
+use crate::rpc::{Call, null_as_empty, parse, untrue};
 use crate::{ChainError, EvmClient, Header, TransferQuery};
 
 /// Full blocks in one batch: a busy block is about a megabyte of JSON.
@@ -22,6 +22,7 @@ const BY_HASH: &str = "eth_getBlockByHash";
 
 #[derive(Deserialize)]
 struct Body {
+    #[serde(deserialize_with = "null_as_empty")]
     transactions: Vec<Box<RawValue>>,
 }
 
@@ -105,7 +106,11 @@ fn payments(
         if payment.value.is_zero() || payment.from == to {
             continue;
         }
-        hits.push(Hit { tx_hash: payment.hash, block: *block, kind: Kind::Native { to, value: payment.value } });
+        hits.push(Hit {
+            tx_hash: payment.hash,
+            block: *block,
+            kind: Kind::Native { from: payment.from, to, value: payment.value },
+        });
     }
     Ok(hits)
 }

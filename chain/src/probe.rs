@@ -19,8 +19,8 @@ use url::Url;
 
 use crate::classify::{is_unknown_tag, shorten};
 use crate::evm::quantity;
-use crate::http::secrets;
-use crate::rpc::{Call, is_null, malformed, parse};
+use crate::http::{handshake, secrets};
+use crate::rpc::{Call, is_null, malformed, parse, parse_list};
 use crate::{ChainClient, ChainError, EvmClient};
 
 /// The topic of ERC-20's `Transfer(address,address,uint256)`.
@@ -29,8 +29,6 @@ const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628
 const NOBODY: Address = Address::repeat_byte(0x0d);
 /// Headers in the batch that a node is tried with: as many as a scan sends.
 const BATCH: u64 = 50;
-/// Ranges that are tried.
-const TRIES: usize = 8;
 /// Longest wait for a WebSocket's connection, and for its answer.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest message of a socket that is read.
@@ -141,7 +139,7 @@ async fn subscribe(url: &Url) -> Result<(), String> {
     };
     let config =
         WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES)).max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let (mut socket, _) = connect_async_with_config(url.as_str(), Some(config), true).await.map_err(words)?;
+    let (mut socket, _) = connect_async_with_config(handshake(url), Some(config), true).await.map_err(words)?;
     let question = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"] });
     socket.send(Message::text(question.to_string())).await.map_err(words)?;
     while let Some(message) = socket.next().await {
@@ -202,8 +200,7 @@ async fn batch(client: &EvmClient, head: &SeenBlock) -> Result<usize, ChainError
 
 async fn range(client: &EvmClient, head: &SeenBlock, questions: &Questions) -> Result<u64, ChainError> {
     let mut blocks = questions.widest.min(head.number.saturating_add(1)).max(1);
-    let mut refusal = None;
-    for _ in 0..TRIES {
+    loop {
         let filter = json!([{
             "fromBlock": quantity(head.number.saturating_sub(blocks.saturating_sub(1))),
             "toBlock": quantity(head.number),
@@ -211,22 +208,14 @@ async fn range(client: &EvmClient, head: &SeenBlock, questions: &Questions) -> R
             "topics": [TRANSFER, null, [NOBODY.into_word()]],
         }]);
         let answer = client.rpc.one(GET_LOGS, filter).await;
-        let smaller = match answer {
-            Ok(answer) => return parse::<Vec<Value>>(GET_LOGS, &answer).map(|_| blocks),
-            Err(ChainError::RangeTooLarge { limit }) => limit.unwrap_or(blocks / 2).min(blocks.saturating_sub(1)),
-            // A refusal in words that nobody has collected yet.
-            Err(error @ ChainError::Node { .. }) if blocks > 10 => {
-                refusal = Some(error);
-                10
-            }
-            Err(error) => return Err(refusal.unwrap_or(error)),
-        };
-        if smaller == 0 {
-            break;
+        let answer = answer.and_then(|answer| parse_list::<Value>(GET_LOGS, &answer));
+        match answer.map_err(|error| error.of_range(blocks)) {
+            Ok(_) => return Ok(blocks),
+            // As a scan does it.
+            Err(ChainError::RangeFailed { limit, .. }) => blocks = limit.unwrap_or(blocks).clamp(1, blocks / 2),
+            Err(error) => return Err(error),
         }
-        blocks = smaller;
     }
-    Err(ChainError::RangeTooLarge { limit: None })
 }
 
 async fn receipts(client: &EvmClient, head: &SeenBlock) -> Result<bool, ChainError> {

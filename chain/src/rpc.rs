@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use alloy::rpc::json_rpc::{ErrorPayload, Id, Request, RequestPacket, Response, ResponsePacket, ResponsePayload};
 use alloy::transports::BoxTransport;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::Service;
@@ -23,13 +25,38 @@ pub(crate) struct Call {
     pub(crate) params: Value,
 }
 
+/// Most calls of a batch. An endpoint that refused a larger one is asked for no more for an hour.
+#[derive(Debug)]
+struct BatchLimit {
+    most: usize,
+    lowered: Mutex<Option<(usize, Instant)>>,
+}
+
+/// Validity of a lowered limit: a passing fault must not cost batches for good.
+const LOWERED_FOR: Duration = Duration::from_secs(3_600);
+
+impl BatchLimit {
+    fn new(most: usize) -> Self {
+        Self { most, lowered: Mutex::new(None) }
+    }
+
+    fn calls(&self, now: Instant) -> usize {
+        let lowered = *self.lowered.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_valid = |at: Instant| now.saturating_duration_since(at) < LOWERED_FOR;
+        lowered.filter(|(_, at)| is_valid(*at)).map_or(self.most, |(calls, _)| calls.min(self.most))
+    }
+
+    fn lower(&self, calls: usize, now: Instant) {
+        *self.lowered.lock().unwrap_or_else(PoisonError::into_inner) = Some((calls, now));
+    }
+}
+
 /// The line to one endpoint.
 pub(crate) struct Rpc {
     transport: BoxTransport,
     secrets: Vec<String>,
     timeout: Duration,
-    /// Most calls in a batch; shrinks for good when the endpoint refuses one as too large.
-    most_calls: AtomicUsize,
+    batch_limit: BatchLimit,
     next_id: AtomicU64,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -48,7 +75,7 @@ impl Rpc {
             transport,
             secrets,
             timeout,
-            most_calls: AtomicUsize::new(most_calls),
+            batch_limit: BatchLimit::new(most_calls),
             next_id: AtomicU64::new(1),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -58,7 +85,7 @@ impl Rpc {
 
     /// Most calls that the endpoint takes in one batch, as far as it is known.
     pub(crate) fn most_calls(&self) -> usize {
-        self.most_calls.load(Ordering::Relaxed)
+        self.batch_limit.calls(Instant::now())
     }
 
     /// What was asked so far.
@@ -72,46 +99,84 @@ impl Rpc {
 
     /// The answer to one call.
     pub(crate) async fn one(&self, method: &'static str, params: Value) -> Result<Box<RawValue>, ChainError> {
-        let mut answers = self.batch(&[Call { method, params }]).await?;
-        answers.pop().ok_or_else(|| malformed(method, "there is none"))
+        let mut answers = self.sent(&[Call { method, params }]).await?;
+        answers.pop().ok_or_else(|| malformed(method, "there is none"))?
     }
 
-    /// The answers to many calls, in their order. Calls that belong together (`group` of them, one after the other)
-    /// always travel in one batch; no batch holds more than `most` calls.
+    /// The answers to many calls, in their order. Calls that belong together (`group` of them, one after the other) travel
+    /// in one batch where the endpoint takes batches; no batch holds more than `most` calls. The first failed call fails all.
     pub(crate) async fn grouped(
         &self,
         calls: &[Call],
         group: usize,
         most: usize,
     ) -> Result<Vec<Box<RawValue>>, ChainError> {
+        self.each_grouped(calls, group, most).await?.into_iter().collect()
+    }
+
+    /// The same; each call has an answer or an error of its own.
+    pub(crate) async fn each_grouped(
+        &self,
+        calls: &[Call],
+        group: usize,
+        most: usize,
+    ) -> Result<Vec<Result<Box<RawValue>, ChainError>>, ChainError> {
         let mut answers = Vec::with_capacity(calls.len());
         let mut rest = calls;
-        let mut most = most;
+        let (mut most, mut is_refused) = (self.most_calls().min(most), false);
         while !rest.is_empty() {
-            let groups = self.most_calls.load(Ordering::Relaxed).min(most).checked_div(group).unwrap_or(1).max(1);
+            let groups = most.checked_div(group).unwrap_or(1).max(1);
             let (now, later) = rest.split_at(groups.saturating_mul(group).min(rest.len()));
-            match self.batch(now).await {
+            let sent = if now.len() > group { self.sent(now).await } else { self.each(now).await };
+            match sent {
                 Ok(batch) => {
                     answers.extend(batch);
                     rest = later;
                 }
-                Err(ChainError::BatchTooLarge { .. }) if now.len() > group => {
-                    self.most_calls.store(now.len() / 2, Ordering::Relaxed);
+                Err(error) if now.len() > group && error.is_about_batch() => {
+                    most = now.len() / 2;
+                    is_refused = true;
                 }
                 Err(ChainError::BodyTooLarge { .. }) if now.len() > group => most = now.len() / 2,
                 Err(error) => return Err(error),
             }
         }
+        if is_refused && answers.iter().all(Result::is_ok) {
+            self.batch_limit.lower(most.max(1), Instant::now());
+        }
         Ok(answers)
     }
 
-    /// Sends one packet. The first failed call fails the batch.
-    async fn batch(&self, calls: &[Call]) -> Result<Vec<Box<RawValue>>, ChainError> {
-        self.each(calls).await?.into_iter().collect()
+    /// Each call has an answer or an error of its own. An endpoint that refuses the batch is asked in smaller ones, and at
+    /// last for one call at a time.
+    pub(crate) async fn each(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, ChainError>>, ChainError> {
+        let mut answers = Vec::with_capacity(calls.len());
+        let mut rest = calls;
+        let (mut most, mut is_refused) = (self.most_calls().max(1), false);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(most.min(rest.len()));
+            match self.sent(now).await {
+                Ok(batch) => answers.extend(batch),
+                Err(error) if now.len() > 1 && error.is_about_batch() => {
+                    most = now.len() / 2;
+                    is_refused = true;
+                    continue;
+                }
+                // The others may be answered.
+                Err(error) if calls.len() > 1 && now.len() == 1 && error.is_about_batch() => answers.push(Err(error)),
+                Err(error) => return Err(error),
+            }
+            rest = later;
+        }
+        // A call that fails by itself proves no limit of the batches.
+        if is_refused && answers.iter().all(Result::is_ok) {
+            self.batch_limit.lower(most, Instant::now());
+        }
+        Ok(answers)
     }
 
-    /// Sends one packet; each call has an answer or an error of its own.
-    pub(crate) async fn each(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, ChainError>>, ChainError> {
+    /// Sends one packet.
+    async fn sent(&self, calls: &[Call]) -> Result<Vec<Result<Box<RawValue>, ChainError>>, ChainError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         let answers = self.packet(calls).await;
@@ -123,6 +188,9 @@ impl Rpc {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         self.meter.note(calls, started.elapsed(), failure);
+        if let Some(ChainError::BatchTooLarge { calls }) = failure {
+            return Err(ChainError::BatchTooLarge { calls: *calls });
+        }
         answers
     }
 
@@ -143,6 +211,13 @@ impl Rpc {
             Err(requests) => RequestPacket::Batch(requests),
         };
         let responses = match self.send(packet).await.map_err(|error| named(error, first))? {
+            // One answer to many calls: it is about the batch, whichever call it names.
+            ResponsePacket::Single(Response { payload: ResponsePayload::Failure(failure), .. }) if calls.len() > 1 => {
+                return Err(self.batch_failure(first, calls.len(), &failure));
+            }
+            ResponsePacket::Single(_) if calls.len() > 1 => {
+                return Err(ChainError::BatchTooLarge { calls: calls.len() });
+            }
             ResponsePacket::Single(response) => vec![response],
             ResponsePacket::Batch(responses) => responses,
         };
@@ -151,7 +226,7 @@ impl Rpc {
             match payload {
                 // A node that refuses the packet as a whole names no call.
                 ResponsePayload::Failure(failure) if !ids.contains(&id) => {
-                    return Err(self.failure(first, calls.len(), &failure));
+                    return Err(self.batch_failure(first, calls.len(), &failure));
                 }
                 ResponsePayload::Success(_) if !ids.contains(&id) => {
                     return Err(malformed(first, "it has an id that we never sent"));
@@ -188,6 +263,15 @@ impl Rpc {
         }
     }
 
+    /// An error for a whole packet. Of a batch it says no more than that the batch is refused, unless it asks to wait.
+    fn batch_failure(&self, first: &'static str, calls: usize, payload: &ErrorPayload) -> ChainError {
+        match self.failure(first, calls, payload) {
+            error @ (ChainError::RateLimited { .. } | ChainError::QuotaUsed) => error,
+            _ if calls > 1 => ChainError::BatchTooLarge { calls },
+            error => error,
+        }
+    }
+
     fn failure(&self, method: &'static str, calls: usize, payload: &ErrorPayload) -> ChainError {
         let mut words = payload.message.to_string();
         for secret in &self.secrets {
@@ -200,6 +284,16 @@ impl Rpc {
 /// Reads an answer into its type.
 pub(crate) fn parse<T: DeserializeOwned>(method: &'static str, answer: &RawValue) -> Result<T, ChainError> {
     serde_json::from_str(answer.get()).map_err(|error| malformed(method, &error.to_string()))
+}
+
+/// Reads a list, of which some nodes write the empty one as `null`.
+pub(crate) fn parse_list<T: DeserializeOwned>(method: &'static str, answer: &RawValue) -> Result<Vec<T>, ChainError> {
+    parse::<Option<Vec<T>>>(method, answer).map(Option::unwrap_or_default)
+}
+
+/// The same for a field of an answer.
+pub(crate) fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Vec<T>, D::Error> {
+    Option::<Vec<T>>::deserialize(field).map(Option::unwrap_or_default)
 }
 
 /// Whether the node answered that there is no such thing.

@@ -31,6 +31,8 @@ pub enum Position {
     Log(u32),
     /// The transaction's own value.
     Native,
+    /// A log whose ordinal is not known, by its index in the block: the place of a transfer that cannot be verified.
+    Unknown(u64),
 }
 
 impl fmt::Display for Position {
@@ -38,9 +40,13 @@ impl fmt::Display for Position {
         match self {
             Self::Log(ordinal) => ordinal.fmt(f),
             Self::Native => f.write_str("native"),
+            Self::Unknown(log_index) => write!(f, "{UNKNOWN}{log_index}"),
         }
     }
 }
+
+/// Prefix of a position whose ordinal is not known.
+const UNKNOWN: &str = "index:";
 
 /// A text that names no position in a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +57,12 @@ impl FromStr for Position {
     type Err = InvalidPosition;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "native" { Ok(Self::Native) } else { text.parse().map(Self::Log).map_err(|_| InvalidPosition) }
+        match text.strip_prefix(UNKNOWN) {
+            Some(log_index) => log_index.parse().map(Self::Unknown),
+            None if text == "native" => Ok(Self::Native),
+            None => text.parse().map(Self::Log),
+        }
+        .map_err(|_| InvalidPosition)
     }
 }
 
@@ -91,6 +102,30 @@ pub struct ObservedTransfer {
     pub sole: bool,
 }
 
+/// A transfer that an endpoint reports and whose evidence is missing, unreadable or contradicts it. It never counts for an
+/// order until it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnverifiableTransfer {
+    /// Hash of the transaction.
+    pub tx_hash: Hash,
+    /// [`Position::Unknown`] for a log, since only the receipt shows its ordinal.
+    pub position: Position,
+    /// Block-wide index of the log.
+    pub log_index: Option<u64>,
+    /// The block that is said to hold it.
+    pub block: Block,
+    /// Payer, as reported.
+    pub from: AccountAddress,
+    /// Recipient.
+    pub to: AccountAddress,
+    /// Asset, as reported.
+    pub asset: Asset,
+    /// Amount in base units, as reported.
+    pub units: Units,
+    /// The fault of the evidence, without secrets.
+    pub reason: String,
+}
+
 words! {
     /// How much a stored transfer can be relied on.
     TransferState {
@@ -102,6 +137,8 @@ words! {
         Missing = "missing",
         /// A second look agreed that it is gone: counts zero. May be included again.
         Orphaned = "orphaned",
+        /// Reported without evidence that holds: set aside with its reason, never money until it is verified.
+        Unverifiable = "unverifiable",
     }
 }
 
@@ -123,9 +160,14 @@ impl TransferState {
         match self {
             Self::Final => TransactionStatus::Confirmed,
             Self::Included if deep => TransactionStatus::Confirmed,
-            Self::Missing | Self::Included => TransactionStatus::Pending,
+            Self::Missing | Self::Included | Self::Unverifiable => TransactionStatus::Pending,
             Self::Orphaned => TransactionStatus::Failed,
         }
+    }
+
+    /// Reports whether the transfer can belong to no order: it is gone, or cannot be verified.
+    pub fn is_without_effect(self) -> bool {
+        matches!(self, Self::Orphaned | Self::Unverifiable)
     }
 
     /// Whether the transfer stands in a block that we hold.

@@ -122,6 +122,11 @@ impl Entity {
         Ok(matches!(inserted, TryInsertResult::Inserted(1)))
     }
 
+    /// Deletes a chain's cursor.
+    pub async fn delete(connection: &impl ConnectionTrait, chain: &str) -> Result<(), DbErr> {
+        Self::delete_by_id(chain.to_owned()).exec(connection).await.map(|_| ())
+    }
+
     /// Takes or renews the lease until `until`; gives its epoch, or `None` while another owner holds it. The epoch rises
     /// whenever the owner changes.
     pub async fn lease(

@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod audit_log;
 pub mod chain_block;
 pub mod chain_cursor;
+pub mod chain_start;
 pub mod clock;
 pub mod database_error;
 pub mod event;

@@ -43,7 +43,10 @@ impl Entity {
     ) -> Result<(), DbErr> {
         let rows: Vec<_> = merchants.into_iter().map(|merchant| row(transfer, merchant, true)).collect();
         if !rows.is_empty() {
-            Self::insert_many(rows).exec_without_returning(txn).await?;
+            // One that was set aside is shown already.
+            let mut conflict = OnConflict::columns([Column::TransferId, Column::MerchantId]);
+            conflict.update_column(Column::Waiting);
+            Self::insert_many(rows).on_conflict(conflict).exec_without_returning(txn).await?;
         }
         Ok(())
     }

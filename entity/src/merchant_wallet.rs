@@ -84,7 +84,7 @@ impl PayingPlace {
              FROM (SELECT 1 AS one) AS one \
              LEFT JOIN (SELECT id, address FROM merchant_wallet \
                         WHERE merchant_id = $1 AND chain = $2 AND is_active {lock}) AS wallet ON TRUE \
-             LEFT JOIN chain_cursor AS cursor ON cursor.chain = $2"
+             LEFT JOIN chain_cursor AS cursor ON cursor.chain = $2 AND cursor.health <> 'reset'"
         )
     }
 }

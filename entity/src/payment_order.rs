@@ -12,7 +12,7 @@ use cryptopay_domain::reference::Reference;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder, QuerySelect, Select};
+use sea_orm::{Condition, QueryOrder, QuerySelect, Select};
 
 pub use lists::{OrderFilter, Seek};
 pub use search::MAX_INFO_SEARCHED;
@@ -262,38 +262,72 @@ impl Entity {
         Ok(())
     }
 
-    /// Decimals of an asset on `chain`, as an order in it has them.
-    pub async fn decimals_of(
-        connection: &impl ConnectionTrait,
-        chain: &str,
-        asset: Asset,
-    ) -> Result<Option<i64>, DbErr> {
-        let one = Self::find().select_only().column(Column::Decimals).filter(Column::Chain.eq(chain));
-        one.filter(Column::Asset.eq(asset))
-            .order_by_desc(Column::MonitorUntil)
-            .limit(1)
-            .into_tuple()
-            .one(connection)
-            .await
-    }
-
     /// Whether a native order on `chain` is still watched at `verified`.
     pub async fn native_is_watched(
         connection: &impl ConnectionTrait,
         chain: &str,
         verified: Timestamp,
     ) -> Result<bool, DbErr> {
+        Self::is_asset_watched(connection, chain, Asset::Native, verified).await
+    }
+
+    /// Reports whether money in an asset of a chain is still watched for, as of its newest verified block.
+    pub async fn is_asset_watched(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        asset: Asset,
+        verified: Timestamp,
+    ) -> Result<bool, DbErr> {
         let one = Self::find()
             .select_only()
             .column(Column::Id)
             .filter(Column::Chain.eq(chain))
-            .filter(Column::Asset.eq(Asset::Native))
+            .filter(Column::Asset.eq(asset))
             .filter(Column::MonitorUntil.gte(verified))
             .limit(1)
             .into_tuple::<OrderId>()
             .one(connection)
             .await?;
         Ok(one.is_some())
+    }
+
+    /// Every asset that a chain has ever had an order in. One index look-up for each, however many orders there are.
+    pub async fn assets_of(connection: &impl ConnectionTrait, chain: &str) -> Result<Vec<Asset>, DbErr> {
+        let mut assets: Vec<Asset> = Vec::new();
+        loop {
+            let next = Self::find()
+                .select_only()
+                .column(Column::Asset)
+                .filter(Column::Chain.eq(chain))
+                .filter(Condition::all().add_option(assets.last().map(|last| Column::Asset.gt(*last))))
+                .order_by_asc(Column::Asset)
+                .limit(1)
+                .into_tuple::<Asset>()
+                .one(connection)
+                .await?;
+            match next {
+                Some(asset) => assets.push(asset),
+                None => return Ok(assets),
+            }
+        }
+    }
+
+    /// Symbol and decimals of an asset as the newest of its orders has them, for an asset that left the registry.
+    pub async fn asset_as_ordered(
+        connection: &impl ConnectionTrait,
+        chain: &str,
+        asset: Asset,
+    ) -> Result<Option<(String, i64)>, DbErr> {
+        Self::find()
+            .select_only()
+            .columns([Column::Currency, Column::Decimals])
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::Asset.eq(asset))
+            .order_by_desc(Column::MonitorUntil)
+            .limit(1)
+            .into_tuple()
+            .one(connection)
+            .await
     }
 
     /// Locks every order of a merchant, by ascending id.

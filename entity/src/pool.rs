@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnection, PgPoolOptions};
 use sea_orm::sqlx::{Connection, Error};
-use sea_orm::{DbErr, RuntimeErr};
 use tokio::time::timeout;
 
 /// How long a connection may take to answer that nobody has used for a moment. Several fit into the time that the pool

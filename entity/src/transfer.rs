@@ -63,6 +63,10 @@ pub struct Model {
     pub state: TransferState,
     /// When it was first not found (real clock).
     pub missing_since: Option<Timestamp>,
+    /// The fault of its evidence, while it is unverifiable.
+    pub unverifiable_reason: Option<String>,
+    /// The last recheck of an unverifiable one (real clock).
+    pub rechecked_at: Option<Timestamp>,
     /// Sum of live allocations.
     pub allocated_units: Units,
     /// Why it was matched or not, as JSON.
@@ -150,8 +154,19 @@ impl Entity {
     pub async fn above(connection: &impl ConnectionTrait, chain: &str, height: i64) -> Result<Vec<Model>, DbErr> {
         Self::find()
             .filter(Column::Chain.eq(chain))
-            .filter(Column::State.is_in([TransferState::Included, TransferState::Final]))
+            .filter(Column::State.is_in([TransferState::Included, TransferState::Final, TransferState::Unverifiable]))
             .filter(Column::BlockNumber.gt(height))
+            .order_by_asc(Column::Id)
+            .lock_exclusive()
+            .all(connection)
+            .await
+    }
+
+    /// Every transfer of a chain that is not known to be gone, locked.
+    pub async fn not_orphaned(connection: &impl ConnectionTrait, chain: &str) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::State.ne(TransferState::Orphaned))
             .order_by_asc(Column::Id)
             .lock_exclusive()
             .all(connection)
@@ -189,6 +204,35 @@ impl Entity {
             .limit(limit)
             .all(connection)
             .await
+    }
+
+    /// Transfers that cannot be verified, the longest unchecked first, at most `limit`.
+    pub async fn unverifiable(connection: &impl ConnectionTrait, chain: &str, limit: u64) -> Result<Vec<Model>, DbErr> {
+        Self::find()
+            .filter(Column::Chain.eq(chain))
+            .filter(Column::State.eq(TransferState::Unverifiable))
+            .order_by_asc(Column::RecheckedAt)
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .all(connection)
+            .await
+    }
+
+    /// Records a recheck that found no evidence either.
+    pub async fn note_rechecked(
+        connection: &impl ConnectionTrait,
+        id: TransferId,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<(), DbErr> {
+        Self::update_many()
+            .col_expr(Column::UnverifiableReason, Expr::value(Some(reason)))
+            .col_expr(Column::RecheckedAt, Expr::value(Some(at)))
+            .filter(Column::Id.eq(id))
+            .filter(Column::State.eq(TransferState::Unverifiable))
+            .exec(connection)
+            .await
+            .map(|_| ())
     }
 
     /// Included transfers in blocks up to `height`, at most `limit`, oldest blocks first.
@@ -430,6 +474,11 @@ impl Model {
     /// How much of it belongs to no order.
     pub fn unassigned_units(&self) -> Units {
         self.units.saturating_sub(self.allocated_units)
+    }
+
+    /// Reports whether it was set aside, and never had evidence since.
+    pub fn is_set_aside(&self) -> bool {
+        self.unverifiable_reason.is_some()
     }
 
     /// The transfer's place in lists.

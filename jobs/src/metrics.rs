@@ -17,6 +17,7 @@ const QUEUE_LENGTH: &str = "cryptopay_queue_length";
 const TIMER_FAILURES: &str = "cryptopay_timer_failures_total";
 const SCAN_FAILURES: &str = "cryptopay_scan_failures_total";
 const TRANSFERS_FOUND: &str = "cryptopay_transfers_found_total";
+const TRANSFERS_SET_ASIDE: &str = "cryptopay_transfers_unverifiable_total";
 const TRANSFERS_GONE: &str = "cryptopay_transfers_gone_total";
 const REORGS: &str = "cryptopay_reorgs_total";
 const ATTEMPTS: &str = "cryptopay_webhook_attempts_total";
@@ -24,7 +25,7 @@ const ATTEMPT_SECONDS: &str = "cryptopay_webhook_attempt_seconds";
 const DELIVERIES: &str = "cryptopay_webhook_deliveries_total";
 const ENDPOINTS_DISABLED: &str = "cryptopay_webhook_endpoints_disabled_total";
 
-const COUNTERS: [(&str, &str); 13] = [
+const COUNTERS: [(&str, &str); 14] = [
     (JOB_RUNS, "Runs of a job."),
     (JOB_PANICS, "Runs of a job that broke off in a panic."),
     (WORKER_RESTARTS, "Workers that ended by themselves and were started again."),
@@ -33,6 +34,7 @@ const COUNTERS: [(&str, &str); 13] = [
     (TIMER_FAILURES, "Runs of a timer that failed."),
     (SCAN_FAILURES, "Scans of a chain that stopped before its head."),
     (TRANSFERS_FOUND, "Transfers to watched addresses that scans have found."),
+    (TRANSFERS_SET_ASIDE, "Reported transfers that were set aside because their evidence does not hold."),
     (TRANSFERS_GONE, "Transfers that are gone for good after a reorganisation."),
     (REORGS, "Reorganisations of a chain that were followed."),
     (ATTEMPTS, "Attempts to deliver a webhook, by the class of the answer's status."),
@@ -112,6 +114,11 @@ pub(crate) fn part_restarted(part: &'static str) {
 /// A timer's run failed.
 pub(crate) fn timer_failed(timer: &'static str) {
     counter!(TIMER_FAILURES, "timer" => timer).increment(1);
+}
+
+/// Transfers were set aside as unverifiable.
+pub(crate) fn transfers_set_aside(chain: &str, transfers: usize) {
+    counter!(TRANSFERS_SET_ASIDE, "chain" => chain.to_owned()).increment(u64::try_from(transfers).unwrap_or(u64::MAX));
 }
 
 /// A scan stopped before the head.

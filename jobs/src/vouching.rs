@@ -183,6 +183,8 @@ mod tests {
             extra_fee: Units::ZERO,
             state: TransferState::Included,
             missing_since: None,
+            unverifiable_reason: None,
+            rechecked_at: None,
             allocated_units: Units::ZERO,
             evidence: "{}".to_owned(),
             wrong_asset_order_id: None,

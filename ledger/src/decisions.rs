@@ -188,7 +188,7 @@ async fn find_transfer(
             mine.push(row);
         }
     }
-    mine.retain(|row| row.state != TransferState::Orphaned);
+    mine.retain(|row| !row.state.is_without_effect());
     let positions = mine.iter().map(|row| row.position.to_string()).collect::<Vec<_>>().join(", ");
     match assignment.position {
         Some(position) => {

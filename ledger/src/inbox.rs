@@ -6,7 +6,7 @@ use cryptopay_domain::amount::format_units;
 use cryptopay_domain::event::EventType;
 use cryptopay_domain::matching::Evidence;
 use cryptopay_domain::registry::Chain;
-use cryptopay_entity::{merchant_transfer, receiving_address, transfer};
+use cryptopay_entity::{merchant_transfer, payment_order, receiving_address, transfer};
 use sea_orm::DatabaseTransaction;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use crate::error::LedgerError;
 use crate::nudges::Nudges;
 use crate::outbox::{self, Endpoints, NewEvent, Subject};
 use crate::rederive::Occasion;
+use crate::view;
 
 /// Tells every holder of the receiving address about transfers that matched nothing.
 pub(crate) async fn announce(
@@ -31,7 +32,7 @@ pub(crate) async fn announce(
         }
         merchant_transfer::Entity::show_waiting(txn, &row, holders.clone()).await?;
         let endpoints = Endpoints::of(txn, holders.iter().copied()).await?;
-        let snapshot = snapshot(chain, &row, &evidence)?;
+        let snapshot = snapshot(&asset_of(txn, chain, &row).await?, &row, &evidence)?;
         for merchant in holders {
             let event = NewEvent {
                 merchant,
@@ -46,14 +47,30 @@ pub(crate) async fn announce(
     Ok(nudges)
 }
 
-fn snapshot(chain: &Chain, row: &transfer::Model, evidence: &Evidence) -> Result<Map<String, Value>, LedgerError> {
-    let token = chain.token_of(row.asset);
+/// Symbol and decimals of a transfer's asset, from its orders where it left the registry.
+async fn asset_of(
+    txn: &DatabaseTransaction,
+    chain: &Chain,
+    row: &transfer::Model,
+) -> Result<Option<(String, u8)>, LedgerError> {
+    if let Some(token) = chain.token_of(row.asset) {
+        return Ok(Some((token.symbol.clone(), token.decimals)));
+    }
+    let ordered = payment_order::Entity::asset_as_ordered(txn, &chain.slug, row.asset).await?;
+    Ok(ordered.map(|(symbol, decimals)| (symbol, view::decimals(decimals))))
+}
+
+fn snapshot(
+    asset: &Option<(String, u8)>,
+    row: &transfer::Model,
+    evidence: &Evidence,
+) -> Result<Map<String, Value>, LedgerError> {
     let value = json!({
         "transaction_hash": row.tx_hash,
         "position": row.position.to_string(),
         "blockchain": row.chain,
-        "amount": token.map(|token| format_units(row.units, token.decimals)),
-        "currency": token.map(|token| token.symbol.as_str()),
+        "amount": asset.as_ref().map(|(_, decimals)| format_units(row.units, *decimals)),
+        "currency": asset.as_ref().map(|(symbol, _)| symbol.as_str()),
         "block_number": row.block_number,
         "block_timestamp": row.block_time,
         "from_address": row.from_address,

@@ -106,8 +106,8 @@ async fn decimals(
     if let Some(token) = chain.token_of(observed.asset) {
         return Ok(Some(token.decimals));
     }
-    let stored = payment_order::Entity::decimals_of(txn, &chain.slug, observed.asset).await?;
-    Ok(stored.map(crate::view::decimals))
+    let stored = payment_order::Entity::asset_as_ordered(txn, &chain.slug, observed.asset).await?;
+    Ok(stored.map(|(_, decimals)| crate::view::decimals(decimals)))
 }
 
 async fn orders(

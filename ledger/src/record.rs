@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cryptopay_domain::address::Hash;
+use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::ids::{AllocationId, OrderId, TransferId};
+use cryptopay_domain::matching::Evidence;
 use cryptopay_domain::registry::Chain;
-use cryptopay_domain::transfer::{Block, ObservedTransfer, TransferState};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, Position, TransferState, UnverifiableTransfer};
 use cryptopay_domain::units::Units;
-use cryptopay_entity::{allocation, chain_block, chain_cursor, clock, merchant_transfer, transfer};
-use sea_orm::ActiveValue::{NotSet, Set};
+use cryptopay_entity::{allocation, chain_block, chain_cursor, clock, merchant_transfer, receiving_address, transfer};
+use sea_orm::ActiveValue::{NotSet, Set, Unchanged};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
@@ -40,6 +41,8 @@ pub struct Batch<'a> {
     pub blocks: &'a [Block],
     /// Transfers in them.
     pub transfers: &'a [ObservedTransfer],
+    /// Reported transfers in them without evidence that holds.
+    pub unverifiable: &'a [UnverifiableTransfer],
     /// Newest block that the endpoint has shown.
     pub head_height: u64,
     /// Newest block that a fresh finality tag vouches for.
@@ -57,7 +60,8 @@ pub async fn record_batch(
     let mut nudges = Nudges::default();
     let Some(last) = batch.blocks.last() else { return Ok(nudges) };
     let mut fence = fence.clone();
-    let hits: BTreeSet<u64> = batch.transfers.iter().map(|observed| observed.block.number).collect();
+    let verified = batch.transfers.iter().map(|observed| observed.block.number);
+    let hits: BTreeSet<u64> = verified.chain(batch.unverifiable.iter().map(|reported| reported.block.number)).collect();
     let mut known = Known::new();
     for (index, block) in batch.blocks.iter().filter(|block| hits.contains(&block.number) || *block == last).enumerate()
     {
@@ -67,7 +71,9 @@ pub async fn record_batch(
             let keep_from = signed(last.number).saturating_sub(i64::from(batch.chain.reorg_depth));
             chain_block::Entity::append(txn, &batch.chain.slug, batch.blocks, keep_from).await?;
             // Transfers are locked before any order.
-            known = known_transfers(txn, &batch).await?;
+            let hashes = batch.transfers.iter().map(|observed| observed.tx_hash);
+            let hashes = hashes.chain(batch.unverifiable.iter().map(|reported| reported.tx_hash));
+            known = known_transfers(txn, &batch.chain.slug, hashes.collect()).await?;
         }
         nudges.merge(record_block(txn, occasion, &batch, &known, block.number).await?);
     }
@@ -87,21 +93,48 @@ async fn record_block(
     let mut touched = orders_of(txn, replaced.clone()).await?;
     let (missing, orphaned) = (TransferState::Missing, TransferState::Orphaned);
     transfer::Entity::set_state(txn, replaced, missing, orphaned, None, occasion.now).await?;
+    let here = batch.transfers.iter().filter(|observed| observed.block.number == number);
+    let nudges = store(txn, occasion, batch.chain, known, here, &mut touched).await?;
+    for reported in batch.unverifiable.iter().filter(|reported| reported.block.number == number) {
+        set_aside(txn, occasion, batch.chain, known, reported).await?;
+    }
+    Ok(nudges)
+}
+
+/// Stores and matches transfers, and derives the orders that they touch, `touched` among them.
+pub(crate) async fn store(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    chain: &Chain,
+    known: &Known,
+    transfers: impl Iterator<Item = &ObservedTransfer>,
+    touched: &mut BTreeSet<OrderId>,
+) -> Result<Nudges, LedgerError> {
     let mut fresh = BTreeSet::new();
     let mut unmatched = Vec::new();
     let mut revived = Vec::new();
-    for observed in batch.transfers.iter().filter(|observed| observed.block.number == number) {
+    let mut verified = BTreeSet::new();
+    for observed in transfers {
         let generations = known.get(&(observed.tx_hash, observed.position.to_string()));
         let generations = generations.map(Vec::as_slice).unwrap_or_default();
-        if let Some(row) = generations.iter().find(|row| is_same(row, observed)) {
+        if let Some(row) = generations.iter().find(|row| !row.is_set_aside() && is_same(row, observed)) {
             include(txn, occasion, row, observed).await?;
             touched.extend(row.wrong_asset_order_id);
             revived.push(row.id);
             continue;
         }
-        let generation = generations.iter().map(|row| row.generation.saturating_add(1)).max().unwrap_or(0);
-        let decision = matching::decide(txn, batch.chain, observed).await?;
-        let row = insert(txn, occasion, batch.chain, observed, generation, &decision).await?;
+        let aside = reports_of(known, observed).find(|row| !verified.contains(&row.id));
+        // The row of a report keeps its generation where it keeps its place.
+        let others = generations.iter().filter(|row| aside.is_none_or(|aside| aside.id != row.id));
+        let generation = others.map(|row| row.generation.saturating_add(1)).max().unwrap_or(0);
+        let decision = matching::decide(txn, chain, observed).await?;
+        let row = match aside {
+            Some(aside) => {
+                verified.insert(aside.id);
+                verify(txn, occasion, aside, observed, generation, &decision).await?
+            }
+            None => insert(txn, occasion, chain, observed, generation, &decision).await?,
+        };
         match &decision.order {
             Some(matched) => {
                 let allocation = allocate(txn, occasion, &row, matched, &decision).await?;
@@ -121,8 +154,167 @@ async fn record_block(
             touched.insert(allocation.order_id);
         }
     }
-    let mut nudges = rederive(txn, occasion, &touched, &fresh).await?;
-    nudges.merge(inbox::announce(txn, occasion, batch.chain, unmatched).await?);
+    let mut nudges = rederive(txn, occasion, touched, &fresh).await?;
+    nudges.merge(inbox::announce(txn, occasion, chain, unmatched).await?);
+    Ok(nudges)
+}
+
+/// Rows of reports that a transfer verifies, the one of its own log first.
+fn reports_of<'a>(known: &'a Known, observed: &'a ObservedTransfer) -> impl Iterator<Item = &'a transfer::Model> {
+    let log_index = observed.log_index.map(signed);
+    let mut rows: Vec<_> = known
+        .values()
+        .flatten()
+        .filter(|row| row.tx_hash == observed.tx_hash && row.is_set_aside() && is_same(row, observed))
+        .filter(|row| (row.position == Position::Native) == (observed.position == Position::Native))
+        .collect();
+    rows.sort_by_key(|row| (row.log_index != log_index, row.id));
+    rows.into_iter()
+}
+
+/// Turns a report into a transfer with evidence.
+async fn verify(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    aside: &transfer::Model,
+    observed: &ObservedTransfer,
+    generation: i64,
+    decision: &matching::Decided,
+) -> Result<transfer::Model, LedgerError> {
+    let allocated = if decision.order.is_some() { observed.units } else { Units::ZERO };
+    let row = transfer::ActiveModel {
+        id: Unchanged(aside.id),
+        position: Set(observed.position),
+        generation: Set(generation),
+        log_index: Set(observed.log_index.map(signed)),
+        block_number: Set(signed(observed.block.number)),
+        block_hash: Set(observed.block.hash),
+        block_time: Set(observed.block.time),
+        sender: Set(observed.sender),
+        sender_nonce: Set(signed(observed.sender_nonce)),
+        gas_used: Set(signed(observed.gas_used)),
+        gas_price: Set(observed.gas_price),
+        extra_fee: Set(observed.extra_fee),
+        state: Set(TransferState::Included),
+        missing_since: Set(None),
+        unverifiable_reason: Set(None),
+        rechecked_at: Set(None),
+        allocated_units: Set(allocated),
+        evidence: Set(decision.evidence_json()?),
+        wrong_asset_order_id: Set(decision.wrong_asset),
+        version: Set(aside.version.saturating_add(1)),
+        updated_at: Set(occasion.now),
+        ..Default::default()
+    };
+    Ok(row.update(txn).await?)
+}
+
+/// Stores a reported transfer without evidence, visible to the holders of its address. It belongs to no order, and nothing is
+/// announced of it.
+async fn set_aside(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    chain: &Chain,
+    known: &Known,
+    reported: &UnverifiableTransfer,
+) -> Result<(), LedgerError> {
+    let is_same = |row: &&transfer::Model| {
+        (row.tx_hash, row.asset, row.to_address, row.units)
+            == (reported.tx_hash, reported.asset, reported.to, reported.units)
+    };
+    let mut same = known.values().flatten().filter(is_same);
+    // A second look decides about a transfer that had evidence before a reorganisation.
+    if same.clone().any(|row| !row.is_set_aside() && row.state == TransferState::Missing) {
+        return Ok(());
+    }
+    let checked_at = clock::database_now(txn).await?;
+    if let Some(row) = same.find(|row| row.is_set_aside() && row.position == reported.position) {
+        let row = transfer::ActiveModel {
+            id: Unchanged(row.id),
+            block_number: Set(signed(reported.block.number)),
+            block_hash: Set(reported.block.hash),
+            block_time: Set(reported.block.time),
+            state: Set(TransferState::Unverifiable),
+            unverifiable_reason: Set(Some(reported.reason.clone())),
+            rechecked_at: Set(Some(checked_at)),
+            version: Set(row.version.saturating_add(1)),
+            updated_at: Set(occasion.now),
+            ..Default::default()
+        };
+        row.update(txn).await?;
+        return Ok(());
+    }
+    let place = known.get(&(reported.tx_hash, reported.position.to_string()));
+    let generation = place.into_iter().flatten().map(|row| row.generation.saturating_add(1)).max().unwrap_or(0);
+    let nothing =
+        serde_json::to_string(&Evidence::default()).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+    let row = transfer::ActiveModel {
+        id: NotSet,
+        chain: Set(chain.slug.clone()),
+        tx_hash: Set(reported.tx_hash),
+        position: Set(reported.position),
+        generation: Set(generation),
+        log_index: Set(reported.log_index.map(signed)),
+        block_number: Set(signed(reported.block.number)),
+        block_hash: Set(reported.block.hash),
+        block_time: Set(reported.block.time),
+        from_address: Set(reported.from),
+        to_address: Set(reported.to),
+        asset: Set(reported.asset),
+        units: Set(reported.units),
+        // Only the receipt and the transaction show these.
+        sender: Set(AccountAddress([0; 20].into())),
+        sender_nonce: Set(0),
+        gas_used: Set(0),
+        gas_price: Set(Units::ZERO),
+        extra_fee: Set(Units::ZERO),
+        state: Set(TransferState::Unverifiable),
+        missing_since: Set(None),
+        unverifiable_reason: Set(Some(reported.reason.clone())),
+        rechecked_at: Set(Some(checked_at)),
+        allocated_units: Set(Units::ZERO),
+        evidence: Set(nothing),
+        wrong_asset_order_id: Set(None),
+        version: Set(1),
+        created_at: Set(occasion.now),
+        updated_at: Set(occasion.now),
+    };
+    let row = row.insert(txn).await?;
+    let holders: BTreeSet<_> =
+        receiving_address::Entity::holders(txn, &row.chain, row.to_address).await?.into_iter().collect();
+    merchant_transfer::Entity::show_waiting(txn, &row, holders).await?;
+    Ok(())
+}
+
+/// The outcome of a recheck of reports.
+#[derive(Debug, Clone, Default)]
+pub struct Rechecked {
+    /// Transfers that have evidence now.
+    pub verified: Vec<ObservedTransfer>,
+    /// Reports without evidence still, each with its reason.
+    pub unverifiable: Vec<(TransferId, String)>,
+}
+
+/// Stores what a recheck of reports has found. A report whose block has left the chain meanwhile is left alone.
+pub async fn settle_reports(
+    txn: &DatabaseTransaction,
+    occasion: Occasion<'_>,
+    chain: &Chain,
+    rechecked: &Rechecked,
+) -> Result<Nudges, LedgerError> {
+    chain_cursor::Entity::lock(txn, &chain.slug).await?;
+    let hashes = rechecked.verified.iter().map(|observed| observed.tx_hash).collect();
+    let known = known_transfers(txn, &chain.slug, hashes).await?;
+    let is_open = |observed: &&ObservedTransfer| {
+        reports_of(&known, observed)
+            .any(|row| row.state == TransferState::Unverifiable && row.block_hash == observed.block.hash)
+    };
+    let open = rechecked.verified.iter().filter(is_open);
+    let nudges = store(txn, occasion, chain, &known, open, &mut BTreeSet::new()).await?;
+    let now = clock::database_now(txn).await?;
+    for (id, reason) in &rechecked.unverifiable {
+        transfer::Entity::note_rechecked(txn, *id, reason, now).await?;
+    }
     Ok(nudges)
 }
 
@@ -146,6 +338,7 @@ pub async fn skip_to(txn: &DatabaseTransaction, fence: &Fence, chain: &Chain, he
         chain,
         blocks: std::slice::from_ref(head),
         transfers: &[],
+        unverifiable: &[],
         head_height: head.number,
         final_height: None,
     };
@@ -184,15 +377,15 @@ async fn advance(
     }
 }
 
-type Known = BTreeMap<(Hash, String), Vec<transfer::Model>>;
+/// Stored transfers by transaction and position.
+pub(crate) type Known = BTreeMap<(Hash, String), Vec<transfer::Model>>;
 
-async fn known_transfers(txn: &DatabaseTransaction, batch: &Batch<'_>) -> Result<Known, LedgerError> {
+async fn known_transfers(txn: &DatabaseTransaction, chain: &str, hashes: BTreeSet<Hash>) -> Result<Known, LedgerError> {
     let mut known = Known::new();
-    let hashes: BTreeSet<Hash> = batch.transfers.iter().map(|observed| observed.tx_hash).collect();
     if hashes.is_empty() {
         return Ok(known);
     }
-    for row in transfer::Entity::of_transactions(txn, &batch.chain.slug, hashes).await? {
+    for row in transfer::Entity::of_transactions(txn, chain, hashes).await? {
         known.entry((row.tx_hash, row.position.to_string())).or_default().push(row);
     }
     Ok(known)
@@ -268,6 +461,8 @@ async fn insert(
         extra_fee: Set(observed.extra_fee),
         state: Set(TransferState::Included),
         missing_since: Set(None),
+        unverifiable_reason: Set(None),
+        rechecked_at: Set(None),
         allocated_units: Set(allocated),
         evidence: Set(decision.evidence_json()?),
         wrong_asset_order_id: Set(decision.wrong_asset),

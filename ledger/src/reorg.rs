@@ -52,6 +52,9 @@ pub async fn rewind(
         let missing = TransferState::Missing;
         transfer::Entity::set_state(txn, doubted.clone(), state, missing, Some(seen_at), occasion.now).await?;
     }
+    // A report never counted: the new branch brings it again, or not.
+    let (aside, orphaned) = (TransferState::Unverifiable, TransferState::Orphaned);
+    transfer::Entity::set_state(txn, doubted.clone(), aside, orphaned, None, occasion.now).await?;
     let orders = orders_of(txn, doubted).await?;
     rederive(txn, occasion, &orders, &BTreeSet::new()).await
 }

@@ -2,7 +2,7 @@
 
 use cryptopay_domain::amount::format_units;
 use cryptopay_domain::order::{ChainView, OrderSnapshot, TransferSnapshot};
-use cryptopay_domain::transfer::{TransferState, confirmations};
+use cryptopay_domain::transfer::confirmations;
 use cryptopay_entity::{payment_order, transfer};
 
 /// Decimals as a small number; the registry allows at most 36.
@@ -80,7 +80,7 @@ pub fn transfer_snapshot(
 pub fn newest<'a>(transfers: impl IntoIterator<Item = &'a transfer::Model>) -> Option<&'a transfer::Model> {
     transfers
         .into_iter()
-        .filter(|transfer| transfer.state != TransferState::Orphaned)
+        .filter(|transfer| !transfer.state.is_without_effect())
         .max_by_key(|transfer| (transfer.block_number, transfer.log_index, transfer.id))
 }
 

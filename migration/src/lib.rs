@@ -8,6 +8,7 @@ mod m20261129_000005_sandbox;
 mod m20261129_000006_rest_of_transfers;
 mod m20261201_000007_amounts;
 mod m20261201_000008_credentials;
+mod m20261201_000009_unverifiable;
 
 use sea_orm_migration::{MigrationTrait, async_trait::async_trait};
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000006_rest_of_transfers::Migration),
             Box::new(m20261201_000007_amounts::Migration),
             Box::new(m20261201_000008_credentials::Migration),
+            Box::new(m20261201_000009_unverifiable::Migration),
         ]
     }
 }

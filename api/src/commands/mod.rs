@@ -1,5 +1,6 @@
 //! The commands of the binary, one file each.
 
+mod chain;
 mod demo;
 mod doctor;
 mod export;
@@ -51,6 +52,9 @@ enum Command {
     /// Accounts
     #[command(subcommand)]
     Merchant(merchant::Merchant),
+    /// Chains
+    #[command(subcommand)]
+    Chain(chain::Chain),
 }
 
 /// Exit status of wrong configuration.
@@ -97,6 +101,7 @@ pub async fn run() -> ExitCode {
         Command::Doctor(options) => doctor::run(options).await,
         Command::Health(options) => health::run(options).await,
         Command::Merchant(command) => merchant::run(command).await,
+        Command::Chain(command) => chain::run(command).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -93,6 +93,8 @@ enums! {
         Missing,
         /// Gone from the chain; counts zero. May be included again.
         Orphaned,
+        /// Reported without evidence that holds; pays no order until it is verified.
+        Unverifiable,
     }
 
     /// Something that happened to an order or a merchant.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cryptopay_domain::address::Asset;
 use cryptopay_domain::registry::Chain;
-use cryptopay_entity::{chain_cursor, token_check};
+use cryptopay_domain::time::Timestamp;
+use cryptopay_entity::{chain_cursor, chain_start, clock, token_check};
 use cryptopay_ledger::Refusal;
 
 use crate::app::App;
@@ -13,6 +14,10 @@ use crate::error::ApiError;
 
 /// Health of a chain of which no block has been seen yet.
 const STARTING: &str = "starting";
+/// Health of a chain whose endpoints give no usable answer.
+pub(crate) const UNREACHABLE: &str = "unreachable";
+/// Health of a chain that began anew.
+const RESET: &str = "reset";
 
 /// A chain with its state.
 #[derive(Debug, Clone)]
@@ -23,27 +28,40 @@ pub struct ChainState<'a> {
     pub simulated: bool,
     /// How far it is verified; `None` before its first block.
     pub cursor: Option<chain_cursor::Model>,
+    /// The reason that it cannot start, while it has no cursor.
+    pub start_problem: Option<String>,
+    /// Business time, where no endpoint shows new blocks.
+    pub unseen_since: Option<Timestamp>,
     /// Tokens whose contracts contradict the registry, in words.
     pub disabled: Option<String>,
 }
 
 impl ChainState<'_> {
-    /// Blocks that were seen and are not verified yet.
+    /// Blocks that are not verified yet: those that were seen, and while no endpoint shows any, those that the time since
+    /// the verified block stands for.
     pub fn lag(&self) -> Option<u64> {
-        let behind = |cursor: &chain_cursor::Model| cursor.head_height.saturating_sub(cursor.height);
-        self.cursor.as_ref().map(|cursor| u64::try_from(behind(cursor)).unwrap_or(0))
+        let cursor = self.cursor.as_ref()?;
+        let seen = u64::try_from(cursor.head_height.saturating_sub(cursor.height)).unwrap_or(0);
+        let block_time = self.chain.block_time.as_millis().max(1);
+        let elapsed = self.unseen_since.map_or(0, |now| now.since(cursor.block_time).as_millis());
+        let due = elapsed.checked_div(block_time).and_then(|blocks| u64::try_from(blocks).ok()).unwrap_or(0);
+        Some(seen.max(due))
     }
 
-    /// `ok`, `lagging`, `stalled`, `frozen`, `unreachable`, or `starting`.
+    /// `ok`, `lagging`, `stalled`, `frozen`, `reset`, `unreachable`, or `starting`.
     pub fn health(&self) -> &str {
-        self.cursor.as_ref().map_or(STARTING, |cursor| cursor.health.as_str())
+        match &self.cursor {
+            Some(cursor) => &cursor.health,
+            None if self.start_problem.is_some() => UNREACHABLE,
+            None => STARTING,
+        }
     }
 
     /// What is wrong, in words.
     pub fn problem(&self) -> Option<&str> {
         match &self.cursor {
             Some(cursor) => cursor.problem.as_deref().or(self.disabled.as_deref()),
-            None => Some("No block of this chain has been seen yet."),
+            None => self.start_problem.as_deref().or(Some("No block of this chain has been seen yet.")),
         }
     }
 }
@@ -56,8 +74,11 @@ pub async fn list(app: &App) -> Result<Vec<ChainState<'_>>, ApiError> {
     let cursors = chain_cursor::Entity::list(app.database()).await?;
     let mut cursors: BTreeMap<String, _> = cursors.into_iter().map(|cursor| (cursor.chain.clone(), cursor)).collect();
     let said = token_check::Entity::all(app.database()).await?;
-    let chains = app.context.registry.chains().iter();
-    Ok(chains.map(|chain| state(app, chain, cursors.remove(&chain.slug), &said)).collect())
+    let mut states = Vec::new();
+    for chain in app.context.registry.chains() {
+        states.push(state(app, chain, cursors.remove(&chain.slug), &said).await?);
+    }
+    Ok(states)
 }
 
 /// One chain by its slug, in any case.
@@ -67,7 +88,7 @@ pub async fn list(app: &App) -> Result<Vec<ChainState<'_>>, ApiError> {
 pub async fn get<'a>(app: &'a App, slug: &str) -> Result<ChainState<'a>, ApiError> {
     let chain = app.chain(slug).ok_or_else(|| ApiError::not_found("blockchain"))?;
     let said = token_check::Entity::all(app.database()).await?;
-    Ok(state(app, chain, chain_cursor::Entity::of(app.database(), &chain.slug).await?, &said))
+    state(app, chain, chain_cursor::Entity::of(app.database(), &chain.slug).await?, &said).await
 }
 
 /// Whether a chain's blocks are simulated.
@@ -78,8 +99,31 @@ pub fn is_simulated(app: &App, chain: &Chain) -> bool {
 /// What contracts have said about their decimals, by chain and contract.
 type Said = BTreeMap<(String, String), i64>;
 
-fn state<'a>(app: &App, chain: &'a Chain, cursor: Option<chain_cursor::Model>, said: &Said) -> ChainState<'a> {
-    ChainState { chain, simulated: is_simulated(app, chain), cursor, disabled: disabled(chain, said) }
+async fn state<'a>(
+    app: &App,
+    chain: &'a Chain,
+    cursor: Option<chain_cursor::Model>,
+    said: &Said,
+) -> Result<ChainState<'a>, ApiError> {
+    let start_problem = match &cursor {
+        Some(_) => None,
+        None => chain_start::Entity::problem_of(app.database(), &chain.slug).await?,
+    };
+    let is_unseen = cursor.as_ref().is_some_and(|cursor| [UNREACHABLE, RESET].contains(&cursor.health.as_str()));
+    let unseen_since = if is_unseen { Some(clock::business_now(app.database()).await?) } else { None };
+    let (simulated, disabled) = (is_simulated(app, chain), disabled(chain, said));
+    Ok(ChainState { chain, simulated, cursor, start_problem, unseen_since, disabled })
+}
+
+/// The reason that a chain takes no orders, where one is known.
+///
+/// # Errors
+/// Only failures of the database.
+pub(crate) async fn closed_because(app: &App, chain: &Chain) -> Result<Option<String>, ApiError> {
+    match chain_cursor::Entity::of(app.database(), &chain.slug).await? {
+        Some(cursor) => Ok(cursor.problem.filter(|_| cursor.health == RESET)),
+        None => Ok(chain_start::Entity::problem_of(app.database(), &chain.slug).await?),
+    }
 }
 
 fn disabled(chain: &Chain, said: &Said) -> Option<String> {
@@ -99,6 +143,8 @@ fn disabled(chain: &Chain, said: &Said) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use cryptopay_test_support::{TestDatabase, on_both_databases};
+    use sea_orm::EntityTrait;
+    use sea_orm::sea_query::Expr;
     use serde_json::json;
 
     use super::*;
@@ -124,6 +170,43 @@ mod tests {
         assert!(base["tokens"].as_array().unwrap().iter().any(|token| token["symbol"] == "USDC"));
     });
 
+    on_both_databases!(a_chain_that_cannot_start_says_why_and_so_does_the_503, async |db: TestDatabase| {
+        let mut shop = Shop::new(&db).await;
+        shop.mine("base", 1).await;
+        let (principal, _) = shop.merchant("alice").await;
+        let now = clock::database_now(shop.app.database()).await.unwrap();
+        chain_cursor::Entity::delete(shop.app.database(), "base").await.unwrap();
+        let reason = "the endpoint's quota is used up".to_owned();
+        chain_start::Entity::note(shop.app.database(), "base", reason.clone(), now).await.unwrap();
+        let base = get(&shop.app, "base").await.unwrap();
+        assert_eq!((base.health(), base.problem(), base.lag()), (UNREACHABLE, Some(reason.as_str()), None));
+        let order =
+            json!({ "amount": "1.00", "currency": "USDC", "blockchain": "base", "nonce": 1, "order_info": "{}" });
+        let fields = fields::<CreatePaymentOrder>(order);
+        let created =
+            crate::operations::payment_orders::create(&shop.app, &principal, fields, crate::testing::once()).await;
+        let error = created.err().unwrap();
+        assert_eq!(error.code, ErrorCode::ServiceUnavailable);
+        assert!(error.message.contains(&reason), "{}", error.message);
+    });
+
+    on_both_databases!(the_lag_of_an_unreachable_chain_grows_with_time, async |db: TestDatabase| {
+        let mut shop = Shop::new(&db).await;
+        shop.mine("base", 1).await;
+        let lag = async || get(&shop.app, "base").await.unwrap().lag().unwrap();
+        assert_eq!(lag().await, 0);
+        let verified = chain_cursor::Entity::of(shop.app.database(), "base").await.unwrap().unwrap().block_time;
+        let hour = std::time::Duration::from_secs(3_600);
+        chain_cursor::Entity::update_many()
+            .col_expr(chain_cursor::Column::BlockTime, Expr::value(verified.minus(hour)))
+            .col_expr(chain_cursor::Column::Health, Expr::value(UNREACHABLE))
+            .exec(shop.app.database())
+            .await
+            .unwrap();
+        let block_time = shop.app.chain("base").unwrap().block_time;
+        assert!(u128::from(lag().await) >= hour.as_millis() / block_time.as_millis());
+    });
+
     on_both_databases!(
         a_token_whose_contract_contradicts_the_registry_takes_no_new_orders,
         async |db: TestDatabase| {
@@ -132,7 +215,7 @@ mod tests {
             let (principal, _) = shop.merchant("alice").await;
             let usdc = shop.app.chain("base").unwrap().token("USDC").unwrap().clone();
             let Asset::Token(contract) = usdc.asset else { panic!("USDC is a token") };
-            let now = cryptopay_entity::clock::database_now(shop.app.database()).await.unwrap();
+            let now = clock::database_now(shop.app.database()).await.unwrap();
             for (said, refused) in [(18, true), (usdc.decimals, false)] {
                 token_check::Entity::note(shop.app.database(), "base", contract, said, now).await.unwrap();
                 let base = get(&shop.app, "base").await.unwrap();

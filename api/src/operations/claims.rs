@@ -206,7 +206,7 @@ async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<Sight
     let chain = app.chain(&best.chain);
     let is_elsewhere = best.chain != order.chain;
     let required = chain.filter(|_| is_elsewhere).map_or_else(|| order.required(), |chain| chain.confirmations);
-    let (currency, decimals) = transactions::currency_of(app, best);
+    let (currency, decimals) = transactions::currency_of(app, best).await?;
     Ok(Some(Sighting {
         transfer: cryptopay_ledger::transfer_snapshot(best, &currency, decimals, required, &view),
         pays: pays(best),
@@ -217,7 +217,7 @@ async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<Sight
 }
 
 fn is_gone(state: TransferState) -> bool {
-    state == TransferState::Orphaned
+    state.is_without_effect()
 }
 
 /// Whether the newest blocks of a chain have not been read. A chain on which none comes is not behind.

@@ -7,7 +7,7 @@ use cryptopay_domain::address::{AccountAddress, Hash};
 use cryptopay_domain::ids::ApiKeyId;
 use cryptopay_domain::merchant::Scope;
 use cryptopay_domain::time::Timestamp;
-use cryptopay_domain::transfer::{Block, ObservedTransfer, Position};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, Position, UnverifiableTransfer};
 use cryptopay_domain::units::Units;
 use cryptopay_entity::merchant::NewMerchant;
 use cryptopay_entity::{chain_block, chain_cursor, clock, event, merchant, payment_order, transact};
@@ -109,6 +109,15 @@ impl Shop {
 
     /// Records a block with these transfers of USDC.
     pub(crate) async fn receive(&mut self, slug: &'static str, transfers: &[Incoming]) {
+        self.record(slug, transfers, None).await;
+    }
+
+    /// Records a block with a transfer of USDC whose evidence does not hold.
+    pub(crate) async fn receive_unverifiable(&mut self, slug: &'static str, transfer: Incoming, reason: &str) {
+        self.record(slug, &[], Some((transfer, reason))).await;
+    }
+
+    async fn record(&mut self, slug: &'static str, transfers: &[Incoming], unverifiable: Option<(Incoming, &str)>) {
         let chain = self.app.chain(slug).unwrap().clone();
         let asset = chain.token("USDC").unwrap().asset;
         let tip = self.tips[slug];
@@ -135,6 +144,20 @@ impl Shop {
                 sole: true,
             })
             .collect();
+        let reported: Vec<UnverifiableTransfer> = unverifiable
+            .into_iter()
+            .map(|(transfer, reason)| UnverifiableTransfer {
+                tx_hash: transfer.tx_hash,
+                position: Position::Unknown(17),
+                log_index: Some(17),
+                block,
+                from: "0x00000000000000000000000000000000c0ffee00".parse().unwrap(),
+                to: transfer.to,
+                asset,
+                units: transfer.units,
+                reason: reason.to_owned(),
+            })
+            .collect();
         let height = i64::try_from(tip.number).unwrap();
         let leased = now.plus(Duration::from_secs(3));
         let lease = chain_cursor::Entity::lease(self.app.database(), slug, "test", now, leased).await.unwrap();
@@ -143,6 +166,7 @@ impl Shop {
             chain: &chain,
             blocks: &[block],
             transfers: &observed,
+            unverifiable: &reported,
             head_height: block.number,
             final_height: None,
         };

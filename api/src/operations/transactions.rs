@@ -17,7 +17,7 @@ use cryptopay_domain::transfer::Position;
 use cryptopay_domain::units::Units;
 use cryptopay_entity::transfer::{ChainDepth, TransferFilter};
 use cryptopay_entity::{allocation, chain_cursor, payment_order, transfer};
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbErr};
 
 use super::counts::Span;
 use super::pages::{Asked, ListPage};
@@ -183,27 +183,28 @@ async fn views(
             shares.entry(share.transfer_id).or_default().push((share, order));
         }
     }
-    let view = |row: transfer::Model| {
+    let mut views = Vec::with_capacity(rows.len());
+    for row in rows {
         let shares = shares.remove(&row.id).unwrap_or_default();
-        view(app, row, shares, asked, depths)
-    };
-    Ok(rows.into_iter().map(view).collect())
+        let asset = match shares.first() {
+            Some((_, order)) => (order.currency.clone(), cryptopay_ledger::decimals(order.decimals)),
+            None => currency_of(app, &row).await?,
+        };
+        views.push(view(row, asset, shares, asked, depths));
+    }
+    Ok(views)
 }
 
 /// An order's share of a transfer, with the order.
 type Share = (allocation::Model, payment_order::Model);
 
 fn view(
-    app: &App,
     row: transfer::Model,
+    (currency, decimals): (String, u8),
     shares: Vec<Share>,
     asked: Option<OrderId>,
     depths: &[ChainDepth],
 ) -> TransferView {
-    let (currency, decimals) = match shares.first() {
-        Some((_, order)) => (order.currency.clone(), cryptopay_ledger::decimals(order.decimals)),
-        None => currency_of(app, &row),
-    };
     let unassigned = format_units(row.unassigned_units(), decimals);
     let parts = shares.iter().map(|(share, order)| ShareView {
         order_id: order.order_id.clone(),
@@ -229,10 +230,17 @@ fn view(
     TransferView { shown, order, shares: parts, unassigned, method, evidence, transfer: row }
 }
 
-/// What a transfer's asset is called, and its decimals. What is not registered goes by its contract, in base units.
-pub(super) fn currency_of(app: &App, row: &transfer::Model) -> (String, u8) {
-    let token = app.chain(&row.chain).and_then(|chain| chain.token_of(row.asset));
-    token.map_or_else(|| (row.asset.to_string(), 0), |token| (token.symbol.clone(), token.decimals))
+/// Symbol and decimals of a transfer's asset. An asset that left the registry has those of its orders; any other goes by its
+/// contract, in base units.
+pub(super) async fn currency_of(app: &App, row: &transfer::Model) -> Result<(String, u8), DbErr> {
+    if let Some(token) = app.chain(&row.chain).and_then(|chain| chain.token_of(row.asset)) {
+        return Ok((token.symbol.clone(), token.decimals));
+    }
+    let ordered = payment_order::Entity::asset_as_ordered(app.database(), &row.chain, row.asset).await?;
+    Ok(ordered.map_or_else(
+        || (row.asset.to_string(), 0),
+        |(symbol, decimals)| (symbol, cryptopay_ledger::decimals(decimals)),
+    ))
 }
 
 /// Gas × price and what the chain's receipt adds, as people read it.

@@ -116,7 +116,7 @@ pub fn render(view: &PageView, nonce: &str) -> String {
             "tone" => Slot::text(scene.tone()),
             "amount_received" => Slot::text(&view.amount_received),
             "currency" => Slot::text(&view.currency),
-            "exact_label" => Slot::text(exact_label),
+            "exact_label" => Slot::text("Send exactly"),
             "amount_label" => Slot::text(amount_label),
             "big_amount" => Slot::text(big_amount),
             "pay_amount" => Slot::text(&view.pay_amount),

@@ -40,9 +40,11 @@ pub struct Blockchain {
     pub scanned_height: Option<i64>,
     /// Newest block that was seen; null before the first.
     pub head_height: Option<i64>,
-    /// Blocks that were seen and are not verified yet.
+    /// Blocks that are not verified yet: those that were seen, and while no endpoint answers, those that the time since the
+    /// newest verified block stands for.
     pub lag: Option<u64>,
-    /// `ok`, `starting`, `lagging`, `stalled`, `frozen` or `unreachable`.
+    /// `ok`, `starting`, `lagging`, `stalled`, `frozen`, `reset` or `unreachable`. A chain that is `starting`, cannot start or was
+    /// `reset` takes no orders.
     pub health: String,
     /// What is wrong, in words.
     pub problem: Option<String>,

@@ -1,6 +1,7 @@
 //! `/api/transactions/`.
 
-use cryptopay_entity::transfer::TransferFilter;
+use cryptopay_domain::transfer::TransferState;
+use cryptopay_entity::transfer::{self, TransferFilter};
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
@@ -57,8 +58,11 @@ pub struct Transaction {
     pub unassigned_amount: String,
     /// Index of the log in its block; null for the native coin.
     pub log_index: Option<i64>,
-    /// `included`, `final`, `missing` or `orphaned`.
+    /// `included`, `final`, `missing`, `orphaned` or `unverifiable`.
     pub state: String,
+    /// The fault of the evidence while `state` is `unverifiable`; null otherwise. Such a transfer pays no order. It is checked
+    /// again until its evidence holds; until then its gas and fee are shown as 0.
+    pub unverifiable_reason: Option<String>,
     /// How it found its order, or why it found none.
     #[oai(rename = "match")]
     pub matched_by: Match,
@@ -93,7 +97,8 @@ pub struct Match {
 /// One transfer of a transaction.
 #[derive(Debug, Clone, Object)]
 pub struct TransactionTransfer {
-    /// Place in the transaction: ordinal of the log in the transaction's receipt, or `native`.
+    /// Place in the transaction: ordinal of the log in the transaction's receipt, or `native`. While the transfer cannot be
+    /// verified, `index:` with the log's index in its block.
     pub position: String,
     /// Index of the log in its block; null for the native coin.
     pub log_index: Option<i64>,
@@ -107,8 +112,11 @@ pub struct TransactionTransfer {
     pub to_address: String,
     /// `pending`, `confirmed` or `failed`.
     pub status: String,
-    /// `included`, `final`, `missing` or `orphaned`.
+    /// `included`, `final`, `missing`, `orphaned` or `unverifiable`.
     pub state: String,
+    /// The fault of the evidence while `state` is `unverifiable`; null otherwise. Such a transfer pays no order. It is checked
+    /// again until its evidence holds; until then its gas and fee are shown as 0.
+    pub unverifiable_reason: Option<String>,
     /// The first order that it pays; null while it fits none.
     pub payment_order: Option<PaidOrder>,
     /// Every order that has a share of it, oldest share first.
@@ -221,6 +229,10 @@ async fn filter(app: &App, principal: &Principal, query: &mut ListQuery) -> Answ
     Ok(Some(filter))
 }
 
+fn reason_of(transfer: &transfer::Model) -> Option<String> {
+    transfer.unverifiable_reason.clone().filter(|_| transfer.state == TransferState::Unverifiable)
+}
+
 fn summary(view: &TransferView) -> TransactionSummary {
     let order_id = view.order.as_ref().map(|order| order.order_id.to_string());
     TransactionSummary {
@@ -251,6 +263,7 @@ impl Transaction {
             unassigned_amount: view.first.unassigned.clone(),
             log_index: transfer.log_index,
             state: shown.state.to_string(),
+            unverifiable_reason: reason_of(transfer),
             matched_by: Match::of(&view.first),
             transfers: view.transfers.iter().map(TransactionTransfer::new).collect(),
             created_at: shown.created_at.to_string(),
@@ -270,6 +283,7 @@ impl TransactionTransfer {
             to_address: shown.to_address.to_string(),
             status: shown.status.to_string(),
             state: shown.state.to_string(),
+            unverifiable_reason: reason_of(transfer),
             payment_order: PaidOrder::of(view),
             shares: view.shares.iter().map(TransferShare::new).collect(),
             unassigned_amount: view.unassigned.clone(),

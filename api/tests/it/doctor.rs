@@ -260,7 +260,7 @@ fn what_is_only_weak_is_a_warning_and_ends_with_0() {
         let single = serve(false, Arc::new(honest)).await;
         let ended = of_base(&single).await;
         assert_eq!(ended.code(), 0, "{ended:?}");
-        assert_found(&ended, &["warn", "batches", "1 calls at once"], "many requests");
+        assert_found(&ended, &["warn", "batches", "one by one"], "many requests");
     });
 }
 

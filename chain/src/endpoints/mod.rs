@@ -6,8 +6,8 @@
 //! requests, but for seconds only, unless it asks for more itself: nobody else can answer, every answer is checked
 //! anyhow, and a node that is back has to be found soon.
 
+mod batch_size;
 mod headers;
-mod span;
 mod standing;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use cryptopay_domain::registry::FinalityTag;
 
 use crate::{ChainClient, ChainError, Tip, Traffic, Witness};
 
-pub use span::Span;
+pub use batch_size::BatchSize;
 use standing::{Rest, Standing};
 
 /// Shortest and longest patience with an endpoint while another one could answer instead.
@@ -32,8 +32,8 @@ pub struct Endpoint {
     name: String,
     client: Arc<dyn ChainClient>,
     standing: Mutex<Standing>,
-    /// How much it is asked for at once.
-    pub span: Span,
+    /// Blocks of a log query, and parallel queries.
+    pub batch_size: BatchSize,
 }
 
 /// What can be told about an endpoint.
@@ -73,7 +73,7 @@ impl Endpoints {
                 name,
                 client,
                 standing: Mutex::new(standing.clone()),
-                span: Span::default(),
+                batch_size: BatchSize::default(),
             })
             .collect();
         Self { chain_id, list, current: AtomicUsize::new(0) }
@@ -125,7 +125,10 @@ impl Endpoints {
 
     /// Does as if this much time had passed for every endpoint: for tests, which do not wait until one has rested.
     pub fn pass(&self, time: Duration) {
-        self.list.iter().for_each(|endpoint| endpoint.standing().pass(time));
+        self.list.iter().for_each(|endpoint| {
+            endpoint.standing().pass(time);
+            endpoint.batch_size.pass(time);
+        });
     }
 
     /// What can be told about each.
@@ -272,9 +275,8 @@ impl Endpoint {
         let now = Instant::now();
         match &answer {
             Ok(_) => self.standing().answered(now, now.saturating_duration_since(began)),
-            // It is about the question, which can be a smaller one. Batches and filters have been made as small as is of use
-            // before such an error is seen here.
-            Err(ChainError::RangeTooLarge { .. }) => {}
+            // The error is about the width of the question, which the caller narrows.
+            Err(error) if error.is_about_width() => {}
             Err(error) => self.failed(now, error),
         }
         answer
@@ -292,6 +294,22 @@ impl Endpoint {
         self.ask(within(self.patience(least), question)).await
     }
 
+    /// Asks it about several blocks. A failure that may depend on their number is no fault of the endpoint, except for a
+    /// single block. With `patience` the answer is given up that takes longer than usual, and at least that long.
+    ///
+    /// # Errors
+    /// The failure; [`ChainError::RangeFailed`] where a narrower query may be answered.
+    pub async fn ask_range<T>(
+        &self,
+        blocks: u64,
+        patience: Option<Duration>,
+        question: impl Future<Output = Result<T, ChainError>>,
+    ) -> Result<T, ChainError> {
+        let patience = patience.map_or(Duration::MAX, |least| self.patience(least));
+        let bounded = within(patience, question);
+        self.ask(async { bounded.await.map_err(|error| error.of_range(blocks)) }).await
+    }
+
     /// Notes that what it said cannot be used, though the answer by itself was one.
     pub fn refused(&self, error: &ChainError) {
         self.failed(Instant::now(), error);
@@ -307,7 +325,7 @@ impl Endpoint {
         let before = standing.resting(now);
         standing.failed(now, error, rand::random());
         if matches!(error, ChainError::RateLimited { .. }) {
-            self.span.ease();
+            self.batch_size.rate_limited(now);
         }
         let after = standing.resting(now);
         drop(standing);

@@ -193,7 +193,7 @@ impl Standing {
                 self.problem = Some(error.to_string());
                 return;
             }
-            ChainError::RateLimited { .. } => {
+            ChainError::RateLimited { .. } | ChainError::QuotaUsed => {
                 (Rest::BackOff, FIRST_RATE_REST.saturating_mul(1 << doublings).min(MAX_RATE_REST))
             }
             _ => (Rest::BackOff, FIRST_REST.saturating_mul(1 << doublings).min(MAX_REST)),

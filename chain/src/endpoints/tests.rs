@@ -186,7 +186,10 @@ async fn a_question_that_cannot_be_made_smaller_counts_as_a_failure_and_one_that
         assert!(!pool.list[0].is_usable(Instant::now()), "{}", failure());
         pool.pass(Duration::from_secs(4));
     }
-    pool.list[0].ask(async { Err::<(), _>(ChainError::RangeTooLarge { limit: None }) }).await.unwrap_err();
+    pool.list[0]
+        .ask_range(2, None, async { Err::<(), _>(ChainError::RangeTooLarge { limit: None }) })
+        .await
+        .unwrap_err();
     assert!(pool.list[0].is_usable(Instant::now()));
 }
 

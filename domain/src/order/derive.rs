@@ -308,7 +308,7 @@ fn judge(
     let alive = match fact.state {
         TransferState::Included | TransferState::Final => true,
         TransferState::Missing => fact.counted,
-        TransferState::Orphaned => false,
+        TransferState::Orphaned | TransferState::Unverifiable => false,
     };
     let counts = alive && matches!(late, None | Some(LateStanding::Accepted));
     let deep = match fact.state {
@@ -317,7 +317,7 @@ fn judge(
             announced || fact.vouched && chain.is_deep(fact.block_number, terms.required_confirmations)
         }
         TransferState::Missing => announced,
-        TransferState::Orphaned => false,
+        TransferState::Orphaned | TransferState::Unverifiable => false,
     };
     Standing { counts, deep: counts && deep, late }
 }

@@ -206,7 +206,7 @@ fn has_status(
             .add(Column::State.eq(TransferState::Final))
             .add(included().add(is_deep(merchant, order, depths))),
         TransactionStatus::Pending => Condition::any()
-            .add(Column::State.eq(TransferState::Missing))
+            .add(Column::State.is_in([TransferState::Missing, TransferState::Unverifiable]))
             .add(included().add(is_deep(merchant, order, depths).not())),
         TransactionStatus::Failed => Condition::any().add(Column::State.eq(TransferState::Orphaned)),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, Endpoint, Header, Search, ShownTransfer, TransferQuery};
-use cryptopay_domain::transfer::{Block, ObservedTransfer};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, Position, UnverifiableTransfer};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
@@ -25,6 +25,8 @@ const COMPARED: usize = 20;
 pub(super) struct Range {
     pub(super) blocks: Vec<Block>,
     pub(super) transfers: Vec<ObservedTransfer>,
+    /// Reported transfers without evidence that holds, in the order of their blocks.
+    pub(super) unverifiable: Vec<UnverifiableTransfer>,
 }
 
 /// Where the ranges come from.
@@ -51,9 +53,9 @@ impl<'a> Ahead<'a> {
 
     /// The next range; `None` beyond the head. After an error nothing more should be asked for.
     pub(super) async fn next(&mut self) -> Option<Result<Range, ScanError>> {
-        let span = &self.source.endpoint.span;
-        while self.next <= self.source.head.number && self.reading.len() < span.ahead() {
-            let to = self.source.head.number.min(self.next.saturating_add(span.blocks().saturating_sub(1)));
+        let size = &self.source.endpoint.batch_size;
+        while self.next <= self.source.head.number && self.reading.len() < size.ahead() {
+            let to = self.source.head.number.min(self.next.saturating_add(size.blocks().saturating_sub(1)));
             self.reading.push_back(Box::pin(read(self.source, self.next, to)));
             self.next = to.saturating_add(1);
         }
@@ -65,42 +67,63 @@ impl<'a> Ahead<'a> {
 /// by itself: what the second does wrong is no fault of the first.
 async fn read(source: Source<'_>, from: u64, to: u64) -> Result<Range, ScanError> {
     let Source { access, endpoint, .. } = source;
-    let small = to.saturating_sub(from) < SMALL;
+    let blocks = to.saturating_sub(from).saturating_add(1);
     let others = access.endpoints.second(Instant::now(), endpoint).is_some();
-    let reading = search(source, from, to);
-    let (query, found) =
-        if small && others { endpoint.ask_soon(PATIENCE, reading).await? } else { endpoint.ask(reading).await? };
+    let patience = (blocks <= SMALL && others).then_some(PATIENCE);
+    let read = endpoint.ask_range(blocks, patience, search(source, from, to)).await;
+    if read.is_err() && blocks == 1 {
+        endpoint.batch_size.failed_for_one_block();
+    }
+    let (query, found) = read?;
     if found.left_out > 0 && access.endpoints.are_several() {
         endpoint.contradicted(format!("it left out {} logs that its headers speak of", found.left_out));
     }
     let blocks = query.blocks.iter().map(|header| header.block).collect();
     let denied = denied_blocks(&found);
-    if found.unproven.is_empty() && denied.is_empty() {
-        return Ok(Range { blocks, transfers: found.transfers });
+    let reported = found.unverifiable.iter().map(|reported| reported.block.number);
+    let doubtful: BTreeSet<u64> =
+        found.unproven.iter().copied().chain(denied.iter().copied()).chain(reported).collect();
+    if doubtful.is_empty() {
+        return Ok(Range { blocks, transfers: found.transfers, unverifiable: Vec::new() });
     }
-    let opinion = opinion::ask_another(source, &query, found.unproven.iter().chain(&denied).copied()).await;
+    let is_only_reported = found.unproven.is_empty() && denied.is_empty();
+    let opinion = opinion::ask_another(source, &query, doubtful.into_iter()).await;
     opinion::judge_denied(source, &found, &denied, &opinion)?;
-    let mut transfers = found.transfers;
+    let (mut transfers, mut unverifiable) = (found.transfers, found.unverifiable);
     match opinion {
         Opinion::Given { by, transfers: theirs } => {
             access.state.note_opinion();
             add_left_out(endpoint, by, theirs, &mut transfers).await;
         }
+        // A recheck asks again.
+        Opinion::Awaited | Opinion::None if is_only_reported => {}
         Opinion::Awaited if access.state.may_await_opinion() => return Err(ScanError::Awaited),
         Opinion::Awaited | Opinion::None => access.state.note_unchecked(endpoint.name()),
     }
-    Ok(Range { blocks, transfers })
+    unverifiable.retain(|reported| !transfers.iter().any(|transfer| verifies(transfer, reported)));
+    unverifiable.sort_by_key(|reported| (reported.block.number, reported.log_index));
+    Ok(Range { blocks, transfers, unverifiable })
+}
+
+/// Whether a transfer with evidence is the reported one.
+pub(super) fn verifies(transfer: &ObservedTransfer, reported: &UnverifiableTransfer) -> bool {
+    let is_native = |position: Position| position == Position::Native;
+    transfer.tx_hash == reported.tx_hash
+        && transfer.block.hash == reported.block.hash
+        && is_native(transfer.position) == is_native(reported.position)
+        && transfer.log_index == reported.log_index
+        && (transfer.asset, transfer.to, transfer.units) == (reported.asset, reported.to, reported.units)
 }
 
 /// What one endpoint says about a range.
 async fn search(source: Source<'_>, from: u64, to: u64) -> Result<(TransferQuery, Search), ChainError> {
-    let Source { access, endpoint, watch, head } = source;
+    let Source { endpoint, watch, head, .. } = source;
     // The newest block came with the question for it.
     let headers =
         if from == to && to == head.number { vec![head.clone()] } else { endpoint.client().blocks(from..=to).await? };
     let query = TransferQuery {
         blocks: headers,
-        contracts: access.chain.contracts().collect(),
+        contracts: watch.contracts.clone(),
         recipients: watch.recipients.clone(),
         native: watch.native,
     };

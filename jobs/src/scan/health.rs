@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Block;
-use cryptopay_entity::{chain_cursor, clock};
+use cryptopay_entity::{chain_cursor, chain_start, clock};
 use sea_orm::DbErr;
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +106,7 @@ pub(super) async fn note_failure(context: &Context, access: &ChainAccess, error:
     let health = match error {
         ScanError::Chain(_) => "unreachable",
         ScanError::TooDeep { .. } => "frozen",
+        ScanError::Reset { .. } => "reset",
         _ => return,
     };
     let problem = match error {
@@ -116,12 +117,27 @@ pub(super) async fn note_failure(context: &Context, access: &ChainAccess, error:
     };
     let slug = access.chain.slug.as_str();
     let noted = async {
-        let Some(cursor) = chain_cursor::Entity::of(&context.database, slug).await? else { return Ok(()) };
+        let Some(cursor) = chain_cursor::Entity::of(&context.database, slug).await? else {
+            return note_start(context, access, problem).await;
+        };
         write(context, access, &Seen::new(cursor, CancellationToken::new()), (health, Some(problem)), None).await
     };
     if let Err(error) = noted.await {
         tracing::warn!(chain = slug, %error, "the chain's problem could not be noted");
     }
+}
+
+/// Notes why a chain without a cursor cannot start.
+async fn note_start(context: &Context, access: &ChainAccess, problem: String) -> Result<(), DbErr> {
+    let slug = access.chain.slug.as_str();
+    let known = chain_start::Entity::problem_of(&context.database, slug).await?;
+    if known.as_ref() == Some(&problem) || (known.is_some() && !access.state.may_note(WORDS_EVERY)) {
+        return Ok(());
+    }
+    let now = clock::database_now(&context.database).await?;
+    chain_start::Entity::note(&context.database, slug, problem, now).await?;
+    access.state.note_written();
+    Ok(())
 }
 
 async fn write(

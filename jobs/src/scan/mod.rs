@@ -13,6 +13,7 @@ mod health;
 mod lease;
 mod opinion;
 mod range;
+mod recheck;
 mod reorg;
 mod resync;
 mod second_look;
@@ -28,7 +29,7 @@ use cryptopay_chain::{ChainError, Endpoint, Hurry, Tip};
 use cryptopay_domain::registry::FinalityTag;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Block;
-use cryptopay_entity::{chain_cursor, clock};
+use cryptopay_entity::{chain_cursor, chain_start, clock};
 use cryptopay_ledger::{Fence, LedgerError};
 use futures_util::future::BoxFuture;
 use sea_orm::DbErr;
@@ -75,6 +76,19 @@ pub(crate) enum ScanError {
     /// Another endpoint is about to say whether what the first one told is all: nothing is wrong with either.
     #[error("a second endpoint is asked again in a moment about blocks whose headers prove too little")]
     Awaited,
+    /// The chain began anew, as a development chain does that is started again: its newest block is below the verified one
+    /// and younger than it, and none of the kept blocks is on it.
+    #[error(
+        "the chain was reset: its newest block {head} is younger than the verified block {height}. If this is a development chain, run `cryptopay chain restart {chain}`; until then it takes no orders"
+    )]
+    Reset {
+        /// Slug.
+        chain: String,
+        /// Newest block of the endpoint.
+        head: u64,
+        /// Verified height.
+        height: i64,
+    },
     /// The chain has reorganised deeper than the window of hashes that is kept, and nobody has confirmed that yet.
     #[error(
         "the chain has reorganised below block {oldest}, deeper than the {depth} blocks that are kept; credits are frozen until a second endpoint or several looks agree: check the endpoints, or raise reorg_depth"
@@ -107,7 +121,7 @@ pub(crate) enum Scanned {
 /// After `stop` no further range is begun, and the next look is due at once: it is another process's.
 pub(crate) async fn run(context: &Context, access: &ChainAccess, stop: &CancellationToken) -> Duration {
     let (mut tried, mut judged) = (Vec::new(), BTreeSet::new());
-    let (mut failure, mut awaited) = (None, false);
+    let (mut failure, mut awaited, mut reset) = (None, false, None);
     while let Some(endpoint) = access.endpoints.choose(Instant::now(), &tried) {
         tried.push(endpoint.name().to_owned());
         let others = access.endpoints.are_left(Instant::now(), &tried);
@@ -141,8 +155,13 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess, stop: &Cancella
                 }
                 failure = Some(error);
             }
+            // Another endpoint may have the chain still.
+            Err(error @ ScanError::Reset { .. }) => reset = Some(error),
             Err(error) => return stopped(context, access, &error).await,
         }
+    }
+    if let Some(error) = reset {
+        return stopped(context, access, &error).await;
     }
     if awaited {
         return POLL;
@@ -152,7 +171,10 @@ pub(crate) async fn run(context: &Context, access: &ChainAccess, stop: &Cancella
     let Some(error) = failure else { return pause.clamp(POLL, SLOW_POLL) };
     // Longer than usual only if no other endpoint can be asked sooner.
     let asked = error.retry_after().unwrap_or_default().min(pause);
-    health::note_failure(context, access, &error.into()).await;
+    // A query that was too wide is no failure of the chain: the next one is narrower.
+    if !error.is_about_width() {
+        health::note_failure(context, access, &error.into()).await;
+    }
     give_back(context, access).await;
     pause.clamp(POLL, MAX_PAUSE).max(asked)
 }
@@ -163,7 +185,7 @@ async fn stopped(context: &Context, access: &ChainAccess, error: &ScanError) -> 
     health::note_failure(context, access, error).await;
     match error {
         ScanError::Ledger(LedgerError::Fenced) => POLL,
-        ScanError::TooDeep { .. } => IDLE_POLL,
+        ScanError::TooDeep { .. } | ScanError::Reset { .. } => IDLE_POLL,
         _ => SLOW_POLL,
     }
 }
@@ -260,6 +282,13 @@ async fn read_on(
         let way = Way { endpoint, tip: &tip, watch: &watch, latest };
         match range::advance(context, access, way, &mut fence, seen).await? {
             Step::Advanced => seen.moved = true,
+            Step::Narrowed => {
+                // An endpoint that does not answer this either is away.
+                tip = access.endpoints.tip(endpoint, tag, hurry).await?;
+                asked = Instant::now();
+                latest = Latest::at(context).await?;
+                latest.check(endpoint, [&tip.head.block])?;
+            }
             Step::Lagging => {
                 if window::start_again(context, access, endpoint, &fence, &tip.head).await? {
                     (seen.moved, seen.went_back) = (true, true);
@@ -293,6 +322,7 @@ async fn read_on(
             context.queue.scan_after(&access.chain.slug, POLL);
         } else {
             second_look::run(context, access, endpoint, &fence).await?;
+            recheck::run(context, access, endpoint).await?;
         }
         access.state.forget_depth();
     }
@@ -320,6 +350,7 @@ pub async fn begin_at_once(context: &Context, access: &ChainAccess) {
     };
     if let Err(error) = begun.await {
         tracing::warn!(chain = access.chain.slug, %error, "no block of the chain could be read yet");
+        health::note_failure(context, access, &error).await;
     }
 }
 
@@ -338,6 +369,7 @@ async fn begin(
     let now = clock::database_now(database).await?;
     let height = i64::try_from(first.number).unwrap_or(i64::MAX);
     chain_cursor::Entity::begin(database, slug, height, first.hash, first.time, now).await?;
+    chain_start::Entity::forget(database, slug).await?;
     let begun = chain_cursor::Entity::of(database, slug).await?;
     begun.ok_or_else(|| DbErr::RecordNotFound(format!("the cursor of {slug}")).into())
 }
@@ -364,6 +396,8 @@ impl Latest {
 /// What one step towards the head came to.
 enum Step {
     Advanced,
+    /// A query failed that may have been too wide; the next one is narrower.
+    Narrowed,
     Lagging,
     Reorganised,
     Elsewhere,

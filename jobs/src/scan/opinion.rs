@@ -60,7 +60,7 @@ async fn ask(other: &Endpoint, question: &TransferQuery) -> Result<Option<Vec<Ob
     let mut found = Vec::new();
     let mut left = question.blocks.as_slice();
     while !left.is_empty() {
-        let width = usize::try_from(other.span.blocks()).unwrap_or(usize::MAX).min(left.len());
+        let width = usize::try_from(other.batch_size.blocks()).unwrap_or(usize::MAX).min(left.len());
         let Some((part, later)) = left.split_at_checked(width) else { break };
         let question = TransferQuery { blocks: part.to_vec(), ..question.clone() };
         let asking = async {
@@ -70,13 +70,17 @@ async fn ask(other: &Endpoint, question: &TransferQuery) -> Result<Option<Vec<Ob
             }
         };
         // Somebody waits at the tip; a backfill takes its time.
-        let small = u64::try_from(part.len()).is_ok_and(|blocks| blocks <= SMALL);
-        let answer = if small { other.ask_soon(PATIENCE, asking).await } else { other.ask(asking).await };
-        match answer {
+        let blocks = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        let patience = (blocks <= SMALL).then_some(PATIENCE);
+        match other.ask_range(blocks, patience, asking).await {
             Ok(Some(answer)) => found.extend(answer.transfers),
             Ok(None) => return Ok(None),
-            Err(ChainError::RangeTooLarge { limit }) if width > 1 => {
-                other.span.shrink(limit);
+            Err(ChainError::RangeFailed { blocks, limit, cause }) => {
+                other.batch_size.failed(blocks, limit, Instant::now());
+                if cause.is_silence() {
+                    other.refused(&cause);
+                    return Err(*cause);
+                }
                 continue;
             }
             Err(error) => return Err(error),

@@ -1,7 +1,9 @@
 //! From the cursor towards the head: ranges are read ahead, and each is committed in a transaction of its own.
 
+use std::time::Instant;
+
 use cryptopay_chain::{ChainError, Endpoint, Tip};
-use cryptopay_domain::transfer::{Block, ObservedTransfer};
+use cryptopay_domain::transfer::{Block, ObservedTransfer, UnverifiableTransfer};
 use cryptopay_entity::clock;
 use cryptopay_entity::transact;
 use cryptopay_ledger::{Batch, Fence, LedgerError, Occasion};
@@ -39,6 +41,9 @@ pub(super) async fn advance(
     if tip.head.number <= height {
         // A shorter chain: either the endpoint lags behind what we have verified, or those blocks are gone.
         let ours = reorg::is_on_our_chain(context, access, &tip.head).await?;
+        if ours {
+            reorg::refuse_reset(context, access, fence, &tip.head).await?;
+        }
         return Ok(if ours { Step::Lagging } else { Step::Reorganised });
     }
     let source = Source { access, endpoint, watch, head: &tip.head };
@@ -50,17 +55,8 @@ pub(super) async fn advance(
         let Some(read) = read else { return Ok(Step::Advanced) };
         let range = match read {
             Ok(range) => range,
-            Err(ScanError::Chain(ChainError::RangeTooLarge { limit })) if endpoint.span.blocks() > 1 => {
-                endpoint.span.shrink(limit);
-                return Ok(Step::Advanced);
-            }
-            Err(error) => {
-                if let ScanError::Chain(too_large @ ChainError::RangeTooLarge { .. }) = &error {
-                    // There is no smaller question: an endpoint that refuses this one is no use for now.
-                    endpoint.refused(too_large);
-                }
-                return Err(error);
-            }
+            Err(ScanError::Chain(error)) => return narrow(access, endpoint, error),
+            Err(error) => return Err(error),
         };
         if range.blocks.first().is_none_or(|block| block.parent != fence.hash) {
             return Ok(Step::Reorganised);
@@ -79,10 +75,32 @@ pub(super) async fn advance(
             }
             access.state.note_alive();
         }
-        endpoint.span.grow();
+        endpoint.batch_size.answered(u64::try_from(range.blocks.len()).unwrap_or(u64::MAX), Instant::now());
         seen.moved = true;
         note_backlog(context, access, seen, fence.height, tip.head.number).await?;
     }
+}
+
+/// Narrows the next query where the failed one was over several blocks. A silent endpoint may be away altogether: another
+/// one takes over where one can, and a fault of the provider (5xx) is given a rest.
+fn narrow(access: &ChainAccess, endpoint: &Endpoint, error: ChainError) -> Result<Step, ScanError> {
+    let ChainError::RangeFailed { blocks, limit, cause } = &error else { return Err(error.into()) };
+    let now = Instant::now();
+    endpoint.batch_size.failed(*blocks, *limit, now);
+    tracing::info!(
+        chain = access.chain.slug,
+        endpoint = endpoint.name(),
+        blocks,
+        next_blocks = endpoint.batch_size.blocks(),
+        error = %cause,
+        "a query over several blocks failed; the next one is narrower"
+    );
+    let is_fault = matches!(**cause, ChainError::Unavailable { .. });
+    if is_fault || (cause.is_silence() && access.endpoints.second(now, endpoint).is_some()) {
+        endpoint.refused(&error);
+        return Err(error.into());
+    }
+    Ok(Step::Narrowed)
 }
 
 /// Some blocks of a range, and the transfers in them.
@@ -90,12 +108,14 @@ pub(super) async fn advance(
 struct Part<'a> {
     blocks: &'a [Block],
     transfers: &'a [ObservedTransfer],
+    unverifiable: &'a [UnverifiableTransfer],
 }
 
 /// A range in parts of whole blocks with so few transfers that writing each takes a moment: dust costs its sender little,
 /// and a look that shows no sign of life for too long is given up, to begin with the same range again.
 fn parts(range: &Range) -> Vec<Part<'_>> {
     let (mut blocks, mut transfers) = (range.blocks.as_slice(), range.transfers.as_slice());
+    let mut unverifiable = range.unverifiable.as_slice();
     let mut parts = Vec::new();
     while !blocks.is_empty() {
         let cut = match transfers.get(MOST_TRANSFERS) {
@@ -105,8 +125,10 @@ fn parts(range: &Range) -> Vec<Part<'_>> {
         let (these, later) = blocks.split_at(cut);
         let last = these.last().map_or(0, |block| block.number);
         let (here, above) = transfers.split_at(transfers.partition_point(|transfer| transfer.block.number <= last));
-        parts.push(Part { blocks: these, transfers: here });
-        (blocks, transfers) = (later, above);
+        let reported = unverifiable.partition_point(|reported| reported.block.number <= last);
+        let (aside, unread) = unverifiable.split_at(reported);
+        parts.push(Part { blocks: these, transfers: here, unverifiable: aside });
+        (blocks, transfers, unverifiable) = (later, above, unread);
     }
     parts
 }
@@ -129,12 +151,13 @@ async fn write(
     tip: &Tip,
     part: Part<'_>,
 ) -> Result<Option<Block>, ScanError> {
-    let Part { blocks, transfers } = part;
+    let Part { blocks, transfers, unverifiable } = part;
     let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(None) };
     let batch = Batch {
         chain: &access.chain,
         blocks,
         transfers,
+        unverifiable,
         head_height: tip.head.number,
         final_height: final_height(tip),
     };
@@ -148,6 +171,17 @@ async fn write(
         let transfers = transfers.len();
         tracing::info!(chain = access.chain.slug, from = first.number, to = last.number, transfers, "transfers found");
         crate::metrics::transfers_found(&access.chain.slug, transfers);
+    }
+    if !unverifiable.is_empty() {
+        let transfers = unverifiable.len();
+        tracing::warn!(
+            chain = access.chain.slug,
+            from = first.number,
+            to = last.number,
+            transfers,
+            "transfers set aside"
+        );
+        crate::metrics::transfers_set_aside(&access.chain.slug, transfers);
     }
     context.queue.nudge(nudges);
     Ok(Some(*last))
@@ -192,9 +226,10 @@ mod tests {
         let range = Range {
             blocks: numbers().map(|(number, _)| block(number)).collect(),
             transfers: numbers().flat_map(|(number, count)| std::iter::repeat_n(dust(number), *count)).collect(),
+            unverifiable: Vec::new(),
         };
         let parts = parts(&range);
-        for Part { blocks, transfers } in &parts {
+        for Part { blocks, transfers, .. } in &parts {
             let within = blocks[0].number..=blocks[blocks.len() - 1].number;
             assert!(transfers.iter().all(|transfer| within.contains(&transfer.block.number)));
         }

@@ -3,7 +3,7 @@
 use cryptopay_chain::{ChainError, Endpoint};
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
-use cryptopay_entity::{chain_block, clock};
+use cryptopay_entity::{chain_block, chain_cursor, clock};
 use cryptopay_ledger::{Fence, Occasion};
 use futures_util::future::BoxFuture;
 
@@ -22,6 +22,22 @@ pub(super) async fn is_on_our_chain(context: &Context, access: &ChainAccess, blo
         // Below the window: an endpoint that far behind says nothing about our blocks.
         None => Ok(true),
     }
+}
+
+/// Refuses a chain that began anew: times only grow on one chain, so a lower block that is younger than the verified one is of
+/// another. To be asked only where no kept block is known to be on the endpoint's chain.
+pub(super) async fn refuse_reset(
+    context: &Context,
+    access: &ChainAccess,
+    fence: &Fence,
+    head: &Block,
+) -> Result<(), ScanError> {
+    let slug = access.chain.slug.as_str();
+    let verified = chain_cursor::Entity::of(&context.database, slug).await?;
+    let is_reset = head.number < signed_to_unsigned(fence.height)
+        && verified.is_some_and(|verified| verified.hash == fence.hash && head.time > verified.block_time);
+    let (chain, head, height) = (slug.to_owned(), head.number, fence.height);
+    if is_reset { Err(ScanError::Reset { chain, head, height }) } else { Ok(()) }
 }
 
 /// Finds the newest block that both have and rewinds to it.
@@ -54,6 +70,7 @@ pub(super) async fn go_back(
             return rewind(context, access, fence, ancestor).await;
         }
     }
+    refuse_reset(context, access, fence, head).await?;
     resync::run(context, access, endpoint, fence, &window).await
 }
 

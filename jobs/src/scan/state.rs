@@ -50,6 +50,8 @@ struct Memory {
     /// Contracts whose decimals have been compared.
     compared: BTreeSet<AccountAddress>,
     compared_at: Option<Instant>,
+    /// Token contracts that have orders and left the registry, with the time of the look-up.
+    unregistered: Option<(Instant, Vec<AccountAddress>)>,
 }
 
 impl ScanState {
@@ -217,6 +219,16 @@ impl ScanState {
             memory.compared_at = Some(Instant::now());
         }
         due
+    }
+
+    /// Token contracts that have orders and left the registry, if they were looked up within `age`.
+    pub(super) fn unregistered(&self, age: Duration) -> Option<Vec<AccountAddress>> {
+        let memory = self.memory();
+        memory.unregistered.as_ref().filter(|(at, _)| at.elapsed() < age).map(|(_, contracts)| contracts.clone())
+    }
+
+    pub(super) fn note_unregistered(&self, contracts: Vec<AccountAddress>) {
+        self.memory().unregistered = Some((Instant::now(), contracts));
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use cryptopay_chain::{Endpoint, Hurry};
-use cryptopay_domain::address::AccountAddress;
+use cryptopay_domain::address::{AccountAddress, Asset};
 use cryptopay_domain::transfer::Block;
 use cryptopay_entity::transact;
 use cryptopay_entity::{chain_cursor, payment_order, receiving_address};
@@ -17,11 +17,16 @@ use crate::context::{ChainAccess, Context};
 /// Least patience with another endpoint.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Age of the list of unregistered tokens: another process may have an older registry while an operator exchanges them.
+const UNREGISTERED_EVERY: Duration = Duration::from_secs(60);
+
 /// What is watched on a chain.
 pub(super) struct WatchList {
     pub(super) recipients: Vec<AccountAddress>,
     /// Whether an open order waits for the chain's own coin.
     pub(super) native: bool,
+    /// Registered token contracts, and others that have open orders.
+    pub(super) contracts: Vec<AccountAddress>,
 }
 
 impl WatchList {
@@ -29,7 +34,7 @@ impl WatchList {
         let slug = access.chain.slug.as_str();
         let recipients = receiving_address::Entity::watched(&context.database, slug).await?;
         if recipients.is_empty() {
-            return Ok(Self { recipients, native: false });
+            return Ok(Self { recipients, native: false, contracts: Vec::new() });
         }
         let verified = chain_cursor::Entity::of(&context.database, slug)
             .await?
@@ -37,12 +42,37 @@ impl WatchList {
             .map(|cursor| cursor.block_time)
             .unwrap_or_default();
         let native = payment_order::Entity::native_is_watched(&context.database, slug, verified).await?;
-        Ok(Self { recipients, native })
+        let mut contracts: Vec<AccountAddress> = access.chain.contracts().collect();
+        for contract in unregistered(context, access).await? {
+            let asset = Asset::Token(contract);
+            if payment_order::Entity::is_asset_watched(&context.database, slug, asset, verified).await? {
+                contracts.push(contract);
+            }
+        }
+        Ok(Self { recipients, native, contracts })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.recipients.is_empty()
     }
+}
+
+/// Token contracts that have orders and left the registry. No order in them is new, so that the list is read once a minute.
+async fn unregistered(context: &Context, access: &ChainAccess) -> Result<Vec<AccountAddress>, DbErr> {
+    if let Some(known) = access.state.unregistered(UNREGISTERED_EVERY) {
+        return Ok(known);
+    }
+    let assets = payment_order::Entity::assets_of(&context.database, &access.chain.slug).await?;
+    let contracts: Vec<AccountAddress> = assets
+        .into_iter()
+        .filter(|asset| access.chain.token_of(*asset).is_none())
+        .filter_map(|asset| match asset {
+            Asset::Token(contract) => Some(contract),
+            Asset::Native => None,
+        })
+        .collect();
+    access.state.note_unregistered(contracts.clone());
+    Ok(contracts)
 }
 
 /// Whether anything is watched, as far as it matters for when to look again. Whoever makes a quiet chain watched asks for

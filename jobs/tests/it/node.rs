@@ -45,7 +45,7 @@ impl NodeWorld {
         let usdc = node.token("USDC", 6).await;
         node.mine(5).await;
         let proxy = FaultProxy::start(&node.url()).await;
-        let mut town = Town::new(&parts, registry(usdc));
+        let mut town = Town::new(&parts, registry(Some(usdc)));
         let statements = Arc::new(AtomicU64::new(0));
         let counted = statements.clone();
         town.db.set_metric_callback(move |_| {
@@ -82,6 +82,27 @@ impl NodeWorld {
         self.town.expire_leases().await;
     }
 
+    /// The process is replaced by one whose registry has no token.
+    pub(crate) async fn restart_without_tokens(&mut self) {
+        let registry = registry(None);
+        self.town.chain = Arc::new(registry.chain(SLUG).unwrap().clone());
+        self.town.registry = Arc::new(registry);
+        self.restart().await;
+    }
+
+    /// The process is replaced by one that remembers nothing of the endpoint.
+    pub(crate) async fn restart(&mut self) {
+        self.context = self.town.process_with("again", [endpoint("proxy", &self.proxy.url())], Vec::new());
+        self.town.expire_leases().await;
+    }
+
+    /// The process is replaced by one with two endpoints, which are one provider's.
+    pub(crate) async fn use_two_behind_the_proxy(&mut self) {
+        let url = self.proxy.url();
+        self.context = self.town.process_with("two", [endpoint("one", &url), endpoint("two", &url)], Vec::new());
+        self.town.expire_leases().await;
+    }
+
     pub(crate) async fn mine(&self, blocks: u64) {
         self.node.mine(blocks).await;
     }
@@ -112,7 +133,8 @@ fn endpoint(name: &str, url: &str) -> (String, Arc<dyn ChainClient>) {
     (name.to_owned(), Arc::new(EvmClient::http(&url.parse().unwrap(), Limits::default()).unwrap()))
 }
 
-fn registry(usdc: Address) -> Registry {
+fn registry(usdc: Option<Address>) -> Registry {
+    let token = usdc.map(|usdc| format!("[[chain.token]]\nsymbol = \"USDC\"\naddress = \"{usdc}\"\ndecimals = 6\n"));
     let chains = format!(
         r#"
 [[chain]]
@@ -124,12 +146,10 @@ confirmations = 3
 reorg_depth = 16
 native = {{ symbol = "ETH", decimals = 18 }}
 
-  [[chain.token]]
-  symbol = "USDC"
-  address = "{usdc}"
-  decimals = 6
+{}
 "#,
-        BLOCK_TIME.as_millis()
+        BLOCK_TIME.as_millis(),
+        token.unwrap_or_default()
     );
     Registry::parse(&chains).unwrap()
 }

@@ -326,6 +326,7 @@ impl ChainClient for Tampered {
         Ok(Search {
             unproven: numbers.filter(|_| tampering.full).collect(),
             denied: denied.filter(|_| tampering.denying).collect(),
+            unverifiable: Vec::new(),
             left_out: 0,
             transfers,
         })

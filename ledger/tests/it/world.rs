@@ -350,6 +350,7 @@ impl World {
             chain: self.settings(),
             blocks: &blocks,
             transfers: &transfers,
+            unverifiable: &[],
             head_height: self.chain.tip().number,
             final_height: self.final_lag.and_then(|lag| self.chain.tip().number.checked_sub(lag)),
         };

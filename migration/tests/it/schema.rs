@@ -11,6 +11,7 @@ const SCHEMA: &[&str] = &[
     include_str!("../../src/lists.sql"),
     include_str!("../../src/sandbox.sql"),
     include_str!("../../src/failed_login.sql"),
+    include_str!("../../src/unverifiable.sql"),
 ];
 /// Where SeaORM notes which migrations ran. It stays when they are taken back.
 const HISTORY: &str = "seaql_migrations";

@@ -1,5 +1,6 @@
 //! What can be wrong with a node.
 
+use super::lag::number;
 use serde_json::{Value, json};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,6 +13,10 @@ pub struct Fault {
     pub(super) kind: Kind,
     methods: Vec<&'static str>,
     every: u64,
+    /// Only log queries over more blocks.
+    wider_than: Option<u64>,
+    /// Only batches of more calls.
+    more_calls_than: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -24,8 +29,12 @@ pub(super) enum Kind {
     Cut,
     /// An HTTP status with a few words.
     Status { code: u16, retry_after: Option<u64> },
+    /// An HTTP status with this body, whatever was asked.
+    Answer { code: u16, body: Vec<u8> },
     /// A JSON-RPC error for each call, with HTTP 200.
     Error { code: i64, message: String },
+    /// A JSON-RPC error for each call of the methods, and good answers to the others of the packet.
+    CallError { code: i64, message: String },
     /// As from a node that is so many blocks behind.
     Lag(u64),
     /// Blanks, this many bytes of them, before an answer begins.
@@ -69,10 +78,22 @@ impl Fault {
         Self::of(Kind::Status { code: 429, retry_after: Some(retry_after_secs) })
     }
 
+    /// An HTTP status with this body.
+    #[must_use]
+    pub fn answer(code: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::of(Kind::Answer { code, body: body.into() })
+    }
+
     /// A JSON-RPC error for each call, with HTTP 200.
     #[must_use]
     pub fn error(code: i64, message: &str) -> Self {
         Self::of(Kind::Error { code, message: message.to_owned() })
+    }
+
+    /// A JSON-RPC error for each call of the methods, with good answers to the other calls of the packet.
+    #[must_use]
+    pub fn failing_calls(code: i64, message: &str) -> Self {
+        Self::of(Kind::CallError { code, message: message.to_owned() })
     }
 
     /// Answers as from a node that does not know the newest blocks yet: heads are older, newer blocks and their
@@ -143,8 +164,28 @@ impl Fault {
         Self { every: nth, ..self }
     }
 
+    /// The same only where logs of more than `blocks` blocks are asked for.
+    #[must_use]
+    pub fn wider_than(self, blocks: u64) -> Self {
+        Self { wider_than: Some(blocks), ..self }
+    }
+
+    /// The same only where a batch of more than `calls` calls is sent; with 1, every batch.
+    #[must_use]
+    pub fn more_calls_than(self, calls: usize) -> Self {
+        Self { more_calls_than: Some(calls), ..self }
+    }
+
     fn of(kind: Kind) -> Self {
-        Self { kind, methods: Vec::new(), every: 1 }
+        Self { kind, methods: Vec::new(), every: 1, wider_than: None, more_calls_than: None }
+    }
+
+    /// Whether it is about a packet of these calls.
+    pub(super) fn is_about_packet(&self, calls: &[Value]) -> bool {
+        let method = |call: &Value| call["method"].as_str().unwrap_or_default().to_owned();
+        calls.iter().any(|call| self.is_about(&method(call)))
+            && self.wider_than.is_none_or(|most| calls.iter().any(|call| log_blocks(call) > most))
+            && self.more_calls_than.is_none_or(|most| calls.len() > most)
     }
 
     /// Whether it is about a call of this method.
@@ -158,6 +199,15 @@ impl Fault {
     }
 }
 
+/// Blocks of a log query; 0 for any other call.
+fn log_blocks(call: &Value) -> u64 {
+    let filter = &call["params"][0];
+    let (Some(from), Some(to)) = (number(&filter["fromBlock"]), number(&filter["toBlock"])) else {
+        return u64::from(call["method"] == "eth_getLogs");
+    };
+    to.saturating_sub(from).saturating_add(1)
+}
+
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,7 +215,9 @@ impl fmt::Debug for Kind {
             Self::Hang => f.write_str("hang"),
             Self::Cut => f.write_str("cut"),
             Self::Status { code, retry_after } => write!(f, "status {code}, retry after {retry_after:?} s"),
+            Self::Answer { code, body } => write!(f, "status {code} with {} bytes", body.len()),
             Self::Error { code, message } => write!(f, "error {code}: {message}"),
+            Self::CallError { code, message } => write!(f, "error {code} of calls: {message}"),
             Self::Lag(blocks) => write!(f, "lag of {blocks} blocks"),
             Self::Huge(bytes) => write!(f, "{bytes} bytes"),
             Self::Truncated => f.write_str("truncated"),

@@ -175,8 +175,7 @@ impl Shared {
     /// Answers one request; an error ends the connection.
     async fn answer(&self, connection: &mut Connection, request: &Request) -> io::Result<()> {
         let mut asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let methods = methods(&asked);
-        let fault = self.note(&methods);
+        let fault = self.note(&asked);
         match fault.as_ref().map(|fault| &fault.kind) {
             None => {}
             Some(Kind::Delay(delay)) => sleep(*delay).await,
@@ -186,11 +185,31 @@ impl Shared {
                 let retry_after = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
                 return wire::write(connection, &format!("{code} Fault"), &retry_after, b"out of order").await;
             }
+            Some(Kind::Answer { code, body }) => {
+                return wire::write(connection, &format!("{code} Fault"), "", body).await;
+            }
             Some(Kind::Error { code, message }) => {
                 each(&mut asked, |call| {
                     *call = json!({"jsonrpc": "2.0", "id": call["id"], "error": {"code": code, "message": message}});
                 });
                 return wire::write(connection, "200 OK", "", asked.to_string().as_bytes()).await;
+            }
+            Some(Kind::CallError { code, message }) => {
+                let by_id = ids(&asked);
+                let is_about = |id: &Value| {
+                    let method = by_id.get(&id.to_string());
+                    method.is_some_and(|method| fault.as_ref().is_some_and(|fault| fault.is_about(method)))
+                };
+                return self
+                    .pass(connection, request.body.clone(), |answer| {
+                        each(answer, |answer| {
+                            if is_about(&answer["id"]) {
+                                let error = json!({"code": code, "message": message});
+                                *answer = json!({"jsonrpc": "2.0", "id": answer["id"], "error": error});
+                            }
+                        });
+                    })
+                    .await;
             }
             Some(Kind::Huge(bytes)) => return blanks(connection, *bytes).await,
             Some(Kind::NotUtf8) => return wire::write(connection, "200 OK", "", b"{\"jsonrpc\":\"\xff\xfe\"}").await,
@@ -236,16 +255,17 @@ impl Shared {
     }
 
     /// Counts a request; gives the fault that strikes it.
-    fn note(&self, methods: &[String]) -> Option<Fault> {
+    fn note(&self, asked: &Value) -> Option<Fault> {
         self.counts.send_modify(|counts| {
             counts.requests = counts.requests.saturating_add(1);
-            for method in methods {
-                let calls = counts.calls.entry(method.clone()).or_default();
+            for method in methods(asked) {
+                let calls = counts.calls.entry(method).or_default();
                 *calls = calls.saturating_add(1);
             }
         });
         let mut faults = lock(&self.faults);
-        let about = faults.iter_mut().filter(|(fault, _)| methods.iter().any(|method| fault.is_about(method)));
+        let calls = asked.as_array().map_or_else(|| std::slice::from_ref(asked), Vec::as_slice);
+        let about = faults.iter_mut().filter(|(fault, _)| fault.is_about_packet(calls));
         let mut struck = None;
         for (fault, count) in about {
             *count = count.saturating_add(1);

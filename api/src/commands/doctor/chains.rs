@@ -184,12 +184,22 @@ impl Asked<'_> {
     fn scanner(&self, known: Option<&Known>, checks: &mut Checks) {
         let Some(known) = known else { return };
         let Some(cursor) = known.cursors.iter().find(|cursor| cursor.chain == self.chain.slug) else {
-            checks.good("scanner", "has not begun; `cryptopay serve` (or a worker) begins at the newest block");
+            match known.starts.iter().find(|start| start.chain == self.chain.slug) {
+                Some(start) => {
+                    checks.wrong("scanner", format!("cannot start: {}", start.problem), "see the endpoints below");
+                }
+                None => {
+                    checks.good("scanner", "has not begun; `cryptopay serve` (or a worker) begins at the newest block");
+                }
+            }
             return;
         };
         let behind = cursor.head_height.saturating_sub(cursor.height).max(0);
         let found = format!("verified up to block {}, {behind} behind", cursor.height);
-        if cursor.health == "frozen" {
+        if cursor.health == "reset" {
+            let problem = cursor.problem.as_deref().unwrap_or("the chain was reset");
+            checks.wrong("scanner", problem, format!("run `cryptopay chain restart {}`", self.chain.slug));
+        } else if cursor.health == "frozen" {
             let mend = "see \"Frozen chains\" in docs/OPERATIONS.md";
             checks.wrong(
                 "scanner",
@@ -297,7 +307,12 @@ impl Judge<'_> {
             Ok(calls) if *calls < FEW_CALLS => {
                 let mend =
                     format!("catching up takes many requests: choose another plan or provider for {}", self.variable);
-                checks.warn("batches", format!("{calls} calls at once"), mend);
+                let found = if *calls <= 1 {
+                    "not taken; calls are sent one by one".to_owned()
+                } else {
+                    format!("{calls} calls at once")
+                };
+                checks.warn("batches", found, mend);
             }
             Ok(calls) => checks.good("batches", format!("{calls} calls at once")),
             Err(error) => checks.wrong("batches", words(error), self.mend(error)),
@@ -375,9 +390,15 @@ impl Judge<'_> {
                 format!("check that the node runs, its host and port in {variable}, and firewalls")
             }
             ChainError::Refused { .. } => format!("check path and key of this URL in {variable}"),
+            ChainError::QuotaUsed => {
+                format!("raise the plan, wait until it is renewed, or add another provider to {variable}")
+            }
             ChainError::RateLimited { .. } => "use a larger plan, or add endpoints of other providers".to_owned(),
             ChainError::Unavailable { .. } => "ask the provider, or wait; other endpoints take over".to_owned(),
-            ChainError::MethodMissing { .. } | ChainError::RangeTooLarge { .. } | ChainError::BatchTooLarge { .. } => {
+            ChainError::MethodMissing { .. }
+            | ChainError::RangeTooLarge { .. }
+            | ChainError::LogsRefused { .. }
+            | ChainError::BatchTooLarge { .. } => {
                 format!("scanning needs it: choose another plan or provider for {variable}")
             }
             _ => format!("this is no node that can be relied on: choose another one for {variable}"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cryptopay_domain::time::Timestamp;
 use cryptopay_entity::database_error::sqlstate;
-use cryptopay_entity::{chain_cursor, clock, sandbox_block, webhook_endpoint};
+use cryptopay_entity::{chain_cursor, chain_start, clock, sandbox_block, webhook_endpoint};
 use cryptopay_migration::{Migrator, MigratorTrait, SchemaManager};
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{ConnectOptions as _, Connection};
@@ -42,6 +42,8 @@ const SECRETS: u64 = 1_000;
 pub(super) struct Known {
     /// How far each chain is.
     pub(super) cursors: Vec<chain_cursor::Model>,
+    /// Chains that cannot start, with their reasons.
+    pub(super) starts: Vec<chain_start::Model>,
     /// The database's clock.
     pub(super) now: Timestamp,
 }
@@ -206,7 +208,8 @@ async fn common(config: &Config, database: &DatabaseConnection, checks: &mut Che
         }
         secrets(config, database, checks).await?;
         let cursors = chain_cursor::Entity::list(database).await?;
-        Ok::<_, DbErr>(Some(Known { cursors, now }))
+        let starts = chain_start::Entity::list(database).await?;
+        Ok::<_, DbErr>(Some(Known { cursors, starts, now }))
     });
     match known.await {
         Ok(Ok(known)) => known,

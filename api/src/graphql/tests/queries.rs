@@ -207,6 +207,8 @@ async fn pay(shop: &Shop, order: &OrderRef) {
         extra_fee: Set(units),
         state: Set(TransferState::Included),
         missing_since: Set(None),
+        unverifiable_reason: Set(None),
+        rechecked_at: Set(None),
         allocated_units: Set(units),
         evidence: Set("{}".to_owned()),
         wrong_asset_order_id: Set(None),

@@ -11,6 +11,7 @@ use super::request::{CreateRequest, judge_expiry, judge_wallet};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::Fields;
+use crate::operations::blockchains;
 use crate::operations::once::{Once, Outcome};
 use crate::operations::settings;
 use crate::operations::stop::Stop;
@@ -99,6 +100,17 @@ async fn create_anew(
         Err(CreateError::Ledger(LedgerError::Refused(Refusal::NonceUsed { .. }))) => {
             let used = cryptopay_ledger::nonce_owner(app.database(), merchant, request.nonce).await?;
             Err(ApiError::field("nonce", nonce_problem(app.database(), merchant, &used).await?))
+        }
+        Err(CreateError::Ledger(LedgerError::Refused(refusal @ Refusal::ChainNotReady))) => {
+            let reason = blockchains::closed_because(app, request.chain).await?;
+            let plain = ApiError::from(refusal);
+            Err(match reason {
+                Some(reason) => {
+                    let message = format!("{} takes no orders at the moment: {reason}.", request.chain.name);
+                    ApiError { message, ..plain }
+                }
+                None => plain,
+            })
         }
         Err(error) => Err(error.into_answer()),
     }

@@ -1,3 +1,4 @@
+use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::transfer::{TransactionStatus, TransferState};
 use cryptopay_entity::{chain_cursor, clock, receiving_address};
 use cryptopay_test_support::{TestDatabase, on_both_databases};
@@ -52,6 +53,31 @@ on_both_databases!(a_merchant_sees_what_came_to_its_orders_and_wallets_and_nothi
     for unknown in [paid.tx_hash.to_string(), "0x12".to_owned(), "\0".to_owned()] {
         assert_eq!(get(&shop.app, &bert, &unknown, None).await.unwrap_err().code, ErrorCode::NotFound);
     }
+});
+
+on_both_databases!(a_transfer_without_evidence_is_shown_with_its_reason, async |db: TestDatabase| {
+    let mut shop = Shop::new(&db).await;
+    let (anna, hers) = shop.merchant("anna").await;
+    let order = shop.order(&anna).await;
+    let reported = shop.transfer(hers, order.pay_units);
+    shop.receive_unverifiable("base", reported, "the node does not have its receipt").await;
+    shop.mine("base", 30).await;
+    assert_eq!(shop.row(&anna, &order.order_id.to_string()).await.status, OrderStatus::Pending);
+
+    let seen = get(&shop.app, &anna, &reported.tx_hash.to_string(), None).await.unwrap();
+    let shown = Transaction::new(&seen);
+    assert_eq!((shown.status.as_str(), shown.state.as_str(), shown.confirmations), ("pending", "unverifiable", 0));
+    assert_eq!(shown.unverifiable_reason.as_deref(), Some("the node does not have its receipt"));
+    assert_eq!((shown.transfers[0].position.as_str(), shown.log_index), ("index:17", Some(17)));
+    assert!(shown.payment_order.is_none());
+    assert_eq!(listed(&shop, &anna, matched(false)).await, [reported.tx_hash]);
+    let status = |status| TransferFilter { statuses: vec![status], ..TransferFilter::default() };
+    assert_eq!(listed(&shop, &anna, status(TransactionStatus::Pending)).await, [reported.tx_hash]);
+    assert_eq!(listed(&shop, &anna, status(TransactionStatus::Confirmed)).await, []);
+
+    // It cannot be given to an order by hand either.
+    let given = allocate(&shop, &anna, &order, json!({ "transaction_hash": reported.tx_hash })).await;
+    assert!(given.is_err());
 });
 
 on_both_databases!(a_page_is_a_window_on_the_whole_list, async |db: TestDatabase| {

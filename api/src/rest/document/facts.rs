@@ -277,10 +277,11 @@ fn usual(field: &str) -> Option<Fact> {
         "from_block" => json!({"examples": [36_000_001]}),
         "lag" | "queued" => json!({"examples": [0]}),
         "health" => json!({
-            "enum": ["ok", "starting", "lagging", "stalled", "frozen", "unreachable"], "examples": ["ok"],
+            "enum": ["ok", "starting", "lagging", "stalled", "frozen", "reset", "unreachable"], "examples": ["ok"],
         }),
         "log_index" => json!({"minimum": 0, "examples": [17]}),
         "position" => json!({"examples": ["0"]}),
+        "unverifiable_reason" => json!({"examples": [null]}),
         "method" => json!({"enum": names(Method::ALL), "examples": ["exact_amount"]}),
         "exact_amount" | "fulfillable" | "is_active" | "payable" | "simulated" | "signature_valid" | "delivered" => {
             json!({"examples": [true]})
