@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeated_key_is_named_at_any_depth() {
+    fn an_object_with_a_repeated_key_is_refused_by_name() {
         for (text, key) in [
             (r#"{"amount":"1","amount":"2"}"#, r#"the key "amount" is given twice"#),
             (r#"{"a":{"b":1,"c":[{"d":1,"d":1}]}}"#, r#"the key "d" is given twice"#),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_skipped_or_named() {
+    fn a_byte_order_mark_before_a_text_is_read_or_named() {
         assert_eq!(parse(b"\xef\xbb\xbf{\"a\":1}"), Ok(json!({"a": 1})));
         for bytes in [&b"\xff\xfe{\0}\0"[..], b"\xfe\xff\0{\0}"] {
             assert!(parse(bytes).unwrap_err().contains("byte order mark of UTF-16"));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_json_is_refused() {
+    fn a_text_that_is_no_json_is_refused_with_a_reason() {
         for text in ["", "{", "{} {}", "{\"a\":1,}", "nan", "\"\\ud800\"", &"[".repeat(1_000)] {
             assert!(parse(text.as_bytes()).is_err(), "{text:.20}");
         }

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_answers_stay_as_they_are() {
+    async fn an_answer_that_is_no_refusal_stays_as_it_is() {
         for error in [ApiError::not_found("route"), ApiError::new(ErrorCode::ValidationError, "x")] {
             let answer = readable(error.into_response());
             assert!(answer.content_type().unwrap().starts_with("application/json"));

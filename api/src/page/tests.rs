@@ -121,7 +121,7 @@ fn an_end_has_sums_a_way_back_and_the_order_to_name() {
 }
 
 #[test]
-fn an_overpaid_order_shows_the_excess() {
+fn an_overpaid_order_shows_the_amount_paid_too_much() {
     let view = PageView { amount_overpaid: Some("5.00".to_owned()), ..view(OrderStatus::Confirmed) };
     let shown = page(&view);
     assert!(shown.contains("<span id=\"excess\">5.00</span> USDC") && !tag(&shown, "excess-line").contains("hidden"));

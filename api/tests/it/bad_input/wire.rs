@@ -212,7 +212,7 @@ fn a_request_without_one_clear_host_is_refused() {
 }
 
 #[test]
-fn a_body_with_a_byte_order_mark_is_read() {
+fn a_request_body_with_a_byte_order_mark_is_read() {
     block_on(async {
         let db = TestDatabase::sqlite().await;
         let process = Installation::on(&db).start().await;
