@@ -100,7 +100,8 @@ on_both_databases!(a_socket_without_a_good_token_is_closed_with_4403, async |db:
 /// The documented fields of a new order.
 fn assert_new(order: &Value, process: &Process) {
     assert_eq!(order["status"], "pending");
-    assert_eq!((&order["amount"], &order["pay_amount"]), (&json!("100.00"), &json!("100.00")));
+    assert_eq!(order["amount"], "100.00");
+    assert!(text(&order["pay_amount"]).starts_with("99.9"), "a little below the price: {order}");
     assert_eq!(text(&order["receiving_address"]).to_lowercase(), WALLET);
     assert_eq!(order["payment_url"], format!("{}/order/{}", process.base(), text(&order["order_id"])));
     assert_eq!(order["qr_code_url"], format!("/qr/{}", text(&order["order_id"])));

@@ -54,13 +54,15 @@ on_both_databases!(a_short_payment_is_topped_up_by_the_remainder, async |db: Tes
     let webhook = until_told(&receiver, "order.underpaid", &order).await;
     assert_eq!((&webhook["data"]["status"], &webhook["data"]["fulfillable"]), (&json!("underpaid"), &json!(false)));
     let short = shop.look(&order).await;
-    assert_eq!((&short["status"], &short["amount_received"]), (&json!("underpaid"), &json!("50.00")));
-    assert_eq!(short["amount_remaining"], "50.00");
+    assert_eq!(short["status"], "underpaid");
+    let number = |field: &str| text(&short[field]).parse::<f64>().unwrap();
+    let excess = number("amount_received") + number("amount_remaining") - number("pay_amount");
+    assert!((0.0..=0.25).contains(&excess), "the remainder completes the order: {short}");
 
     shop.pay(&order, json!({"confirm": true})).await;
     until_told(&receiver, "payment.confirmed", &order).await;
     let paid = shop.look(&order).await;
-    assert_eq!((&paid["amount_received"], &paid["amount_remaining"]), (&json!("100.00"), &json!("0.00")));
+    assert_eq!(paid["amount_remaining"], "0.00");
     assert_eq!((&paid["status"], &paid["flags"]), (&json!("confirmed"), &json!([])));
 });
 
@@ -102,14 +104,15 @@ on_both_databases!(a_customer_who_pays_twice_has_overpaid, async |db: TestDataba
 on_both_databases!(two_halves_make_a_whole, async |db: TestDatabase| {
     let (_process, receiver, shop) = open(&db).await;
     let order = shop.order(json!({})).await;
-    let paid = shop.pay(&order, json!({"scenario": "split", "amount": "100.00", "confirm": true})).await;
+    let paid = shop.pay(&order, json!({"scenario": "split", "confirm": true})).await;
     until_told(&receiver, "payment.confirmed", &order).await;
     let paid_for = shop.look(&order).await;
-    assert_eq!((&paid_for["status"], &paid_for["amount_received"]), (&json!("confirmed"), &json!("100.00")));
+    assert_eq!((&paid_for["status"], &paid_for["amount_received"]), (&json!("confirmed"), &order["pay_amount"]));
     assert_eq!(paid_for["flags"], json!([]));
     for hash in paid["transaction_hashes"].as_array().unwrap() {
         let transaction = shop.client.get(&format!("/api/transactions/{}/", text(hash))).await.data(200);
-        assert_eq!((&transaction["amount"], &transaction["payment_order"]["id"]), (&json!("50.00"), &order["id"]));
+        assert!(text(&transaction["amount"]).starts_with("49.9"), "{transaction}");
+        assert_eq!(transaction["payment_order"]["id"], order["id"]);
     }
 });
 
@@ -121,8 +124,11 @@ on_both_databases!(another_token_pays_nothing_and_is_told_of, async |db: TestDat
     let journal = receiver.wait_until(LIMIT, |journal| journal.iter().any(is_unmatched)).await;
     let webhook = journal.iter().find(|webhook| is_unmatched(webhook)).unwrap().json();
     assert_eq!(webhook["data"]["transaction_hash"], paid["transaction_hash"]);
-    assert_eq!(webhook["data"]["amount"], "100.00");
+    assert_eq!(webhook["data"]["amount"], order["pay_amount"]);
     assert_ne!(webhook["data"]["currency"], order["currency"]);
+    assert_eq!(webhook["data"]["candidates"][0]["order_id"], order["order_id"]);
+    let flagged = until_told(&receiver, "order.wrong_asset", &order).await;
+    assert_eq!(flagged["data"]["flags"], json!(["wrong_asset"]));
     let order = shop.look(&order).await;
     assert_eq!((&order["status"], &order["amount_received"]), (&json!("pending"), &json!("0.00")));
 });

@@ -36,7 +36,7 @@ on_both_databases!(
         assert_eq!(webhook["data"]["transaction_hash"], paid["transaction_hash"]);
         assert_eq!(told(&receiver.journal(), "payment.confirmed", &order).len(), 1);
         let order = shop.look(&order).await;
-        assert_eq!((&order["status"], &order["amount_received"]), (&json!("confirmed"), &json!("100.00")));
+        assert_eq!((&order["status"], &order["amount_received"]), (&json!("confirmed"), &order["pay_amount"]));
     }
 );
 
@@ -48,7 +48,7 @@ on_both_databases!(a_payment_that_another_transaction_replaces_counts_once, asyn
     let webhook = until_told(&receiver, "payment.confirmed", &order).await;
     assert_ne!(webhook["data"]["transaction_hash"], paid["transaction_hash"]);
     let order = shop.look(&order).await;
-    assert_eq!((&order["status"], &order["amount_received"]), (&json!("confirmed"), &json!("100.00")));
+    assert_eq!((&order["status"], &order["amount_received"]), (&json!("confirmed"), &order["pay_amount"]));
     assert_eq!(order["flags"], json!([]));
     let gone = shop.client.get(&format!("/api/transactions/{}/", text(&paid["transaction_hash"]))).await.data(200);
     assert_eq!((&gone["status"], &gone["state"]), (&json!("failed"), &json!("orphaned")));
@@ -64,7 +64,7 @@ on_both_databases!(a_payment_that_is_spent_elsewhere_pays_nothing, async |db: Te
     let webhook = until_told(&receiver, "payment.confirmed", &order).await;
     assert_eq!(webhook["data"]["transaction_hash"], again["transaction_hash"]);
     let order = shop.look(&order).await;
-    assert_eq!((&order["amount_received"], &order["flags"]), (&json!("100.00"), &json!([])));
+    assert_eq!((&order["amount_received"], &order["flags"]), (&order["pay_amount"], &json!([])));
     let list = shop.client.get(&format!("/api/transactions/?order_id={}", text(&order["order_id"]))).await.data(200);
     let known: Vec<_> = list["results"].as_array().unwrap().iter().map(|one| &one["transaction_hash"]).collect();
     assert_eq!(known, [&again["transaction_hash"], &paid["transaction_hash"]], "the other one is none of ours");
@@ -98,7 +98,7 @@ on_both_databases!(
         assert_eq!(second["data"]["transaction_hash"], paid["transaction_hash"]);
         let order = shop.look(&order).await;
         assert_eq!((&order["status"], &order["fulfillable"]), (&json!("confirmed"), &json!(true)));
-        assert_eq!((&order["amount_received"], &order["flags"]), (&json!("100.00"), &json!([])));
+        assert_eq!((&order["amount_received"], &order["flags"]), (&order["pay_amount"], &json!([])));
         let names = shop.event_names(&order).await;
         let told_of: Vec<_> = names.iter().filter_map(|name| name.strip_prefix("payment.")).collect();
         assert_eq!(told_of, ["pending", "confirmed", "reorged", "pending", "confirmed"]);

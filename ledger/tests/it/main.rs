@@ -17,6 +17,7 @@ mod histories;
 mod orders;
 mod ownership;
 mod payments;
+mod published;
 mod races;
 mod reorganisations;
 mod scanning;

@@ -36,7 +36,7 @@ async fn disputed_wallet(world: &World, owner: Merchant) -> WalletId {
 }
 
 /// The owner proves; gives the owner as a merchant of the address.
-async fn prove(world: &mut World) -> (Merchant, TakenOver) {
+pub(crate) async fn prove(world: &mut World) -> (Merchant, TakenOver) {
     let owner = world.another_merchant().await;
     let wallet = disputed_wallet(world, owner).await;
     let owner = Merchant { wallet, address: world.merchant.address, ..owner };

@@ -188,3 +188,68 @@ async fn strings(connection: &DatabaseConnection, query: &str) -> BTreeSet<Strin
     let rows = connection.query_all_raw(statement).await.unwrap();
     rows.into_iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
 }
+
+/// Migrations from the one of decimal amounts on.
+const SINCE_AMOUNTS: u32 = 3;
+
+on_both_databases!(reservations_of_the_old_rule_get_their_decimal_amounts, async |db: TestDatabase| {
+    Migrator::down(db.connection(), Some(SINCE_AMOUNTS)).await.unwrap();
+    let connection = &anew(&db).await;
+    let run = async |sql: &str| connection.execute_unprepared(sql).await.map(drop);
+    run("INSERT INTO merchant (id, username, username_key, email, email_key, password_hash, shop_name, plan, \
+         payment_settings, created_at, updated_at) VALUES (1, 'a', 'a', 'b', 'b', '', 'a', 'standard', '{}', 0, 0)")
+    .await
+    .unwrap();
+    run("INSERT INTO merchant_wallet (id, merchant_id, chain, kind, label, is_active, dedicated, ownership, created_at, \
+         updated_at) VALUES (1, 1, 'base', 'address', '', TRUE, FALSE, 'unproven', 0, 0)")
+    .await
+    .unwrap();
+    let rows = [(6, "99987600", "100000000"), (18, "1", "100000000000000000000"), (0, "500", "501"), (2, "5", "70")];
+    for (id, (decimals, units, plain)) in (1..).zip(rows) {
+        run(&format!(
+            "INSERT INTO payment_order (id, order_id, merchant_id, nonce, fingerprint, chain, currency, asset, decimals, \
+             amount, pay_units, exact_amount, wallet_id, receiving_address, reference, order_info, created_at, expires_at, \
+             in_time_until, late_until, monitor_until, required_confirmations, late_policy, policy, scanned_height, status, \
+             fulfillable, flags, received_units, generation, announced_generation, version, updated_at) VALUES ({id}, \
+             'ORD-{id}', 1, {id}, '', 'base', 'T', 'native', {decimals}, '1', '{units}', TRUE, 1, 'a', '{id}', '', 0, 0, 0, 0, \
+             0, 1, 'accept', '{{}}', 0, 'pending', FALSE, '', '0', 1, 0, 1, 0)"
+        ))
+        .await
+        .unwrap();
+        // The last one was released when its order was paid, and did not cool.
+        let released = if id == 4 { "7" } else { "NULL" };
+        run(&format!(
+            "INSERT INTO amount_reservation (id, order_id, chain, asset, address, units, plain_units, kind, created_at, \
+             held_until, released_at) VALUES ({id}, {id}, 'base', 'native', 'a', '{units}', '{plain}', 'due', 0, 0, {released})"
+        ))
+        .await
+        .unwrap();
+    }
+    // Equal decimal amounts in two assets were possible under the old rule.
+    run("INSERT INTO amount_reservation (id, order_id, chain, asset, address, units, plain_units, kind, created_at, \
+         held_until) VALUES (5, 3, 'base', 'other', 'a', '500', '501', 'due', 0, 0)")
+    .await
+    .unwrap();
+
+    Migrator::up(connection, None).await.unwrap();
+    let connection = &anew(&db).await;
+    let query = "SELECT id || ' ' || amount || ' ' || plain_amount || ' ' || coalesce(CAST(freed_at AS TEXT), '-') \
+                 FROM amount_reservation";
+    let expected = [
+        "1 99.9876 100 -",
+        "2 0.000000000000000001 100 -",
+        "3 500 501 -",
+        "4 0.05 0.7 7",
+        "5 500 501 -",
+    ];
+    assert_eq!(strings(connection, query).await, expected.map(str::to_owned).into());
+    let another = |id: i64, amount: &str| {
+        format!(
+            "INSERT INTO amount_reservation (id, order_id, chain, asset, address, units, plain_units, kind, amount, \
+             plain_amount, created_at, held_until) VALUES ({id}, 1, 'polygon', 'other', 'a', '1', '1', 'due', '{amount}', \
+             '2', 0, 0)"
+        )
+    };
+    connection.execute_unprepared(&another(6, "77")).await.unwrap();
+    assert!(connection.execute_unprepared(&another(7, "77")).await.is_err(), "one order holds it already");
+});
