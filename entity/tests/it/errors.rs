@@ -103,8 +103,10 @@ fn a_stopped_server_is_away_in_any_language() {
     block_on(async {
         let mut server = PostgresServer::start_in(GERMAN);
         let db = german(&server).await;
+        // Its connection is open already: the pool would wait for another one.
+        let txn = db.connection().begin().await.unwrap();
         server.crash();
-        let error = failure(db.connection(), "SELECT 1").await;
+        let error = failure(&txn, "SELECT 1").await;
         assert_eq!(ErrorClass::of(&error), ErrorClass::Unavailable, "{error}");
         server.start_again();
     });

@@ -134,7 +134,7 @@ fn a_failing_example_stops_with_the_message_of_the_server() {
         ] {
             let guide = Page::of_example(language.word(), example);
             let ended = program::run_to_a_failure(language, &start, &guide, process.base(), Some(&key)).await;
-            assert!(ended.complaints.contains("No such payment order."), "{example}: {}", ended.complaints);
+            assert!(ended.complaints.contains("There is no such payment order."), "{example}: {}", ended.complaints);
             assert_eq!(ended.printed, "", "{example}");
         }
     });
