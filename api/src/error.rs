@@ -213,6 +213,7 @@ impl From<Refusal> for ApiError {
             Refusal::NoFreeAmount => Self::new(ErrorCode::NoFreeAmount, message),
             Refusal::TokenDisabled { .. } => Self::new(ErrorCode::ServiceUnavailable, message),
             Refusal::NonceUsed { .. } => Self::field("nonce", message),
+            Refusal::PriceTooSmall => Self::field("amount", message),
             Refusal::TransferNotFound | Refusal::AssetMismatch => Self::field("transaction_hash", message),
             Refusal::NotEnoughLeft { .. } | Refusal::AlreadyAllocated { .. } => Self::field("amount", message),
             Refusal::PositionNeeded { .. } | Refusal::NoSuchPosition { .. } => Self::field("position", message),

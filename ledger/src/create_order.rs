@@ -104,7 +104,7 @@ pub async fn create_order<T, E: From<LedgerError>>(
         return Err(LedgerError::Corrupt("an order that is paid nowhere".to_owned()).into());
     };
     let place = Place { chain: &new.chain.slug, asset: new.token.asset, address: paid_to.1 };
-    let Some(range) = prospect.range else { return Err(LedgerError::from(Refusal::NoFreeAmount).into()) };
+    let Some(range) = prospect.range else { return Err(LedgerError::from(Refusal::PriceTooSmall).into()) };
     let first = prospect.probes.without(&prospect.known.taken);
     let choice = amounts::free(txn, place.address, range, new.token.decimals, prospect.seed, first).await?;
     let Preconditions { place: PayingPlace { now, .. }, endpoints, order: id, event, .. } = prospect.known;

@@ -55,6 +55,9 @@ pub enum Refusal {
         "No amount near this price is free at your receiving address: open and recent orders hold all of them. Add another wallet address for this blockchain, or wait until orders are over."
     )]
     NoFreeAmount,
+    /// No amount that can be shown lies close enough below the price.
+    #[error("Too small: on an address that orders share, no amount close below it is left for an order of its own.")]
+    PriceTooSmall,
     /// The chain has no verified height yet.
     #[error("The gateway has not seen a block of this chain yet. Try again in a few seconds.")]
     ChainNotReady,

@@ -166,7 +166,7 @@ on_both_databases!(an_order_without_a_free_amount_is_refused_and_changes_nothing
     assert_eq!((amounts.len(), refused), (50, 10));
     assert_eq!((amounts.first(), amounts.last()), (Some(&Units::new(9_950)), Some(&Units::new(9_999))));
     let tiny = Ask { amount: "0.00000001", ..ask };
-    assert_eq!(refusal(world.try_order(world.merchant, tiny).await), Refusal::NoFreeAmount);
+    assert_eq!(refusal(world.try_order(world.merchant, tiny).await), Refusal::PriceTooSmall);
     let rows = payment_order::Entity::find().all(world.db()).await.unwrap();
     assert_eq!(rows.len(), 50);
     world.audit().await;
