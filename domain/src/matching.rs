@@ -79,12 +79,6 @@ impl Method {
     }
 }
 
-impl MatchSignal {
-    fn is_other_asset(self) -> bool {
-        matches!(self, Self::OtherAsset { .. } | Self::OtherAssetPlain)
-    }
-}
-
 /// The decision about a transfer, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
@@ -119,15 +113,15 @@ pub fn decide(transfer: &TransferFacts, candidates: &[Candidate]) -> Decision {
     let mut verdicts = Vec::with_capacity(candidates.len());
     let mut sorted = Sorted::default();
     for candidate in candidates {
-        match standing(transfer, candidate) {
-            Standing::Possible => sorted.add(candidate),
-            Standing::Excluded(reason) => {
-                sorted.add_excluded(transfer, candidate);
-                verdicts.push(verdict(candidate, reason));
-            }
-            // The order asks for this amount, or is named. It stands against every other order without being shown.
-            Standing::Hidden => sorted.add_hidden(transfer, candidate),
-            Standing::Unrelated => {}
+        let reason = excluded(transfer, candidate);
+        if candidate.holds_address && reason.is_none() {
+            sorted.add(candidate);
+            continue;
+        }
+        // It takes nothing, and still stands against every other order that the payer may not have meant.
+        sorted.add_excluded(transfer, candidate);
+        if let Some(reason) = reason.filter(|_| candidate.holds_address) {
+            verdicts.push(verdict(candidate, reason));
         }
     }
     let order = sorted.winner();
@@ -137,26 +131,7 @@ pub fn decide(transfer: &TransferFacts, candidates: &[Candidate]) -> Decision {
     Decision { order, wrong_asset, evidence }
 }
 
-/// Whether a candidate can be the transfer's order at all.
-enum Standing {
-    Possible,
-    Excluded(&'static str),
-    Hidden,
-    Unrelated,
-}
-
-fn standing(transfer: &TransferFacts, candidate: &Candidate) -> Standing {
-    let excluded = excluded(transfer, candidate);
-    match (candidate.holds_address, excluded) {
-        (true, None) => Standing::Possible,
-        (true, Some(reason)) => Standing::Excluded(reason),
-        (false, None) => Standing::Hidden,
-        // A reference names the order whatever became of it.
-        (false, Some(_)) if candidate.signal == MatchSignal::Reference => Standing::Hidden,
-        (false, Some(_)) => Standing::Unrelated,
-    }
-}
-
+/// The reason for which a candidate cannot be the transfer's order.
 fn excluded(transfer: &TransferFacts, candidate: &Candidate) -> Option<&'static str> {
     use MatchSignal::{CoolingAmount, HeldAmount, OtherAsset, OtherAssetPlain, PlainAmount, Reference};
     let compares_heights = match candidate.signal {
@@ -194,6 +169,8 @@ struct Sorted<'a> {
     names_another: bool,
     /// An order that takes nothing asks for this amount.
     asked_by_another: bool,
+    /// It is the price of an order that takes nothing.
+    is_price_of_another: bool,
 }
 
 impl<'a> Sorted<'a> {
@@ -212,20 +189,12 @@ impl<'a> Sorted<'a> {
     /// An order that can take nothing. A payer who names it meant it, and an amount that it asks for was meant for it, unless
     /// the block is older than the order.
     fn add_excluded(&mut self, transfer: &TransferFacts, candidate: &Candidate) {
+        let is_younger = transfer.block_number > candidate.scanned_height;
         match candidate.signal {
             MatchSignal::Reference => self.names_another |= transfer.only_transfer,
-            MatchSignal::HeldAmount | MatchSignal::CoolingAmount => {
-                self.asked_by_another |= transfer.block_number > candidate.scanned_height;
-            }
-            MatchSignal::PlainAmount | MatchSignal::OtherAsset { .. } | MatchSignal::OtherAssetPlain => {}
-        }
-    }
-
-    fn add_hidden(&mut self, transfer: &TransferFacts, candidate: &Candidate) {
-        if candidate.signal == MatchSignal::Reference {
-            self.names_another |= transfer.only_transfer;
-        } else if !candidate.signal.is_other_asset() {
-            self.asked_by_another = true;
+            MatchSignal::HeldAmount | MatchSignal::CoolingAmount => self.asked_by_another |= is_younger,
+            MatchSignal::PlainAmount => self.is_price_of_another |= is_younger,
+            MatchSignal::OtherAsset { .. } | MatchSignal::OtherAssetPlain => {}
         }
     }
 
@@ -242,8 +211,8 @@ impl<'a> Sorted<'a> {
                 .then_some((named.order, Method::Reference)),
             ([], [holder]) => {
                 // The price of another order: its customer may have rounded.
-                let is_price_of_another = self.plain.iter().any(|other| other.order != holder.order);
-                let is_clear = !self.names_another && !self.amount_contradicts(holder.order) && !is_price_of_another;
+                let is_price = self.is_price_of_another || self.plain.iter().any(|other| other.order != holder.order);
+                let is_clear = !self.names_another && !self.amount_contradicts(holder.order) && !is_price;
                 is_clear.then_some((holder.order, Method::ExactAmount))
             }
             _ => None,
@@ -256,8 +225,7 @@ impl<'a> Sorted<'a> {
             && self.held.is_empty()
             && self.cooling.is_empty()
             && self.plain.is_empty()
-            && !self.names_another
-            && !self.asked_by_another;
+            && !(self.names_another || self.asked_by_another || self.is_price_of_another);
         match self.other_asset.as_slice() {
             [one] if is_open && !is_matched => Some(one.order),
             _ => None,
@@ -462,7 +430,7 @@ mod tests {
     #[test]
     fn an_order_that_lost_its_address_gets_nothing_and_is_not_named() {
         let lost = |signal| Candidate { holds_address: false, ..candidate(2, signal) };
-        for signal in [Reference, HeldAmount, CoolingAmount] {
+        for signal in [Reference, HeldAmount, CoolingAmount, PlainAmount] {
             assert_eq!(decided(&transfer(), &[lost(signal)]), (None, 0));
             // Its customer may have paid: the amount alone does not make it another's.
             assert_eq!(decided(&transfer(), &[lost(signal), candidate(1, HeldAmount)]), (None, 1));
@@ -540,8 +508,7 @@ mod tests {
                     && matches!(one.signal, HeldAmount | CoolingAmount)
                     && transfer.block_number > one.scanned_height
             };
-            let over = |one: &Candidate| transfer.block_time > one.monitor_until && !one.holds_address;
-            prop_assert!(!candidates.iter().any(|one| contradicts(one) && !over(one)));
+            prop_assert!(!candidates.iter().any(contradicts));
         }
     }
 }

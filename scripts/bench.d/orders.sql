@@ -15,7 +15,9 @@ WHERE first.nonce = 0;
 
 INSERT INTO amount_reservation
 SELECT new.* FROM payment_order AS first, amount_reservation AS held, made, jsonb_populate_record(held, jsonb_build_object(
-    'id', made.id, 'order_id', made.id, 'address', made.address, 'units', made.units::text, 'plain_units', made.units::text)) AS new
+    'id', made.id, 'order_id', made.id, 'address', made.address,
+    'units', made.units::text, 'amount', trim_scale(made.units / 1000000)::text,
+    'plain_units', (made.units + 1)::text, 'plain_amount', trim_scale((made.units + 1) / 1000000)::text)) AS new
 WHERE first.nonce = 0 AND held.order_id = first.id;
 COMMIT;
 VACUUM ANALYZE;

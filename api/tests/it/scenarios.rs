@@ -27,6 +27,12 @@ pub(crate) fn seconds_named(message: &str) -> u64 {
     rest.split(|letter: char| !letter.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
+/// Millionths of an amount.
+fn units(amount: &Value) -> i64 {
+    let (whole, fraction) = text(amount).split_once('.').unwrap();
+    format!("{whole}{fraction:0<6}").parse().unwrap()
+}
+
 on_both_databases!(an_order_is_canceled_while_nothing_has_come_and_never_after, async |db: TestDatabase| {
     let (_process, receiver, shop) = open(&db).await;
     let cancel = async |order: &Value| -> Answer {
@@ -55,9 +61,9 @@ on_both_databases!(a_short_payment_is_topped_up_by_the_remainder, async |db: Tes
     assert_eq!((&webhook["data"]["status"], &webhook["data"]["fulfillable"]), (&json!("underpaid"), &json!(false)));
     let short = shop.look(&order).await;
     assert_eq!(short["status"], "underpaid");
-    let number = |field: &str| text(&short[field]).parse::<f64>().unwrap();
-    let excess = number("amount_received") + number("amount_remaining") - number("pay_amount");
-    assert!((0.0..=0.25).contains(&excess), "the remainder completes the order: {short}");
+    let completed = units(&short["amount_received"]) + units(&short["amount_remaining"]);
+    let excess = completed - units(&short["pay_amount"]);
+    assert!((0..=250_000).contains(&excess), "the remainder completes the order: {short}");
 
     shop.pay(&order, json!({"confirm": true})).await;
     until_told(&receiver, "payment.confirmed", &order).await;
@@ -93,12 +99,11 @@ on_both_databases!(a_customer_who_pays_twice_has_overpaid, async |db: TestDataba
     let paid = shop.pay(&order, json!({"scenario": "twice", "confirm": true})).await;
     let hashes = paid["transaction_hashes"].as_array().unwrap();
     assert_eq!((hashes.len(), &hashes[0]), (2, &paid["transaction_hash"]));
-    let twice = format!("{:.4}", text(&order["pay_amount"]).parse::<f64>().unwrap() * 2.0);
-    let twice = twice.trim_end_matches('0');
+    let twice = 2 * units(&order["pay_amount"]);
     until_told(&receiver, "payment.confirmed", &order).await;
     until_told(&receiver, "order.extra_payment", &order).await;
     let order = shop.look(&order).await;
-    assert_eq!((&order["status"], &order["amount_received"]), (&json!("confirmed"), &json!(twice)));
+    assert_eq!((&order["status"], units(&order["amount_received"])), (&json!("confirmed"), twice));
     assert_eq!(order["flags"], json!(["overpaid", "extra_payment"]));
     assert_eq!(told(&receiver.journal(), "payment.confirmed", &order).len(), 1);
 });

@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use cryptopay_domain::amount::DecimalAmount;
 use cryptopay_domain::ids::OrderRef;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::reference::Reference;
@@ -95,7 +96,9 @@ impl NodeWorld {
                         order_id: order.id,
                         address: order.receiving_address,
                         units: order.pay_units,
-                        plain_units: order.pay_units,
+                        plain_units: order.pay_units.saturating_add(Units::new(1)),
+                        amount: DecimalAmount::new(order.pay_units, 6),
+                        plain_amount: DecimalAmount::new(order.pay_units.saturating_add(Units::new(1)), 6),
                         ..reserved.clone()
                     };
                     amount_reservation::ActiveModel { id: NotSet, ..row.into_active_model().reset_all() }

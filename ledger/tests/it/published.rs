@@ -23,7 +23,10 @@ const ELSEWHERE: [&str; 2] = [TransferState::Unverifiable.as_str(), EventType::W
 type Words = BTreeSet<String>;
 
 fn words<T: Copy + Into<&'static str>>(all: &[T]) -> Words {
-    all.iter().map(|word| (*word).into().to_owned()).filter(|word: &String| !ELSEWHERE.contains(&word.as_str())).collect()
+    all.iter()
+        .map(|word| (*word).into().to_owned())
+        .filter(|word: &String| !ELSEWHERE.contains(&word.as_str()))
+        .collect()
 }
 
 async fn note_states(world: &World, states: &mut Words) {

@@ -235,13 +235,7 @@ on_both_databases!(reservations_of_the_old_rule_get_their_decimal_amounts, async
     let connection = &anew(&db).await;
     let query = "SELECT id || ' ' || amount || ' ' || plain_amount || ' ' || coalesce(CAST(freed_at AS TEXT), '-') \
                  FROM amount_reservation";
-    let expected = [
-        "1 99.9876 100 -",
-        "2 0.000000000000000001 100 -",
-        "3 500 501 -",
-        "4 0.05 0.7 7",
-        "5 500 501 -",
-    ];
+    let expected = ["1 99.9876 100 -", "2 0.000000000000000001 100 -", "3 500 501 -", "4 0.05 0.7 7", "5 500 501 -"];
     assert_eq!(strings(connection, query).await, expected.map(str::to_owned).into());
     let another = |id: i64, amount: &str| {
         format!(
