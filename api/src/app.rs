@@ -31,7 +31,7 @@ pub struct Parts {
     pub config: Config,
     /// Prefix of every absolute address that is handed out, without a slash at the end.
     pub public_url: String,
-    /// What requests share with jobs: registry, queue, chains.
+    /// Context shared by requests and jobs: registry, queue, chains.
     pub context: Arc<Context>,
     /// The connections of requests. Jobs have those of the context.
     pub database: DatabaseConnection,

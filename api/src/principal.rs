@@ -45,7 +45,7 @@ pub enum Credential {
         id: ApiKeyId,
         /// What it may do.
         scopes: Vec<Scope>,
-        /// When it expires; `None` if never.
+        /// Time of expiry; `None` if the key never expires.
         expires_at: Option<Timestamp>,
     },
 }

@@ -64,7 +64,7 @@ pub(crate) fn app_over(db: &TestDatabase, variables: &[(&str, &str)], chains: BT
 }
 
 fn app_on(database: DatabaseConnection, variables: &[(&str, &str)], chains: BTreeMap<String, ChainAccess>) -> App {
-    // Ten minutes past an hour, whatever it is: no test meets the hour's turn.
+    // The clock stands at ten minutes past an hour, so that no test meets the turn of the hour.
     app_with_limiter(database, variables, chains, Limiter::embedded_by(|| 1_800_000_600))
 }
 

@@ -121,7 +121,7 @@ pub(crate) fn classify(method: &'static str, calls: usize, payload: &ErrorPayloa
     ChainError::Node { method, code: payload.code, message: shorten(words) }
 }
 
-/// Whether words in lower case say that a plan is used up, rather than that requests come too fast.
+/// Reports whether words in lower case mean that a plan is used up, rather than that requests come too fast.
 pub(crate) fn is_quota(lower: &str) -> bool {
     let says = |any: &[&str]| any.iter().any(|word| lower.contains(word));
     says(&QUOTA_WORDS) && !says(&MOMENT_WORDS)

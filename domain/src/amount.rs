@@ -102,7 +102,7 @@ pub fn format_units(units: Units, decimals: u8) -> String {
     if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
 }
 
-/// A decimal amount without trailing zeros: equal for equal amounts of every asset, whatever its decimals.
+/// A decimal amount without trailing zeros. Equal amounts have equal texts, also in assets with different decimals.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "sea-orm", derive(sea_orm::DeriveValueType))]
 pub struct DecimalAmount(String);

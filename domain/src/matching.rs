@@ -41,10 +41,10 @@ pub struct Candidate {
     /// Verified height of the order's chain when the order was created. Nothing in a block up to it can have been sent for
     /// the order.
     pub scanned_height: u64,
-    /// Whether its merchant holds the address that was paid. An order whose merchant lost the address to the proven owner
-    /// takes nothing, and is not named: the evidence is the owner's to read.
+    /// Indicates whether the order's merchant holds the address that was paid. An order whose merchant lost the address
+    /// to the proven owner takes nothing, and is not named: the evidence is the owner's to read.
     pub holds_address: bool,
-    /// Whether the merchant has rejected the order. It takes no further money.
+    /// Indicates whether the merchant has rejected the order. A rejected order takes no further money.
     pub is_rejected: bool,
     /// The connection between transfer and order.
     pub signal: MatchSignal,
@@ -63,7 +63,7 @@ pub enum MatchSignal {
     PlainAmount,
     /// The order holds the same decimal amount on this address in another asset, or on another chain.
     OtherAsset {
-        /// Whether the order is on the transfer's chain: only then are heights comparable.
+        /// Indicates whether the order is on the transfer's chain: heights are comparable only then.
         same_chain: bool,
     },
     /// The decimal amount is the price of an order in another asset, or on another chain.
@@ -71,7 +71,7 @@ pub enum MatchSignal {
 }
 
 impl Method {
-    /// Whether goods may be shipped on this evidence alone.
+    /// Reports whether goods may be shipped on this evidence alone.
     pub const fn ships(self) -> bool {
         match self {
             Self::Reference | Self::ExactAmount | Self::Manual => true,

@@ -94,7 +94,7 @@ pub enum ReceiptEncoding {
 }
 
 impl Chain {
-    /// Whether `name` is a short name of this chain, in any case.
+    /// Reports whether `name` is a short name of this chain, in any case.
     pub fn has_short_name(&self, name: &str) -> bool {
         self.short_names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }

@@ -120,7 +120,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Whether this is the last grid of its range.
+    /// Reports whether this is the last grid of its range.
     pub fn is_finest(&self) -> bool {
         self.is_finest
     }

@@ -57,7 +57,7 @@ impl PaymentSettings {
         Ok(())
     }
 
-    /// What happens to late money in a token or coin.
+    /// Policy for late money in a token or coin.
     pub fn late_policy_for(&self, token: &Token) -> LatePolicy {
         self.late_policy.unwrap_or_else(|| LatePolicy::default_for(token))
     }

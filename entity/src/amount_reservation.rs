@@ -1,7 +1,7 @@
 //! Amounts that one order holds on an address.
 //!
 //! A reservation is held, then released and cooling, then free. Until it is free no other order gets an equal decimal amount on
-//! the same address, on whatever chain and in whatever asset: a unique index decides.
+//! the same address, on any chain and in any asset: a unique index decides.
 
 use std::collections::BTreeSet;
 

@@ -101,7 +101,7 @@ impl Entity {
         Self::append(connection, at, entry).await
     }
 
-    /// Whether one of these actions of an account came from an address before.
+    /// Reports whether one of these actions of an account came from an address before.
     pub async fn is_known_address(
         connection: &impl ConnectionTrait,
         merchant: MerchantId,

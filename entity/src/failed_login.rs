@@ -8,7 +8,7 @@ use cryptopay_domain::time::Timestamp;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder, QuerySelect, Statement};
 
-/// How long sums are kept.
+/// Time for which sums are kept.
 const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3_600);
 /// Addresses of one account and hour that have a sum of their own; further ones are summed together.
 pub const MOST_ADDRESSES: u64 = 1_000;
@@ -27,13 +27,13 @@ pub struct Model {
     /// Start of the hour, in microseconds since 1970 (real clock).
     #[sea_orm(primary_key, auto_increment = false)]
     pub hour: i64,
-    /// What failed, as the audit log calls it.
+    /// Failed action, by its name in the audit log.
     #[sea_orm(primary_key, auto_increment = false)]
     pub action: String,
     /// From which address; empty for the sum of further ones.
     #[sea_orm(primary_key, auto_increment = false)]
     pub address: String,
-    /// How often.
+    /// Number of failures.
     pub failures: i64,
     /// The first time.
     pub first_at: Timestamp,

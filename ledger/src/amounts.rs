@@ -54,7 +54,7 @@ impl Probes {
     }
 }
 
-/// Which of some amounts are free.
+/// Free amounts among those that were looked up.
 #[derive(Debug, Clone)]
 pub(crate) struct Probed {
     free: Vec<Units>,
@@ -62,7 +62,7 @@ pub(crate) struct Probed {
 }
 
 impl Probed {
-    /// Whether more than half of the amounts are free: an estimate for the grid that they are a sample of.
+    /// Reports whether more than half of the amounts are free: an estimate for the grid that they are a sample of.
     fn is_mostly_free(&self) -> bool {
         self.free.len().saturating_mul(2) > self.looked_up
     }

@@ -297,7 +297,7 @@ impl Facts {
         self.cursors.get(chain).ok_or_else(|| LedgerError::Corrupt(format!("chain {chain} has orders but no cursor")))
     }
 
-    /// Whether a transfer in another asset, or on another chain, was meant for an order.
+    /// Reports whether a transfer in another asset, or on another chain, was meant for an order.
     pub(crate) fn has_wrong_asset(&self, order: OrderId) -> bool {
         self.wrong_asset.contains(&order)
     }

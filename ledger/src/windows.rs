@@ -49,7 +49,7 @@ pub async fn pass_deadlines(
     Ok(Passed { nudges, more })
 }
 
-/// Whether `pass_deadlines` has anything to do: three index look-ups, no transaction.
+/// Reports whether `pass_deadlines` has anything to do: three index look-ups, no transaction.
 pub async fn deadlines_due(connection: &impl ConnectionTrait, chain: &Chain) -> Result<bool, LedgerError> {
     let Some(cursor) = chain_cursor::Entity::of(connection, &chain.slug).await? else { return Ok(false) };
     let closing = payment_order::Entity::due_to_close(connection, &chain.slug, cursor.block_time, 1).await?;

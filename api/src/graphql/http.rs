@@ -156,7 +156,7 @@ impl Http {
     }
 }
 
-/// Whether a request names its document by a hash alone, as Apollo's clients do.
+/// Reports whether a request names its document only by a hash, as Apollo's clients do.
 fn is_persisted_query(parameters: &Map<String, Value>) -> bool {
     let has_document = parameters.get("query").is_some_and(|query| !query.is_null() && query != "");
     !has_document && parameters.get("extensions").and_then(|extensions| extensions.get("persistedQuery")).is_some()

@@ -73,23 +73,23 @@ pub(super) fn kind_of(request: &mut Request) -> Option<OperationType> {
 /// Fields that cost a list or a search: each counts like a request of its own.
 const LISTS: [&str; 1] = ["paymentOrders"];
 
-/// What the chosen operation of an admitted request asks for.
+/// Lists and searches in the chosen operation of an admitted request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Demand {
-    /// Lists, by whatever aliases.
+    /// Number of lists. Each alias of a list counts.
     pub(super) lists: usize,
-    /// Whether one of them is searched.
+    /// Indicates whether one of the lists is searched.
     pub(super) searches: bool,
 }
 
 impl Demand {
-    /// How many requests it counts beside the one that it is.
+    /// Number of requests to count in addition to the request itself.
     pub(super) fn more(self) -> usize {
         self.lists.saturating_sub(1)
     }
 }
 
-/// What an admitted request asks for. Its size is bounded, with fragments written out.
+/// Demand of an admitted request. The size of the request is bounded, with fragments written out.
 pub(super) fn demand(request: &mut Request) -> Demand {
     let (name, mut variables) = (request.operation_name.clone(), request.variables.clone());
     let mut demand = Demand::default();

@@ -60,7 +60,7 @@ struct Operation {
     within: Duration,
     snapshot: Arc<Snapshot>,
     request_id: Arc<OnceLock<RequestId>>,
-    /// Whether it searches, and so has to wait for its turn.
+    /// Indicates whether the operation searches, and so has to wait for its turn.
     searches: AtomicBool,
     /// Of the fields that have failed.
     errors: Mutex<Vec<ServerError>>,

@@ -190,7 +190,7 @@ impl PaymentOrderFilter {
 pub(super) struct PaymentOrderConnection {
     merchant: MerchantId,
     filter: OrderFilter,
-    /// How many orders the list has, once that is known: aliases do not count it again.
+    /// Number of orders in the list, once it is known. Aliases do not count the list again.
     total: OnceCell<u64>,
     edges: Vec<PaymentOrderEdge>,
     page_info: PageInfo,

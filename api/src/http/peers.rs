@@ -1,4 +1,4 @@
-//! How many connections each client address holds, so that one of them never takes all.
+//! Count of the connections of each client address, so that no address takes all of them.
 //!
 //! Trusted proxies speak for many clients and have no bound of their own.
 

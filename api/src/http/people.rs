@@ -12,7 +12,7 @@ use crate::security::entropy;
 /// Wait in seconds where the refusal names none: an error of ours.
 const DEFAULT_WAIT_SECS: u64 = 30;
 
-/// Whether the request is for a payment page, by a client that prefers HTML.
+/// Reports whether the request is for a payment page, by a client that prefers HTML.
 pub(super) fn is_page(request: &Request) -> bool {
     let mut segments = request.uri().path().split('/').filter(|segment| !segment.is_empty());
     let is_route = (segments.next(), segments.next().is_some(), segments.next()) == (Some("order"), true, None);

@@ -79,7 +79,7 @@ impl Default for Limits {
 /// again at once would only burn time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the log says that an address has too many connections.
+/// Minimum time between two log lines about addresses with too many connections.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves until `stop`; then accepts nobody, lets requests finish for `stop_within`, and cuts the rest off.

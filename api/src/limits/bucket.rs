@@ -19,7 +19,7 @@ const FAILED_LOGINS_OF_NAME: u64 = 10;
 const FAILED_LOGINS_OF_NAME_SECS: u64 = 15 * 60;
 /// Failed logins an hour from one address, whatever the names.
 const FAILED_LOGINS_OF_ADDRESS: u64 = 100;
-/// Failed logins of an account within an hour, from whatever addresses, that delay nothing.
+/// Failed logins of an account within an hour, from all addresses together, that delay nothing.
 const UNDELAYED_FAILURES: u64 = 10;
 /// Longest delay of a login.
 const LONGEST_DELAY_SECS: u64 = 30;
@@ -204,7 +204,8 @@ impl fmt::Display for Key {
     }
 }
 
-/// How long a login waits that follows so many failed ones of its account within an hour: a second more with each.
+/// Wait of a login that follows so many failed ones of its account within an hour. The wait grows by a second with each
+/// failure.
 pub(super) fn delay_of(failures: u64) -> Duration {
     Duration::from_secs(failures.saturating_sub(UNDELAYED_FAILURES).min(LONGEST_DELAY_SECS))
 }

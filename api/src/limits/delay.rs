@@ -1,8 +1,8 @@
-//! Logins that wait, since many of their account have failed lately, from whatever addresses.
+//! Logins that wait, since many of their account have failed lately, from all addresses together.
 //!
-//! A wait delays and never refuses: the right password gets in after it, whatever strangers do. Addresses from which the
-//! account has been logged in to before do not wait. A login that waits holds its connection and nothing else; of one
-//! address and account only one waits at a time, so that connections bound the tries.
+//! A wait delays and never refuses: strangers cannot keep out the right password. Addresses from which the account has
+//! been logged in to before do not wait. A login that waits holds its connection and nothing else; of one address and
+//! account only one waits at a time, so that connections bound the tries.
 
 use std::collections::HashSet;
 use std::fmt;

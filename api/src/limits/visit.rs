@@ -217,8 +217,8 @@ impl Visit {
         Ok(())
     }
 
-    /// Lets somebody register, unless too many tries came from here: each costs the estimate of a password, whether it
-    /// succeeds or not. Failures of the gateway itself are not counted. In the sandbox nobody counts.
+    /// Runs a registration, unless too many tries came from this address. Each try costs the estimate of a password,
+    /// whether it succeeds or not. Failures of the gateway itself are not counted. The sandbox counts no tries.
     ///
     /// # Errors
     /// `RATE_LIMITED`, with nothing tried; those of `attempt`.

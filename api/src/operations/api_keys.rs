@@ -163,7 +163,7 @@ fn judge_scopes(principal: &Principal, fields: &mut Fields) -> Option<Vec<Scope>
     Some(scopes)
 }
 
-/// When the key expires: by itself with its maker.
+/// Expiry of the new key. The default is the expiry of its maker.
 fn judge_expiry(principal: &Principal, fields: &mut Fields, now: Timestamp) -> Option<Timestamp> {
     let latest = maker(principal).and_then(|(_, expires_at)| expires_at);
     let Some(expires_at) = fields.parsed::<Timestamp>("expires_at") else { return latest };
@@ -260,11 +260,11 @@ mod tests {
         let (maker, secret) = made(&app, &who, body).await.unwrap();
         assert_eq!(maker.created_by, None);
         let by_key = authenticate(&app, secret.expose()).await.unwrap();
-        // What is not said is taken from the maker.
+        // Fields that the request leaves out are taken from the maker.
         let (child, _) = made(&app, &by_key, json!({"name": "n"})).await.unwrap();
         assert_eq!((child.scopes(), child.created_by), (vec![Scope::Read], Some(maker.id)));
         assert_eq!(child.expires_at.unwrap().to_string(), until);
-        // What is said may not go beyond it.
+        // Fields of the request may not go beyond those of the maker.
         let wider = made(&app, &by_key, json!({"name": "n", "scopes": ["read", "write"]})).await;
         assert_eq!(refused(wider), ErrorCode::PermissionDenied);
         let longer = made(&app, &by_key, json!({"name": "n", "expires_at": "2999-01-01T00:00:01Z"})).await.unwrap_err();

@@ -27,9 +27,9 @@ const LOGINS: Bound = Bound { most: 30, within: Duration::from_secs(3_600) };
 const LOGIN: &str = "login.open";
 /// A login that failed.
 const FAILED_LOGIN: &str = "login.fail";
-/// A password that whoever holds a login did not know.
+/// A wrong password from the holder of a login.
 const WRONG_PASSWORD: &str = "merchant.wrong_password";
-/// What makes an address known to its account.
+/// Actions that make an address known to its account.
 const MAKE_KNOWN: [&str; 2] = [LOGIN, "merchant.create"];
 
 /// Writes what a principal did.
@@ -78,7 +78,7 @@ pub(super) async fn login(
     Entity::append_bounded(connection, now, entry(merchant, "merchant", LOGIN, &json!({})), LOGINS).await
 }
 
-/// Whether an account was made or logged in to from an address.
+/// Reports whether an account was made or logged in to from an address.
 ///
 /// # Errors
 /// Only failures of the database.
@@ -90,7 +90,7 @@ pub(crate) async fn is_known_address(
     Entity::is_known_address(connection, merchant, &address.to_string(), MAKE_KNOWN).await
 }
 
-/// Counts a login that failed: to an account, or with a name that nobody has. Costs the same either way.
+/// Counts a login that failed: to an account, or with a name that no account has. Both cost the same.
 pub(super) async fn failed_login(
     connection: &impl ConnectionTrait,
     merchant: Option<&merchant::Model>,
@@ -100,7 +100,7 @@ pub(super) async fn failed_login(
     failed_login::Entity::count(connection, merchant, FAILED_LOGIN, &address().unwrap_or_default(), now).await
 }
 
-/// Counts that whoever holds a login did not know its password.
+/// Counts a wrong password from the holder of a login.
 pub(super) async fn wrong_password(
     connection: &impl ConnectionTrait,
     merchant: &merchant::Model,
@@ -135,13 +135,13 @@ pub async fn newest(
 pub struct Line {
     /// Number in the log; none for a sum.
     pub id: Option<i64>,
-    /// When; of a sum, the last time.
+    /// Time of the action. A sum has the time of its last failure.
     pub at: Timestamp,
-    /// Whose account.
+    /// Account that the line belongs to.
     pub merchant: Option<MerchantId>,
-    /// Who.
+    /// Actor, such as `merchant`.
     pub actor: String,
-    /// What.
+    /// Action, such as `login.open`.
     pub action: String,
     /// To what.
     pub subject: String,

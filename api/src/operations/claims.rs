@@ -64,7 +64,7 @@ pub struct Claim {
     pub blockchain: String,
     /// Name of the chain on which it was seen.
     pub network: Option<String>,
-    /// Where and in which currency the order is paid.
+    /// Chain and currency of the payment that the order waits for.
     expected: Expected,
 }
 
@@ -174,8 +174,8 @@ pub async fn look(app: &App, order_id: &str, mut fields: Fields) -> Result<Claim
     })
 }
 
-/// The payment in a transaction that says most about an order: one for it, else one for nobody, else one for another. One
-/// hash can exist on several chains.
+/// The payment in a transaction that says most about an order: one for this order, else one for no order, else one for
+/// another order. One hash can exist on several chains.
 async fn seen(app: &App, checkout: &Checkout, hash: Hash) -> Result<Option<Sighting>, ApiError> {
     let order = &checkout.order;
     let served = app.context.registry.chains().iter().map(|chain| chain.slug.as_str());

@@ -89,8 +89,8 @@ impl<T> Once<T> {
     }
 
     /// A request of a principal for `operation` with `fields`, answered in `words`. The kind and the scopes of the credential
-    /// belong to the request. Whatever else the request names (an id in the path)
-    /// belongs to the operation's name. A key that is none is one more fault of the fields.
+    /// belong to the request. Everything else that the request names (an id in the path) belongs to the name of the
+    /// operation. A key that is none is one more fault of the fields.
     pub fn new(
         principal: &Principal,
         key: Option<&str>,

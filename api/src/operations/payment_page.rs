@@ -49,7 +49,7 @@ pub struct PaymentStatus {
     pub exchange_name: String,
     /// Whether money may still be sent.
     pub payable: bool,
-    /// What came beyond the amount due, while the order is overpaid.
+    /// Amount received beyond the amount due; `None` unless the order is overpaid.
     pub amount_overpaid: Option<String>,
     /// Where an explorer shows the newest payment.
     pub explorer_url: Option<String>,

@@ -18,7 +18,7 @@ use crate::error::{ApiError, ErrorCode};
 
 /// Searches of one merchant that run or wait at once.
 const MOST_OF_MERCHANT: usize = 4;
-/// How long a search waits for its turn.
+/// Maximum time that a search waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The searches of this process.
@@ -123,7 +123,7 @@ mod tests {
             assert!(poll!(waits.as_mut()).is_pending());
         }
         assert_eq!(searches.begin(MerchantId(1)).await.unwrap_err().code, ErrorCode::RateLimited);
-        // Another merchant has the second turn, whatever the first one sends.
+        // Another merchant has the second turn, for any number of searches by the first one.
         let other = searches.begin(MerchantId(2)).await.unwrap();
         // A search that is given up makes room.
         waiting.pop();

@@ -51,7 +51,7 @@ pub struct PageView {
     pub amount_received: String,
     /// What is still to be sent.
     pub amount_remaining: String,
-    /// What came beyond the amount due, while the order is overpaid.
+    /// Amount received beyond the amount due; `None` unless the order is overpaid.
     pub amount_overpaid: Option<String>,
     /// Time of the newest payment's block.
     pub paid_at: Option<Timestamp>,
@@ -183,7 +183,7 @@ pub fn notice(title: &str, reason: &str, wait_secs: u64, nonce: &str) -> String 
     })
 }
 
-/// The headers of all pages: nothing is loaded from elsewhere, nobody frames or indexes or keeps the page, and the next
+/// The headers of all pages. Nothing is loaded from elsewhere. The page is not framed, indexed or kept, and the next
 /// site does not learn its address. Characters that are not base 64 are left out of `nonce`.
 pub fn security_headers(nonce: &str) -> Vec<(&'static str, String)> {
     let nonce: String = nonce.chars().filter(|c| c.is_ascii_alphanumeric() || "+/-_=".contains(*c)).collect();

@@ -52,7 +52,7 @@ impl Scene {
         }
     }
 
-    /// Whether the order ends here, as far as the customer can act on it: late money may still change it.
+    /// Reports whether the order ends here, as far as the customer can act on it. Late money may still change it.
     pub(super) fn is_end(self) -> bool {
         matches!(
             self,

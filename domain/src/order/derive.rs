@@ -129,7 +129,7 @@ pub struct Derived {
     pub confirmed: Units,
     /// What is still to be paid.
     pub remaining: Units,
-    /// What came beyond the amount due, unless it is the rounding of a remainder.
+    /// Units received beyond the amount due; zero if they are only the rounding of a remainder.
     pub excess: Units,
     /// The payment that filled the order was larger than what was missing. Later payments are `ExtraPayment` instead.
     pub overfilled: bool,
@@ -260,7 +260,7 @@ pub fn derive(terms: &Terms, history: &History, allocations: &[AllocationFact], 
     set(OrderFlag::Overpaid, !excess.is_zero());
     set(OrderFlag::Late, late.is_some());
     set(OrderFlag::ExtraPayment, surplus.extra_payment);
-    // Money that went to a wallet of another merchant needs a review, whatever becomes of the order.
+    // Money that went to a wallet of another merchant needs a review in every status of the order.
     let paid_elsewhere = lost_its_address && !received.is_zero();
     set(OrderFlag::WrongAsset, history.wrong_asset);
     set(OrderFlag::Review, late == Some(LateStanding::Review) || decision_due || paid_elsewhere);

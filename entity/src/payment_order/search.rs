@@ -2,7 +2,7 @@
 //!
 //! Ids, nonces and transaction hashes are found by an index. `order_info` has none: it is read in batches and compared
 //! here, because the `LIKE` and `strpos` of the databases take time in proportion to text times pattern. `str::contains`
-//! takes time in proportion to their sum, whatever they contain. Each batch is one statement over an index.
+//! takes time in proportion to their sum, for all contents. Each batch is one statement over an index.
 
 use std::collections::BTreeSet;
 
@@ -128,14 +128,14 @@ async fn paid_by(connection: &impl ConnectionTrait, merchant: MerchantId, hash: 
         .await
 }
 
-/// A public id as it is written, whatever case it was typed in.
+/// A public id in its own case, from a text in any case.
 fn in_its_case(text: &str) -> String {
     let lowered = text.to_lowercase();
     lowered.strip_prefix("ord-").map_or(lowered.clone(), |rest| format!("ORD-{rest}"))
 }
 
-/// A text in lower case, letter by letter: the same letters whatever stands around them. (`str::to_lowercase` writes a
-/// sigma at the end of a word in another way.)
+/// A text in lower case, letter by letter: the result for a letter does not depend on its neighbours.
+/// (`str::to_lowercase` writes a sigma at the end of a word in another way.)
 fn folded(mut text: String) -> String {
     if text.is_ascii() {
         text.make_ascii_lowercase();

@@ -105,7 +105,7 @@ async fn read(source: Source<'_>, from: u64, to: u64) -> Result<Range, ScanError
     Ok(Range { blocks, transfers, unverifiable })
 }
 
-/// Whether a transfer with evidence is the reported one.
+/// Reports whether a transfer with evidence is the reported one.
 pub(super) fn verifies(transfer: &ObservedTransfer, reported: &UnverifiableTransfer) -> bool {
     let is_native = |position: Position| position == Position::Native;
     transfer.tx_hash == reported.tx_hash

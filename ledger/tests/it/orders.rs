@@ -42,7 +42,7 @@ on_both_databases!(a_payer_who_rounds_pays_no_order, async |db: TestDatabase| {
 on_both_databases!(an_amount_that_is_the_price_of_another_order_is_ambiguous, async |db: TestDatabase| {
     let mut world = World::new(db).await;
     let order = world.order(Ask::default()).await;
-    // Somebody asks for a price that is what the first customer was told to send.
+    // The price of the second order is the amount that the first customer was told to send.
     let bait = world.order(Ask { amount: "99.9992", ..Ask::default() }).await;
     assert_eq!(order.pay_units, Units::new(PAY));
     let payment = world.pay_exactly(&order);
@@ -85,7 +85,7 @@ on_both_databases!(the_right_amount_in_another_asset_is_flagged_and_pays_nothing
     world.receive(&[plain, coin]).await;
     assert_eq!(world.said(other.id).await, "pending 0");
     assert_eq!(world.inbox(world.merchant).await.len(), 3);
-    // The right payment is credited whatever came in the wrong asset.
+    // The right payment is credited in spite of the payments in the wrong asset.
     let right = world.pay_exactly(&order);
     world.receive(&[right]).await;
     world.deepen().await;

@@ -62,7 +62,7 @@ on_both_databases!(a_short_payment_is_topped_up_by_the_remainder_that_is_shown, 
     assert_eq!(world.held(order.id).await, [Units::new(PAY), asked]);
     world.audit().await;
 
-    // What is missing is the amount of no order: the customer of another one may have rounded.
+    // The missing amount is the amount of no order: the customer of another one may have rounded.
     let rounded = world.pay(&order, missing);
     world.receive(&[rounded]).await;
     assert_eq!(world.said(order.id).await, "underpaid 60000000");

@@ -29,7 +29,7 @@ use crate::seed::seed_merchant;
 
 /// The chain that everything happens on, unless a test says otherwise.
 pub(crate) const SLUG: &str = "base";
-/// What the first order of [`Ask::default`] asks for, in units: its price is 100.00.
+/// Amount of the first order of [`Ask::default`], in units. The price of the order is 100.00.
 pub(crate) const PAY: u128 = 99_999_200;
 /// Depth that orders ask for, unless a test says otherwise.
 pub(crate) const REQUIRED: u32 = 3;

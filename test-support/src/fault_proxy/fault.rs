@@ -29,7 +29,7 @@ pub(super) enum Kind {
     Cut,
     /// An HTTP status with a few words.
     Status { code: u16, retry_after: Option<u64> },
-    /// An HTTP status with this body, whatever was asked.
+    /// An HTTP status with this body, for every request.
     Answer { code: u16, body: Vec<u8> },
     /// A JSON-RPC error for each call, with HTTP 200.
     Error { code: i64, message: String },
@@ -180,7 +180,7 @@ impl Fault {
         Self { kind, methods: Vec::new(), every: 1, wider_than: None, more_calls_than: None }
     }
 
-    /// Whether it is about a packet of these calls.
+    /// Reports whether the fault is about a packet of these calls.
     pub(super) fn is_about_packet(&self, calls: &[Value]) -> bool {
         let method = |call: &Value| call["method"].as_str().unwrap_or_default().to_owned();
         calls.iter().any(|call| self.is_about(&method(call)))

@@ -27,7 +27,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::principal::Principal;
 
-/// How long a search may run, its turn not included.
+/// Maximum run time of a search, without the wait for its turn.
 const SEARCH_WITHIN: Duration = Duration::from_secs(10);
 
 /// An order as it is answered with: its snapshot now.
