@@ -79,6 +79,13 @@ impl Method {
     }
 }
 
+impl MatchSignal {
+    /// Whether transfer and order differ in asset or chain.
+    pub const fn is_other_asset(self) -> bool {
+        matches!(self, Self::OtherAsset { .. } | Self::OtherAssetPlain)
+    }
+}
+
 /// The decision about a transfer, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {

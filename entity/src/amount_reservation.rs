@@ -14,7 +14,8 @@ use cryptopay_domain::units::Units;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, Insert, QueryOrder, QuerySelect, QueryTrait, Select, TryInsertResult,
+    ActiveValue::NotSet, ActiveValue::Set, Condition, Insert, QueryOrder, QuerySelect, QueryTrait, Select,
+    TryInsertResult,
 };
 
 use crate::pieces::pieces;
@@ -131,14 +132,23 @@ impl Entity {
         Self::at(address).filter(Column::Amount.eq(amount.clone())).order_by_asc(Column::Id).all(connection).await
     }
 
-    /// The newest reservations that stand for a decimal amount at an address, at most `limit`.
+    /// The newest reservations that stand for a decimal amount at an address, at most `limit`. Orders of the chain that were
+    /// created with the block verified are left out.
     pub async fn of_plain_amount(
         connection: &impl ConnectionTrait,
         address: AccountAddress,
         plain: &DecimalAmount,
+        (chain, block_number): (&str, i64),
         limit: u64,
     ) -> Result<Vec<Model>, DbErr> {
-        let rows = Self::at(address).filter(Column::PlainAmount.eq(plain.clone()));
+        use super::payment_order;
+        let older = Condition::any()
+            .add(payment_order::Column::Chain.ne(chain))
+            .add(payment_order::Column::ScannedHeight.lt(block_number));
+        let orders = payment_order::Entity::find().select_only().column(payment_order::Column::Id).filter(older);
+        let rows = Self::at(address)
+            .filter(Column::PlainAmount.eq(plain.clone()))
+            .filter(Column::OrderId.in_subquery(orders.into_query()));
         rows.order_by_desc(Column::Id).limit(limit).all(connection).await
     }
 
@@ -166,6 +176,19 @@ impl Entity {
     /// The insertion that takes an amount, or inserts nothing if somebody else holds it. It waits for whoever is about to.
     pub fn holding(wanted: Wanted<'_>) -> Insert<ActiveModel> {
         Self::insert(wanted.into_row()).on_conflict(OnConflict::new().do_nothing().to_owned())
+    }
+
+    /// The remainders that orders were ever asked for.
+    pub async fn remainders_of(
+        connection: &impl ConnectionTrait,
+        orders: impl IntoIterator<Item = OrderId>,
+    ) -> Result<Vec<Model>, DbErr> {
+        let mut rows = Vec::new();
+        for piece in pieces(orders) {
+            let remainders = Self::find().filter(Column::OrderId.is_in(piece));
+            rows.extend(remainders.filter(Column::Kind.eq(ReservationKind::Remainder)).all(connection).await?);
+        }
+        Ok(rows)
     }
 
     /// The live reservations of an order, oldest first.

@@ -220,7 +220,7 @@ fn check_derivation(order: &payment_order::Model, facts: &Facts, problems: &mut 
     // Depth that `confirm` has not looked at yet counts for nothing.
     let unnoticed: Vec<AllocationFact> =
         noticed.iter().map(|fact| AllocationFact { vouched: false, ..*fact }).collect();
-    let history = history(order, facts.has_wrong_asset(order.id));
+    let history = history(order, facts);
     let [now, before] = [noticed, unnoticed].map(|facts| derive(&terms(order), &history, &facts, &chain));
     if !(tells(order, &shares, &now) || tells(order, &shares, &before)) {
         tell(format!(
@@ -365,7 +365,7 @@ fn check_history(
 }
 
 /// The fields in which an order's last event differs from its row. The newest transfer and its confirmations are of the
-/// moment when the event was made.
+/// moment when the event was made; `exact_amount` was false in some events of an older version.
 fn differing(order: &payment_order::Model, last: &event::Model) -> Result<Vec<String>, LedgerError> {
     let corrupt = |error: serde_json::Error| LedgerError::Corrupt(format!("event {}: {error}", last.event_id));
     let row = serde_json::to_value(view::snapshot(order, None)).map_err(corrupt)?;
@@ -374,7 +374,9 @@ fn differing(order: &payment_order::Model, last: &event::Model) -> Result<Vec<St
     let names: BTreeSet<&String> = row.keys().chain(told.keys()).collect();
     Ok(names
         .into_iter()
-        .filter(|name| !matches!(name.as_str(), "transfer" | "confirmations") && row.get(*name) != told.get(*name))
+        .filter(|name| {
+            !matches!(name.as_str(), "transfer" | "confirmations" | "exact_amount") && row.get(*name) != told.get(*name)
+        })
         .cloned()
         .collect())
 }

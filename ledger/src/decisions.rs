@@ -119,8 +119,11 @@ pub async fn assign(
         return Err(Refusal::NotEnoughLeft { left: readable(left) }.into());
     }
     let allocated = row.allocated_units.checked_add(units).ok_or(LedgerError::LostGuard)?;
+    // A transfer that belongs to orders in full was meant for no other one.
+    let wrong_asset = row.wrong_asset_order_id.filter(|_| allocated < row.units);
     let taken = transfer::Entity::update_many()
         .col_expr(transfer::Column::AllocatedUnits, Expr::value(allocated))
+        .col_expr(transfer::Column::WrongAssetOrderId, Expr::value(wrong_asset))
         .col_expr(transfer::Column::Version, Expr::value(row.version.saturating_add(1)))
         .filter(transfer::Column::Id.eq(row.id))
         .filter(transfer::Column::Version.eq(row.version))
@@ -129,6 +132,7 @@ pub async fn assign(
     if taken.rows_affected != 1 {
         return Err(LedgerError::LostGuard);
     }
+    let touched = BTreeSet::from_iter([order.id].into_iter().chain(row.wrong_asset_order_id));
     let row = transfer::Model { allocated_units: allocated, ..row };
     let allocation = match share {
         Some(share) => {
@@ -140,7 +144,7 @@ pub async fn assign(
     };
     merchant_transfer::Entity::show_allocated(txn, &row, merchant).await?;
     merchant_transfer::Entity::hide_from_others(txn, row.id, merchant).await?;
-    rederive(txn, occasion, &BTreeSet::from([order.id]), &BTreeSet::from([allocation])).await
+    rederive(txn, occasion, &touched, &BTreeSet::from([allocation])).await
 }
 
 async fn insert_share(

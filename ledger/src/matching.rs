@@ -14,7 +14,7 @@ use cryptopay_entity::{amount_reservation, payment_order, receiving_address};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use crate::error::LedgerError;
-use crate::view::unsigned;
+use crate::view::{signed, unsigned};
 
 /// Most orders of one price that the evidence names. Any of them makes a transfer ambiguous; more of them are noise.
 const MAX_PLAIN_CANDIDATES: u64 = 20;
@@ -48,10 +48,12 @@ pub(crate) async fn decide(
 ) -> Result<Decided, LedgerError> {
     let signals = signals(txn, chain, observed).await?;
     let orders = orders(txn, signals.iter().map(|(order, _)| *order)).await?;
-    let holders = Holders::of(txn, observed.to, orders.values()).await?;
+    let holders = Holders::of(txn, chain, observed.to, orders.values()).await?;
     let candidates: Vec<Candidate> = signals
         .into_iter()
-        .filter_map(|(id, signal)| orders.get(&id).map(|order| candidate(order, signal, &holders)))
+        .filter_map(|(id, signal)| orders.get(&id).map(|order| (order, signal)))
+        .filter(|(order, signal)| !signal.is_other_asset() || holders.contain(&chain.slug, order.merchant_id))
+        .map(|(order, signal)| candidate(order, signal, &holders))
         .collect();
     let facts = TransferFacts {
         block_number: observed.block.number,
@@ -65,7 +67,8 @@ pub(crate) async fn decide(
     Ok(Decided { order, wrong_asset: decision.wrong_asset, evidence: decision.evidence })
 }
 
-/// Every order that the transfer is connected to.
+/// Every order that the transfer is connected to. A merchant who holds the address on another chain only sees nothing of the
+/// transfer, so that its orders are left out where assets or chains differ.
 async fn signals(
     txn: &DatabaseTransaction,
     chain: &Chain,
@@ -90,7 +93,9 @@ async fn signals(
         };
         signals.push((row.order_id, signal));
     }
-    for row in amount_reservation::Entity::of_plain_amount(txn, observed.to, &amount, MAX_PLAIN_CANDIDATES).await? {
+    let older = (chain.slug.as_str(), signed(observed.block.number));
+    let plain = amount_reservation::Entity::of_plain_amount(txn, observed.to, &amount, older, MAX_PLAIN_CANDIDATES);
+    for row in plain.await? {
         let signal = if is_asset(&row) { MatchSignal::PlainAmount } else { MatchSignal::OtherAssetPlain };
         signals.push((row.order_id, signal));
     }
@@ -128,7 +133,7 @@ fn candidate(order: &payment_order::Model, signal: MatchSignal, holders: &Holder
         order_ref: order.order_id.clone(),
         monitor_until: order.monitor_until,
         scanned_height: unsigned(order.scanned_height),
-        holds_address: holders.hold(order),
+        holds_address: holders.contain(&order.chain, order.merchant_id),
         is_rejected: order.decision == Some(Decision::Reject),
         signal,
     }
@@ -138,19 +143,25 @@ fn candidate(order: &payment_order::Model, signal: MatchSignal, holders: &Holder
 struct Holders(BTreeMap<String, Vec<MerchantId>>);
 
 impl Holders {
+    /// Of the chains of `orders`, and of `chain` if there are any.
     async fn of(
         txn: &DatabaseTransaction,
+        chain: &Chain,
         address: AccountAddress,
         orders: impl Iterator<Item = &payment_order::Model>,
     ) -> Result<Self, LedgerError> {
         let mut holders = BTreeMap::new();
-        for chain in orders.map(|order| order.chain.as_str()).collect::<BTreeSet<_>>() {
+        let mut chains: BTreeSet<&str> = orders.map(|order| order.chain.as_str()).collect();
+        if !chains.is_empty() {
+            chains.insert(&chain.slug);
+        }
+        for chain in chains {
             holders.insert(chain.to_owned(), receiving_address::Entity::holders(txn, chain, address).await?);
         }
         Ok(Self(holders))
     }
 
-    fn hold(&self, order: &payment_order::Model) -> bool {
-        self.0.get(&order.chain).is_some_and(|holders| holders.contains(&order.merchant_id))
+    fn contain(&self, chain: &str, merchant: MerchantId) -> bool {
+        self.0.get(chain).is_some_and(|holders| holders.contains(&merchant))
     }
 }

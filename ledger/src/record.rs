@@ -121,6 +121,10 @@ pub(crate) async fn store(
             include(txn, occasion, row, observed).await?;
             touched.extend(row.wrong_asset_order_id);
             revived.push(row.id);
+            // A report of the same transfer, made while its receipt could not be had, is settled by it.
+            let reports = reports_of(known, observed).map(|report| report.id).collect();
+            let (unverifiable, orphaned) = (TransferState::Unverifiable, TransferState::Orphaned);
+            transfer::Entity::set_state(txn, reports, unverifiable, orphaned, None, occasion.now).await?;
             continue;
         }
         let aside = reports_of(known, observed).find(|row| !verified.contains(&row.id));

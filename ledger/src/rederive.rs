@@ -10,7 +10,8 @@ use cryptopay_domain::order::{
 };
 use cryptopay_domain::registry::Registry;
 use cryptopay_domain::time::Timestamp;
-use cryptopay_entity::{allocation, chain_block, chain_cursor, payment_order, transfer};
+use cryptopay_domain::units::Units;
+use cryptopay_entity::{allocation, amount_reservation, chain_block, chain_cursor, payment_order, transfer};
 use sea_orm::ActiveValue::{Set, Unchanged};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
@@ -47,9 +48,10 @@ pub(crate) async fn rederive(
     let facts = Facts::load(txn, &orders).await?;
     let endpoints = Endpoints::of(txn, orders.iter().map(|order| order.merchant_id).collect::<BTreeSet<_>>()).await?;
     for order in orders {
-        let view = facts.chain(&order.chain)?;
-        let paid = (facts.shares(order.id, fresh), facts.has_wrong_asset(order.id));
-        rederive_one(txn, occasion, order, view, paid, &endpoints, &mut nudges).await?;
+        // A payment on the wrong chain can touch an order of a chain that was just reset. It is derived with its first block.
+        let Some(view) = facts.cursors.get(&order.chain) else { continue };
+        let (shares, history) = (facts.shares(order.id, fresh), history(&order, &facts));
+        rederive_one(txn, occasion, order, view, (shares, history), &endpoints, &mut nudges).await?;
     }
     Ok(nudges)
 }
@@ -67,7 +69,7 @@ async fn rederive_one(
     occasion: Occasion<'_>,
     mut order: payment_order::Model,
     chain: &chain_cursor::Model,
-    (shares, wrong_asset): (Vec<Share<'_>>, bool),
+    (shares, mut history): (Vec<Share<'_>>, History),
     endpoints: &Endpoints,
     nudges: &mut Nudges,
 ) -> Result<(), LedgerError> {
@@ -75,10 +77,11 @@ async fn rederive_one(
     let chain_view = chain.view();
     if order.closed_at.is_none() && chain.block_time > order.in_time_until {
         order.closed_at = Some(occasion.now);
+        history.closed_at = order.closed_at;
     }
     let terms = terms(&order);
     let facts: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
-    let derived = derive(&terms, &history(&order, wrong_asset), &facts, &chain_view);
+    let derived = derive(&terms, &history, &facts, &chain_view);
     let fresh_late =
         shares.iter().zip(&derived.standings).any(|(share, standing)| share.fresh && standing.late.is_some());
     let change = change(&before, &derived, order.closed_at.is_some(), fresh_late);
@@ -234,16 +237,15 @@ pub(crate) fn terms(order: &payment_order::Model) -> Terms {
     }
 }
 
-/// Facts about an order besides money that counts, from its row. `wrong_asset`: it was paid in another asset, or on another
-/// chain.
-pub(crate) fn history(order: &payment_order::Model, wrong_asset: bool) -> History {
+/// Facts about an order besides money that counts.
+pub(crate) fn history(order: &payment_order::Model, facts: &Facts) -> History {
     History {
         canceled_at: order.canceled_at,
         closed_at: order.closed_at,
         decision: order.decision.map(|decision| (decision, order.decision_units.unwrap_or_default())),
         lost_address: order.displaced_at.is_some(),
-        wrong_asset,
-        rounding: order.remainder_rounding,
+        wrong_asset: facts.wrong_asset.contains(&order.id),
+        rounding: facts.rounding.get(&order.id).copied().unwrap_or_default(),
         generation: small(order.generation),
         announced_generation: small(order.announced_generation),
     }
@@ -260,6 +262,8 @@ pub(crate) struct Facts {
     cursors: BTreeMap<String, chain_cursor::Model>,
     vouched: BTreeSet<(String, i64, Hash)>,
     wrong_asset: BTreeSet<OrderId>,
+    /// By how much the remainders that were paid lie above what was missing.
+    rounding: BTreeMap<OrderId, Units>,
 }
 
 impl Facts {
@@ -290,16 +294,21 @@ impl Facts {
             }
         }
         let wrong_asset = transfer::Entity::wrong_asset_among(txn, orders.iter().map(|order| order.id)).await?;
-        Ok(Self { allocations, transfers, cursors, vouched, wrong_asset })
+        let mut rounding: BTreeMap<OrderId, Units> = BTreeMap::new();
+        let rounded = orders.iter().filter(|order| !order.remainder_rounding.is_zero()).map(|order| order.id);
+        for row in amount_reservation::Entity::remainders_of(txn, rounded).await? {
+            let is_paid =
+                |allocation: &allocation::Model| (allocation.order_id, allocation.units) == (row.order_id, row.units);
+            if allocations.iter().any(is_paid) {
+                let sum = rounding.entry(row.order_id).or_default();
+                *sum = sum.saturating_add(row.units.saturating_sub(row.plain_units));
+            }
+        }
+        Ok(Self { allocations, transfers, cursors, vouched, wrong_asset, rounding })
     }
 
     pub(crate) fn chain(&self, chain: &str) -> Result<&chain_cursor::Model, LedgerError> {
         self.cursors.get(chain).ok_or_else(|| LedgerError::Corrupt(format!("chain {chain} has orders but no cursor")))
-    }
-
-    /// Reports whether a transfer in another asset, or on another chain, was meant for an order.
-    pub(crate) fn has_wrong_asset(&self, order: OrderId) -> bool {
-        self.wrong_asset.contains(&order)
     }
 
     pub(crate) fn shares(&self, order: OrderId, fresh: &BTreeSet<AllocationId>) -> Vec<Share<'_>> {
@@ -343,7 +352,7 @@ pub(crate) async fn judge(
     let cursor = facts.chain(&order.chain)?;
     let shares = facts.shares(order.id, &BTreeSet::new());
     let list: Vec<AllocationFact> = shares.iter().map(|share| share.fact).collect();
-    let derived = derive(&terms(order), &history(order, facts.has_wrong_asset(order.id)), &list, &cursor.view());
+    let derived = derive(&terms(order), &history(order, &facts), &list, &cursor.view());
     let pairs = shares.iter().map(|share| (share.fact, share.allocation.clone())).collect();
     Ok((derived, pairs))
 }

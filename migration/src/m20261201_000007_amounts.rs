@@ -73,6 +73,14 @@ const DECIMAL: &str = "CASE WHEN #d = 0 THEN #u ELSE rtrim(rtrim(\
 /// The same units with at least one digit before the decimals.
 const PADDED: &str = "(CASE WHEN length(#u) <= #d THEN substr('0000000000000000000000000000000000000', 1, #d + 1 - length(#u)) || #u ELSE #u END)";
 
+/// Orders of the old last resort asked for their price and held nothing. Every order has a reservation now; theirs is free.
+const WITHOUT_AMOUNT: &str = "INSERT INTO amount_reservation (order_id, chain, asset, address, units, plain_units, kind, \
+     created_at, held_until, released_at, cools_until) SELECT id, chain, asset, receiving_address, pay_units, pay_units, \
+     'due', created_at, created_at, created_at, NULL FROM payment_order WHERE NOT exact_amount";
+/// A cool-down ended by itself before, when a block past its end was verified.
+const COOLED: &str = "UPDATE amount_reservation SET freed_at = cools_until WHERE freed_at IS NULL AND cools_until < \
+     (SELECT c.block_time FROM chain_cursor AS c WHERE c.chain = amount_reservation.chain)";
+
 pub(crate) struct Migration;
 
 impl MigrationName for Migration {
@@ -89,6 +97,7 @@ impl MigrationTrait for Migration {
         for (table, column, kind) in ADDED {
             run(&txn, &format!("ALTER TABLE {table} ADD COLUMN {column} {kind}")).await?;
         }
+        run(&txn, WITHOUT_AMOUNT).await?;
         for (column, units) in [("amount", "units"), ("plain_amount", "plain_units")] {
             let decimal = DECIMAL
                 .replace("#p", PADDED)
@@ -99,6 +108,7 @@ impl MigrationTrait for Migration {
         }
         // Amounts of paid orders did not cool before.
         run(&txn, "UPDATE amount_reservation SET freed_at = released_at WHERE cools_until IS NULL").await?;
+        run(&txn, COOLED).await?;
         for (name, _) in OLD_INDEXES {
             run(&txn, &format!("DROP INDEX {name}")).await?;
         }

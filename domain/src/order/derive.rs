@@ -19,7 +19,7 @@ pub struct History {
     pub lost_address: bool,
     /// A payment came in another asset, or on another chain, and counts for nothing.
     pub wrong_asset: bool,
-    /// Most that a remainder which was handed out lies above what was missing. An excess up to it is rounding.
+    /// By how much the remainders that were paid lie above what was missing. An excess up to it is rounding.
     pub rounding: Units,
     /// How often a confirmation was announced and taken back, plus one.
     pub generation: u32,

@@ -14,7 +14,7 @@ use cryptopay_test_support::{TestDatabase, on_both_databases};
 use sea_orm::EntityTrait;
 
 use crate::fake_chain::{BLOCK_TIME, Payment};
-use crate::world::{Ask, EVERYTHING_URL, PAY, World, refusal};
+use crate::world::{Ask, EVERYTHING_URL, PAY, World, all_of, refusal};
 
 on_both_databases!(a_payer_who_rounds_pays_no_order, async |db: TestDatabase| {
     let mut world = World::new(db).await;
@@ -90,6 +90,32 @@ on_both_databases!(the_right_amount_in_another_asset_is_flagged_and_pays_nothing
     world.receive(&[right]).await;
     world.deepen().await;
     assert_eq!(world.said(order.id).await, format!("confirmed wrong_asset {PAY}"));
+    world.audit().await;
+});
+
+on_both_databases!(a_wrong_asset_that_another_order_takes_in_full_is_no_flag, async |db: TestDatabase| {
+    let mut world = World::on(db, "ethereum").await;
+    let flagged = world.order(Ask::default()).await;
+    let meant = world.order(Ask { symbol: "USDT", amount: "150.00", ..Ask::default() }).await;
+    let payment = Payment { asset: world.asset("USDT"), ..world.pay_exactly(&flagged) };
+    world.receive(from_ref(&payment)).await;
+    assert_eq!(world.said(flagged.id).await, "pending wrong_asset 0");
+    world.assign(meant.id, all_of(&payment)).await.unwrap();
+    assert_eq!(world.said(flagged.id).await, "pending 0");
+    assert_eq!(world.said(meant.id).await, format!("underpaid {PAY}"));
+    world.audit().await;
+});
+
+on_both_databases!(an_overpayment_by_other_means_is_no_rounding, async |db: TestDatabase| {
+    let mut world = World::new(db).await;
+    let order = world.order(Ask::default()).await;
+    let short = world.pay_by_button(&order, Units::new(50_000_000));
+    world.receive(&[short]).await;
+    let asked = world.row(order.id).await.remainder_units.unwrap();
+    // A little less than the remainder, and more than what was missing.
+    let rest = world.pay_by_button(&order, asked.saturating_sub(Units::new(1)));
+    world.receive(&[rest]).await;
+    assert!(world.said(order.id).await.starts_with("confirming overpaid"), "{}", world.said(order.id).await);
     world.audit().await;
 });
 

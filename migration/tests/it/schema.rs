@@ -225,6 +225,25 @@ on_both_databases!(reservations_of_the_old_rule_get_their_decimal_amounts, async
         .await
         .unwrap();
     }
+    // Cool-downs that are over, and not, by the verified block time of their chain.
+    run("INSERT INTO chain_cursor (chain, height, hash, block_time, head_height, lease_until, lease_epoch, health, polled_at, \
+         updated_at) VALUES ('base', 9, '0x9', 1000, 9, 0, 0, 'ok', 0, 0)")
+    .await
+    .unwrap();
+    for (id, cools_until) in [(6, 999), (7, 1_001)] {
+        run(&format!(
+            "INSERT INTO amount_reservation (id, order_id, chain, asset, address, units, plain_units, kind, created_at, \
+             held_until, released_at, cools_until) VALUES ({id}, 3, 'base', 'native', 'a', '{id}', '{id}', 'remainder', 0, 0, \
+             7, {cools_until})"
+        ))
+        .await
+        .unwrap();
+    }
+    // An order of the old last resort, which held nothing.
+    run("UPDATE payment_order SET exact_amount = FALSE WHERE id = 4").await.unwrap();
+    if connection.get_database_backend() == DbBackend::Postgres {
+        run("SELECT setval(pg_get_serial_sequence('amount_reservation', 'id'), 100)").await.unwrap();
+    }
     // Equal decimal amounts in two assets were possible under the old rule.
     run("INSERT INTO amount_reservation (id, order_id, chain, asset, address, units, plain_units, kind, created_at, \
          held_until) VALUES (5, 3, 'base', 'other', 'a', '500', '501', 'due', 0, 0)")
@@ -233,9 +252,18 @@ on_both_databases!(reservations_of_the_old_rule_get_their_decimal_amounts, async
 
     Migrator::up(connection, None).await.unwrap();
     let connection = &anew(&db).await;
-    let query = "SELECT id || ' ' || amount || ' ' || plain_amount || ' ' || coalesce(CAST(freed_at AS TEXT), '-') \
+    let query = "SELECT CASE WHEN id > 7 THEN 'x' ELSE CAST(id AS TEXT) END || ' ' || amount || ' ' || plain_amount || ' ' || coalesce(CAST(freed_at AS TEXT), '-') \
                  FROM amount_reservation";
-    let expected = ["1 99.9876 100 -", "2 0.000000000000000001 100 -", "3 500 501 -", "4 0.05 0.7 7", "5 500 501 -"];
+    let expected = [
+        "1 99.9876 100 -",
+        "2 0.000000000000000001 100 -",
+        "3 500 501 -",
+        "4 0.05 0.7 7",
+        "5 500 501 -",
+        "6 6 6 999",
+        "7 7 7 -",
+        "x 0.05 0.05 0",
+    ];
     assert_eq!(strings(connection, query).await, expected.map(str::to_owned).into());
     let another = |id: i64, amount: &str| {
         format!(
@@ -244,6 +272,6 @@ on_both_databases!(reservations_of_the_old_rule_get_their_decimal_amounts, async
              '2', 0, 0)"
         )
     };
-    connection.execute_unprepared(&another(6, "77")).await.unwrap();
-    assert!(connection.execute_unprepared(&another(7, "77")).await.is_err(), "one order holds it already");
+    connection.execute_unprepared(&another(106, "77")).await.unwrap();
+    assert!(connection.execute_unprepared(&another(107, "77")).await.is_err(), "one order holds it already");
 });
