@@ -136,7 +136,7 @@ impl BatchSize {
     }
 
     /// Records that the endpoint asked for fewer requests: half as many in parallel, and after several in a row half as
-    /// many blocks.
+    /// many blocks. A rate limit states nothing about a width, so no failed width is remembered.
     pub fn rate_limited(&self, now: Instant) {
         let mut size = self.size();
         size.ahead = (size.ahead / 2).max(1);
@@ -144,10 +144,9 @@ impl BatchSize {
             size.rate_limited_at = Some(now);
             size.rate_limits = size.rate_limits.saturating_add(1);
         }
-        let (blocks, is_many) = (size.blocks, size.rate_limits >= RATE_LIMITS);
-        drop(size);
-        if is_many && blocks > 1 {
-            self.failed(blocks, None, now);
+        if size.rate_limits >= RATE_LIMITS {
+            size.rate_limits = 0;
+            size.blocks = (size.blocks / 2).max(1);
         }
     }
 
@@ -297,5 +296,27 @@ mod tests {
         assert_eq!(size.blocks(), MAX_BLOCKS, "parallel answers count once");
         size.rate_limited(now + 2 * BURST);
         assert_eq!(size.blocks(), MAX_BLOCKS / 2, "nothing but that answer for a wide query");
+    }
+
+    #[test]
+    fn rate_limits_are_forgotten_with_the_next_answers() {
+        let (size, mut now) = (BatchSize::default(), Instant::now());
+        size.answered(200, now);
+        for _ in 0..60 {
+            size.rate_limited(now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(size.blocks(), 1);
+        let asked = queries(&size, u64::MAX, &mut now, Duration::from_secs(60));
+        assert_eq!(asked[..9], [1, 2, 4, 8, 16, 32, 64, 128, 200]);
+        assert_eq!(size.blocks(), MAX_BLOCKS);
+        // An answer between two rate limits ends their row.
+        for _ in 0..10 {
+            size.rate_limited(now);
+            size.rate_limited(now + BURST);
+            size.answered(1, now + 2 * BURST);
+            now += MINUTE;
+        }
+        assert_eq!(size.blocks(), MAX_BLOCKS);
     }
 }
