@@ -82,9 +82,9 @@ impl BatchSize {
         let mut size = self.size();
         let halved = (blocks / 2).max(1);
         // A width that was answered within the hour is no limit: its failure may be a passing fault, so probing may return
-        // to it. Any other failed width is not tried again within the hour.
-        let is_proven = size.answered.is_some_and(|answered| answered.is_recent(now) && answered.blocks >= blocks);
-        let most = if is_proven { blocks } else { blocks.saturating_sub(1) };
+        // to the widest one that was answered. Any other failed width is not tried again within the hour.
+        let proven = size.answered.filter(|answered| answered.is_recent(now) && answered.blocks >= blocks);
+        let most = proven.map_or(blocks.saturating_sub(1), |answered| answered.blocks);
         size.pending = Some(Width { blocks, at: now, most: most.max(1) });
         size.probed_at = Some(now);
         size.blocks = stated.map_or(halved, |limit| limit.clamp(1, halved));
@@ -282,6 +282,17 @@ mod tests {
         assert_eq!(size.blocks(), 2);
         queries(&size, u64::MAX, &mut now, 30 * MINUTE);
         assert_eq!(size.blocks(), 4, "that width had been answered before");
+    }
+
+    #[test]
+    fn a_slow_answer_near_the_head_bounds_no_wider_query() {
+        let (size, mut now) = (BatchSize::default(), Instant::now());
+        size.answered(200, now);
+        size.failed(2, None, now);
+        assert_eq!(size.blocks(), 1);
+        queries(&size, u64::MAX, &mut now, 55 * MINUTE);
+        assert!(size.blocks() > 20, "{} blocks", size.blocks());
+        assert!(size.blocks() <= 200, "wider ones were never answered");
     }
 
     #[test]
