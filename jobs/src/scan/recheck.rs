@@ -123,8 +123,13 @@ async fn read(
         let again = found.unverifiable.iter().find(|reported| {
             (reported.tx_hash, reported.position) == (row.tx_hash, row.position) && reported.units == row.units
         });
-        let reason = again
-            .map_or_else(|| format!("{} reports it no longer", endpoint.name()), |reported| reported.reason.clone());
+        if again.is_none() {
+            let (endpoint, tx_hash) = (endpoint.name(), row.tx_hash.to_string());
+            tracing::debug!(chain = access.chain.slug, endpoint, tx_hash, "a transfer set aside is reported no longer");
+        }
+        // Merchants see the reason, so it does not name the endpoint.
+        let reason =
+            again.map_or_else(|| "the endpoint reports it no longer".to_owned(), |reported| reported.reason.clone());
         row.unverifiable_reason = Some(reason);
         open.push(row);
     }
