@@ -9,12 +9,21 @@ use cryptopay_migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, TransactionTrait};
 use secrecy::ExposeSecret;
 
-use crate::config::{DatabaseUrl, Mode};
+use crate::config::{DatabaseUrl, Mode, Role};
 
 /// Connections at most; a request or job holds one for the length of a transaction.
 const MAX_CONNECTIONS: u32 = 24;
 /// Connections for searches: as many as run at once (`operations::searches`).
 pub const SEARCH_CONNECTIONS: u32 = 2;
+/// Most connections of a process with this role to PostgreSQL. Jobs use one pool, requests and searches one each.
+pub const fn most_connections(role: Role) -> u32 {
+    match role {
+        Role::All => most_connections(Role::Api).saturating_add(most_connections(Role::Worker)),
+        Role::Api => MAX_CONNECTIONS.saturating_add(SEARCH_CONNECTIONS),
+        Role::Worker => MAX_CONNECTIONS,
+    }
+}
+
 /// Longest statement of a request on PostgreSQL. It is longer than [`LOCK_TIMEOUT`], so that a wait for a lock ends as
 /// one, and shorter than the 10 s of a GraphQL operation.
 const STATEMENT_TIMEOUT: &str = "8s";

@@ -24,19 +24,13 @@ const RATE_WORDS: [&str; 13] = [
     "quota",
     "concurrent requests",
 ];
-const QUOTA_WORDS: [&str; 8] = [
-    "quota",
-    "credits",
-    "payment required",
-    "monthly",
-    "billing",
-    "upgrade your plan",
-    "capacity limit",
-    "out of requests",
-];
+/// Words of a used-up plan. "Billing" and "upgrade your plan" are none: providers also advertise in the errors of their
+/// block ranges.
+const QUOTA_WORDS: [&str; 6] = ["quota", "credits", "payment required", "monthly", "capacity limit", "out of requests"];
 /// Words of a limit for a moment, which outweigh those of a quota.
 const MOMENT_WORDS: [&str; 4] = ["second", "/sec", "rate", "minute"];
-const RANGE_WORDS: [&str; 17] = [
+/// Words of a block range or of the size of its logs.
+const RANGE_WORDS: [&str; 14] = [
     "returned more than",
     "returns more than",
     "block range",
@@ -51,10 +45,9 @@ const RANGE_WORDS: [&str; 17] = [
     "more than 10000 results",
     "response size",
     "response is too big",
-    "is limited to",
-    "greater than the limit",
-    "limit exceeded",
 ];
+/// Words of any limit, which in errors of log queries most often is one of the range.
+const LIMIT_WORDS: [&str; 3] = ["is limited to", "greater than the limit", "limit exceeded"];
 const FILTER_WORDS: [&str; 6] = [
     "exceed max topics",
     "exceed max sub topics",
@@ -95,7 +88,7 @@ const TAG_WORDS: [&str; 7] =
 /// The error that a failed call of a batch of `calls` calls stands for. `words` is the payload's message, already
 /// without the endpoint's secrets.
 pub(crate) fn classify(method: &'static str, calls: usize, payload: &ErrorPayload, words: &str) -> ChainError {
-    let lower = words.to_ascii_lowercase();
+    let lower = without_urls(&words.to_ascii_lowercase());
     let says = |any: &[&str]| any.iter().any(|word| lower.contains(word));
     if calls > 1 && lower.contains("batch") && says(&BATCH_WORDS) {
         return ChainError::BatchTooLarge { calls };
@@ -103,13 +96,14 @@ pub(crate) fn classify(method: &'static str, calls: usize, payload: &ErrorPayloa
     if method == "eth_getLogs" && says(&FILTER_WORDS) {
         return ChainError::FilterTooLarge { recipients: 0 };
     }
-    if is_quota(&lower) {
+    let is_range = method == "eth_getLogs" && says(&RANGE_WORDS);
+    if !is_range && is_quota(&lower) {
         return ChainError::QuotaUsed;
     }
-    if payload.code == 429 || says(&RATE_WORDS) {
+    if payload.code == 429 || (says(&RATE_WORDS) && !(is_range && is_quota(&lower))) {
         return ChainError::RateLimited { retry_after: None };
     }
-    if method == "eth_getLogs" && (payload.code == -32005 || says(&RANGE_WORDS)) {
+    if is_range || (method == "eth_getLogs" && (payload.code == -32005 || says(&LIMIT_WORDS))) {
         return ChainError::RangeTooLarge { limit: range_limit(&lower) };
     }
     if payload.code == -32005 {
@@ -121,8 +115,10 @@ pub(crate) fn classify(method: &'static str, calls: usize, payload: &ErrorPayloa
     ChainError::Node { method, code: payload.code, message: shorten(words) }
 }
 
-/// Reports whether words in lower case mean that a plan is used up, rather than that requests come too fast.
+/// Reports whether words in lower case mean that a plan is used up, rather than that requests come too fast. URLs do not
+/// count.
 pub(crate) fn is_quota(lower: &str) -> bool {
+    let lower = without_urls(lower);
     let says = |any: &[&str]| any.iter().any(|word| lower.contains(word));
     says(&QUOTA_WORDS) && !says(&MOMENT_WORDS)
 }
@@ -153,11 +149,16 @@ pub(crate) fn shorten(words: &str) -> String {
     words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARS).collect()
 }
 
-/// How many blocks the endpoint takes at once, if its (lower-case) words say so: the span that it proposes, else the
+/// Words without URLs, whose paths state nothing about the error.
+fn without_urls(words: &str) -> String {
+    let parts = words.split(|c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>'));
+    parts.filter(|part| !part.is_empty() && !part.contains("://")).collect::<Vec<_>>().join(" ")
+}
+
+/// How many blocks the endpoint takes at once, if its (lower-case, URL-free) words say so: the span that it proposes, else the
 /// smallest number near the word "block" or "range". A wrong guess only costs a few requests.
-fn range_limit(lower: &str) -> Option<u64> {
-    let words: String = lower.split_whitespace().filter(|word| !word.contains("://")).collect::<Vec<_>>().join(" ");
-    let numbers: Vec<Number> = numbers(&words);
+fn range_limit(words: &str) -> Option<u64> {
+    let numbers: Vec<Number> = numbers(words);
     let span = numbers.windows(2).find_map(|pair| match pair {
         [from, to] if from.hex && to.hex => to.value.checked_sub(from.value)?.checked_add(1),
         [from, to] if to.start == from.end.checked_add(1)? && words.get(from.end..to.start) == Some("-") => {
@@ -232,6 +233,14 @@ mod tests {
             ),
             (-32602, "query exceeds max results 20000, retry with the range 23879634-23879696", Some(63)),
             (-32000, "eth_getLogs and eth_newFilter are limited to a 10,000 blocks range", Some(10_000)),
+            (
+                -32615,
+                "eth_getLogs is limited to a 5 range, upgrade from discover plan at \
+                 https://dashboard.quicknode.com/billing/plan to increase the limit",
+                Some(5),
+            ),
+            (-32600, "block range over 10 blocks: upgrade your plan, or see https://example.io/quota", Some(10)),
+            (-32600, "the block range of 500 needs more credits", Some(500)),
             (-32000, "Maximum allowed number of requested blocks is 1000", Some(1_000)),
             (-32000, "range between to and from blocks is too large", None),
             (-32005, "limit exceeded", None),
@@ -264,6 +273,7 @@ mod tests {
             (-32005, "you have used all of your credits"),
             (-32052, "Payment Required"),
             (402, "quota has been reached, see billing"),
+            (-32005, "monthly capacity limit exceeded, see https://example.io/billing"),
         ] {
             assert!(matches!(of("eth_getLogs", code, words), ChainError::QuotaUsed), "{words}");
         }

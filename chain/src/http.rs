@@ -80,15 +80,16 @@ impl HttpTransport {
             return Err(ChainError::BatchTooLarge { calls: packet.len() });
         }
         let Ok(body) = read(response, MAX_ERROR_BODY_BYTES).await else { return Err(plain) };
-        if matches!(plain, ChainError::Refused { .. }) && is_quota(&String::from_utf8_lossy(&body).to_ascii_lowercase())
+        // Some providers send their JSON-RPC errors with HTTP 400 or 500. Their code and method tell a used-up plan from a
+        // limit of one query.
+        if let Ok(packet) = packet::read(&body)
+            && packet.is_error()
         {
-            return Err(ChainError::QuotaUsed);
+            return Ok(packet);
         }
-        // Some providers send their JSON-RPC errors with HTTP 400 or 500.
-        match packet::read(&body) {
-            Ok(packet) if packet.is_error() => Ok(packet),
-            _ => Err(plain),
-        }
+        let words = String::from_utf8_lossy(&body).to_ascii_lowercase();
+        let is_used_up = matches!(plain, ChainError::Refused { .. }) && is_quota(&words);
+        Err(if is_used_up { ChainError::QuotaUsed } else { plain })
     }
 }
 

@@ -82,9 +82,9 @@ impl BatchSize {
         let mut size = self.size();
         let halved = (blocks / 2).max(1);
         // A width that was answered within the hour is no limit: its failure may be a passing fault, so probing may return
-        // to it. Any other failed width is not tried again within the hour.
-        let is_proven = size.answered.is_some_and(|answered| answered.is_recent(now) && answered.blocks >= blocks);
-        let most = if is_proven { blocks } else { blocks.saturating_sub(1) };
+        // to the widest one that was answered. Any other failed width is not tried again within the hour.
+        let proven = size.answered.filter(|answered| answered.is_recent(now) && answered.blocks >= blocks);
+        let most = proven.map_or(blocks.saturating_sub(1), |answered| answered.blocks);
         size.pending = Some(Width { blocks, at: now, most: most.max(1) });
         size.probed_at = Some(now);
         size.blocks = stated.map_or(halved, |limit| limit.clamp(1, halved));
@@ -136,7 +136,7 @@ impl BatchSize {
     }
 
     /// Records that the endpoint asked for fewer requests: half as many in parallel, and after several in a row half as
-    /// many blocks.
+    /// many blocks. A rate limit states nothing about a width, so no failed width is remembered.
     pub fn rate_limited(&self, now: Instant) {
         let mut size = self.size();
         size.ahead = (size.ahead / 2).max(1);
@@ -144,10 +144,9 @@ impl BatchSize {
             size.rate_limited_at = Some(now);
             size.rate_limits = size.rate_limits.saturating_add(1);
         }
-        let (blocks, is_many) = (size.blocks, size.rate_limits >= RATE_LIMITS);
-        drop(size);
-        if is_many && blocks > 1 {
-            self.failed(blocks, None, now);
+        if size.rate_limits >= RATE_LIMITS {
+            size.rate_limits = 0;
+            size.blocks = (size.blocks / 2).max(1);
         }
     }
 
@@ -286,6 +285,17 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_answer_near_the_head_bounds_no_wider_query() {
+        let (size, mut now) = (BatchSize::default(), Instant::now());
+        size.answered(200, now);
+        size.failed(2, None, now);
+        assert_eq!(size.blocks(), 1);
+        queries(&size, u64::MAX, &mut now, 55 * MINUTE);
+        assert!(size.blocks() > 20, "{} blocks", size.blocks());
+        assert!(size.blocks() <= 200, "wider ones were never answered");
+    }
+
+    #[test]
     fn parallel_queries_are_bounded_and_fewer_after_a_rate_limit() {
         let (size, now) = (BatchSize::default(), Instant::now());
         (0..50).for_each(|_| size.answered(size.blocks(), now));
@@ -297,5 +307,27 @@ mod tests {
         assert_eq!(size.blocks(), MAX_BLOCKS, "parallel answers count once");
         size.rate_limited(now + 2 * BURST);
         assert_eq!(size.blocks(), MAX_BLOCKS / 2, "nothing but that answer for a wide query");
+    }
+
+    #[test]
+    fn rate_limits_are_forgotten_with_the_next_answers() {
+        let (size, mut now) = (BatchSize::default(), Instant::now());
+        size.answered(200, now);
+        for _ in 0..60 {
+            size.rate_limited(now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(size.blocks(), 1);
+        let asked = queries(&size, u64::MAX, &mut now, Duration::from_secs(60));
+        assert_eq!(asked[..9], [1, 2, 4, 8, 16, 32, 64, 128, 200]);
+        assert_eq!(size.blocks(), MAX_BLOCKS);
+        // An answer between two rate limits ends their row.
+        for _ in 0..10 {
+            size.rate_limited(now);
+            size.rate_limited(now + BURST);
+            size.answered(1, now + 2 * BURST);
+            now += MINUTE;
+        }
+        assert_eq!(size.blocks(), MAX_BLOCKS);
     }
 }

@@ -24,6 +24,9 @@ const ADD_ANOTHER: &str = "add the URL of another provider to this chain's CRYPT
 /// How often words that change while the state does not are written.
 const WORDS_EVERY: Duration = Duration::from_secs(10);
 
+/// Health of a chain that began anew.
+const RESET: &str = "reset";
+
 /// What one look at a chain has seen so far.
 pub(super) struct Seen {
     /// As the database has it.
@@ -106,7 +109,7 @@ pub(super) async fn note_failure(context: &Context, access: &ChainAccess, error:
     let health = match error {
         ScanError::Chain(_) => "unreachable",
         ScanError::TooDeep { .. } => "frozen",
-        ScanError::Reset { .. } => "reset",
+        ScanError::Reset { .. } => RESET,
         _ => return,
     };
     let problem = match error {
@@ -120,6 +123,10 @@ pub(super) async fn note_failure(context: &Context, access: &ChainAccess, error:
         let Some(cursor) = chain_cursor::Entity::of(&context.database, slug).await? else {
             return note_start(context, access, problem).await;
         };
+        // A chain that was reset stays so until a look that goes well, or until the operator restarts it.
+        if cursor.health == RESET && health != RESET {
+            return Ok(());
+        }
         write(context, access, &Seen::new(cursor, CancellationToken::new()), (health, Some(problem)), None).await
     };
     if let Err(error) = noted.await {

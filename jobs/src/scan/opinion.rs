@@ -73,7 +73,10 @@ async fn ask(other: &Endpoint, question: &TransferQuery) -> Result<Option<Vec<Ob
         let blocks = u64::try_from(part.len()).unwrap_or(u64::MAX);
         let patience = (blocks <= SMALL).then_some(PATIENCE);
         match other.ask_range(blocks, patience, asking).await {
-            Ok(Some(answer)) => found.extend(answer.transfers),
+            Ok(Some(answer)) => {
+                other.batch_size.answered(blocks, Instant::now());
+                found.extend(answer.transfers);
+            }
             Ok(None) => return Ok(None),
             Err(ChainError::RangeFailed { blocks, limit, cause }) => {
                 other.batch_size.failed(blocks, limit, Instant::now());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use cryptopay_chain::{ChainError, Endpoint, Search, TransferQuery};
 use cryptopay_domain::address::Asset;
+use cryptopay_domain::registry::ReceiptEncoding;
 use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::Position;
 use cryptopay_entity::{clock, transact, transfer};
@@ -21,6 +22,8 @@ use crate::vouching::{BlockId, block_of};
 const BATCH: u64 = 20;
 /// Longest wait for one block of one endpoint.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Reason of a transfer whose log the verified bloom filter of its block excludes.
+const DENIED: &str = "the header of its block denies it";
 /// Longest pause between two rechecks of a report.
 const MAX_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -117,14 +120,27 @@ async fn read(
                 && (transfer.asset, transfer.to, transfer.units) == (row.asset, row.to_address, row.units)
         });
         if let Some(verified) = verified {
-            rechecked.verified.push(verified.clone());
+            // The filters of Polygon's headers leave out what its state sync mints.
+            let is_denied = access.chain.receipts != ReceiptEncoding::Bor
+                && found.denied.contains(&(verified.tx_hash, verified.position));
+            if !is_denied {
+                rechecked.verified.push(verified.clone());
+                continue;
+            }
+            row.unverifiable_reason = Some(DENIED.to_owned());
+            open.push(row);
             continue;
         }
         let again = found.unverifiable.iter().find(|reported| {
             (reported.tx_hash, reported.position) == (row.tx_hash, row.position) && reported.units == row.units
         });
-        let reason = again
-            .map_or_else(|| format!("{} reports it no longer", endpoint.name()), |reported| reported.reason.clone());
+        if again.is_none() {
+            let (endpoint, tx_hash) = (endpoint.name(), row.tx_hash.to_string());
+            tracing::debug!(chain = access.chain.slug, endpoint, tx_hash, "a transfer set aside is reported no longer");
+        }
+        // Merchants see the reason, so it does not name the endpoint.
+        let reason =
+            again.map_or_else(|| "the endpoint reports it no longer".to_owned(), |reported| reported.reason.clone());
         row.unverifiable_reason = Some(reason);
         open.push(row);
     }

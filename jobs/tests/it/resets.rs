@@ -35,6 +35,13 @@ on_both_databases!(a_reset_development_chain_is_named_and_takes_no_orders, async
     let place = merchant_wallet::Entity::paying_place(&world.town.db, merchant.id, SLUG).await.unwrap();
     assert_eq!((place.height, place.wallet_id.is_some()), (None, true), "no order is taken");
 
+    // An endpoint that is away afterwards changes nothing: the restart of the chain is still to be done.
+    world.proxy.inject([Fault::status(503)]);
+    world.drain().await;
+    world.proxy.heal();
+    let cursor = world.cursor().await;
+    assert_eq!((cursor.health.as_str(), cursor.problem), ("reset", Some(problem)));
+
     let (registry, chain) = (&world.town.registry, &world.town.chain);
     let restarted = transact!(&world.town.db, |txn| {
         let now = clock::business_now(txn).await?;

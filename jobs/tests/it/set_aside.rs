@@ -118,6 +118,27 @@ on_both_databases!(a_transfer_without_evidence_is_set_aside_and_stops_nothing, a
     }
 });
 
+on_both_databases!(a_transfer_reported_no_longer_names_no_endpoint, async |db: TestDatabase| {
+    let (world, merchant) = NodeWorld::new(db).await;
+    let (order, _) = world.two_orders(&merchant).await;
+    world.pay(&order).await;
+    world.mine(6).await;
+    let without_evidence = || Fault::rewrite(|_, result| *result = Value::Null).on(RECEIPT);
+    world.proxy.inject([without_evidence()]);
+    world.drain().await;
+    assert_eq!(world.aside().await.len(), 1);
+    // The log has another amount now, so that the report of the first scan is not repeated.
+    let other_amount = |_: &str, result: &mut Value| {
+        for log in result.as_array_mut().into_iter().flatten() {
+            log["data"] = json!(format!("{DUST:#066x}"));
+        }
+    };
+    world.proxy.inject([without_evidence(), Fault::rewrite(other_amount).on("eth_getLogs")]);
+    world.recheck().await;
+    let reason = world.aside().await.remove(0).unverifiable_reason;
+    assert_eq!(reason.as_deref(), Some("the endpoint reports it no longer"));
+});
+
 on_both_databases!(an_error_for_one_receipt_sets_that_transfer_aside, async |db: TestDatabase| {
     let (world, merchant) = NodeWorld::new(db).await;
     let (order, _) = world.two_orders(&merchant).await;

@@ -45,6 +45,12 @@ fn refusals() -> Vec<Fault> {
         in_body(503, -32011, "no backend is currently healthy to serve traffic"),
         Fault::error(-32000, "logs matched by query exceeds limit of 10000"),
         in_body(413, -32615, "eth_getLogs is limited to a 30 range"),
+        in_body(
+            413,
+            -32615,
+            "eth_getLogs is limited to a 5 range, upgrade from discover plan at \
+             https://dashboard.quicknode.com/billing/plan to increase the limit",
+        ),
         in_body(200, -32603, "internal error"),
     ]
 }

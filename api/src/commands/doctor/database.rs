@@ -20,15 +20,16 @@ use url::Url;
 use super::report::{Check, Checks};
 use super::{host_now, shown};
 use crate::app::EndpointSecrets;
-use crate::config::{Config, DatabaseUrl, Mode};
+use crate::config::{Config, DatabaseUrl, Mode, Role};
+use crate::database::most_connections;
 use crate::security::{Keys, entropy};
 
 /// Longest wait for a connection, and for all questions together.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Oldest PostgreSQL that is tested, as it numbers itself.
 const OLDEST_VERSION: i64 = 150_000;
-/// Two processes with a pool of 24 each.
-const FEWEST_CONNECTIONS: i64 = 50;
+/// Connections that are left for the operator and for PostgreSQL itself.
+const SPARE_CONNECTIONS: u32 = 10;
 /// A round trip that takes longer makes every request slow.
 const SLOW: Duration = Duration::from_millis(20);
 /// Clocks that differ by more: a warning, a fault.
@@ -158,9 +159,15 @@ async fn server(config: &Config, database: &DatabaseConnection, url: &str, check
         checks.good("latency", format!("{} µs a round trip", latency.as_micros()));
     }
     let connections = number(database, "SELECT current_setting('max_connections')::BIGINT AS value").await?;
-    if connections < FEWEST_CONNECTIONS {
-        let found = format!("max_connections is {connections}; each process uses up to 24");
-        checks.warn("connections", found, "raise max_connections to 24 for each process and some for yourself");
+    // A process for the API and one for jobs together use as many as one for both.
+    let [all, api, worker] = [Role::All, Role::Api, Role::Worker].map(most_connections);
+    if connections < i64::from(all.saturating_add(SPARE_CONNECTIONS)) {
+        let found = format!("max_connections is {connections}; the gateway may use {all} of them");
+        let mend = format!(
+            "raise max_connections to {all} for each process with the role all, {api} with api, {worker} with worker, and \
+             some for yourself"
+        );
+        checks.warn("connections", found, mend);
     }
     let encoding = text(database, "SELECT current_setting('server_encoding') AS value").await?;
     if encoding != "UTF8" {
