@@ -6,13 +6,9 @@ use cryptopay_chain::{ChainError, Inclusion};
 use cryptopay_domain::address::Hash;
 use cryptopay_domain::order::OrderStatus;
 use cryptopay_domain::registry::ReceiptEncoding;
-use cryptopay_domain::time::Timestamp;
 use cryptopay_domain::transfer::TransferState;
-use cryptopay_entity::transfer;
 use cryptopay_sandbox::KeepTransactions;
 use cryptopay_test_support::{B256, TestDatabase, on_both_databases};
-use sea_orm::EntityTrait;
-use sea_orm::sea_query::Expr;
 
 use crate::tampered::Call;
 use crate::world::{Ask, REORG_DEPTH, REQUIRED, SLUG, World};
@@ -140,33 +136,6 @@ on_both_databases!(
         world.audit().await;
     }
 );
-
-on_both_databases!(a_recheck_verifies_nothing_that_its_block_denies, async |db: TestDatabase| {
-    let (world, shop) = World::with_shop(db, "*").await;
-    let order = world.order(&shop.merchant, Ask::default()).await;
-    world.pay(&order).await;
-    world.mine(1).await;
-    world.drain().await;
-    let set_aside = async || {
-        transfer::Entity::update_many()
-            .col_expr(transfer::Column::State, Expr::value(TransferState::Unverifiable))
-            .col_expr(transfer::Column::UnverifiableReason, Expr::value("a test"))
-            .col_expr(transfer::Column::RecheckedAt, Expr::value(Timestamp::default()))
-            .exec(&world.db)
-            .await
-            .unwrap();
-        world.mine(1).await;
-        world.drain().await;
-        world.transfers().await.remove(0)
-    };
-    world.client.deny_transfers();
-    let row = set_aside().await;
-    assert_eq!(row.state, TransferState::Unverifiable);
-    assert_eq!(row.unverifiable_reason.as_deref(), Some("the header of its block denies it"));
-    world.client.behave();
-    let row = set_aside().await;
-    assert!(row.state.is_in_block(), "{row:?}");
-});
 
 on_both_databases!(what_polygons_state_sync_mints_counts_on_a_sole_endpoints_word, async |db: TestDatabase| {
     let (mut world, shop) = World::with_shop(db, "*").await;
