@@ -43,11 +43,7 @@ impl Probes {
     }
 
     /// Looks them up at an address.
-    pub(crate) async fn look_up(
-        &self,
-        connection: &impl ConnectionTrait,
-        address: AccountAddress,
-    ) -> Result<Probed, LedgerError> {
+    async fn look_up(&self, connection: &impl ConnectionTrait, address: AccountAddress) -> Result<Probed, LedgerError> {
         let amounts: Vec<DecimalAmount> = self.amounts().cloned().collect();
         let taken = amount_reservation::Entity::taken(connection, address, &amounts).await?;
         Ok(self.without(&taken.into_iter().collect::<Vec<_>>()))
@@ -73,8 +69,8 @@ impl Probed {
     }
 }
 
-/// Free amounts of a range, at least one. `first` is the coarsest grid's sample. A grid that is half used gives way to the next
-/// finer one.
+/// Free amounts of a range, at least one. `first` is the coarsest grid's sample, if it was looked up before. A grid that is
+/// half used gives way to the next finer one.
 ///
 /// # Errors
 /// [`Refusal::NoFreeAmount`] if no amount is free.
@@ -84,9 +80,8 @@ pub(crate) async fn free(
     range: AmountRange,
     decimals: u8,
     seed: u64,
-    first: Probed,
+    mut first: Option<Probed>,
 ) -> Result<Vec<Units>, LedgerError> {
-    let mut first = Some(first);
     for grid in range.grids() {
         let probed = match first.take() {
             Some(probed) => probed,

@@ -105,7 +105,7 @@ pub async fn create_order<T, E: From<LedgerError>>(
     };
     let place = Place { chain: &new.chain.slug, asset: new.token.asset, address: paid_to.1 };
     let Some(range) = prospect.range else { return Err(LedgerError::from(Refusal::PriceTooSmall).into()) };
-    let first = prospect.probes.without(&prospect.known.taken);
+    let first = Some(prospect.probes.without(&prospect.known.taken));
     let choice = amounts::free(txn, place.address, range, new.token.decimals, prospect.seed, first).await?;
     let Preconditions { place: PayingPlace { now, .. }, endpoints, order: id, event, .. } = prospect.known;
     let windows = Windows::new(new.expires_at, new.token, new.chain);

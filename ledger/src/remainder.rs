@@ -8,7 +8,7 @@ use cryptopay_entity::amount_reservation::{self, Place, Wanted};
 use cryptopay_entity::payment_order;
 use sea_orm::DatabaseTransaction;
 
-use crate::amounts::{self, Probes};
+use crate::amounts;
 use crate::error::{LedgerError, Refusal};
 use crate::rederive::Occasion;
 use crate::view::decimals;
@@ -56,10 +56,7 @@ async fn free(
     remaining: Units,
 ) -> Result<Vec<Units>, LedgerError> {
     let (seed, decimals) = (seed(order, remaining), decimals(order.decimals));
-    let Some(coarsest) = range.grids().next() else { return Ok(Vec::new()) };
-    let probes = Probes::of(&coarsest, seed, decimals);
-    let first = probes.look_up(txn, order.receiving_address).await?;
-    match amounts::free(txn, order.receiving_address, range, decimals, seed, first).await {
+    match amounts::free(txn, order.receiving_address, range, decimals, seed, None).await {
         Err(LedgerError::Refused(Refusal::NoFreeAmount)) => Ok(Vec::new()),
         found => found,
     }

@@ -1,6 +1,6 @@
 //! Logins that wait, since many of their account have failed lately, from all addresses together.
 //!
-//! A wait delays and never refuses: strangers cannot keep out the right password. Addresses from which the account has
+//! A wait by itself never refuses: strangers cannot keep out the right password. Addresses from which the account has
 //! been logged in to before do not wait. A login that waits holds its connection and nothing else; of one address and
 //! account only one waits at a time, so that connections bound the tries.
 
